@@ -1,0 +1,120 @@
+"""Weights from files that strangers made: read without running anything that they hold."""
+
+import io
+import math
+import pickle
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+
+MAX_BYTES = 2**30  # of a weights file; those that this project reads have under 200 MB
+_TORCH_MAGIC = 0x1950A86A20F9469CFC6C
+_STORAGES = {("torch", "FloatStorage"): "<f4", ("torch", "LongStorage"): "<i8"}
+
+
+def read_torch_state_dict(path):
+    """Read a state dict that torch saved in its old, non-zip format, without torch.
+
+    The format is a sequence of five pickles (magic number, protocol version, system information,
+    the state dict with references into storages, the storages' keys), then each storage as an
+    int64 count and raw little-endian data.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    arrays : dict of str to float32 or int64 arrays
+
+    Raises
+    ------
+    FileNotFoundError
+        Where there is no file.
+    ValueError
+        Names the file, where it is damaged, of another format, or asks for anything but tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such weights file")
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"{path}: over {MAX_BYTES} bytes, too large for a weights file")
+    file = io.BytesIO(path.read_bytes())
+    try:
+        if _Unpickler(file).load() != _TORCH_MAGIC:
+            raise ValueError("no magic number of torch's old format")
+        _protocol, _system = _Unpickler(file).load(), _Unpickler(file).load()
+        tensors, keys = _Unpickler(file).load(), _Unpickler(file).load()
+        storages = _read_storages(file, keys, tensors)
+        return {str(name): _tensor(storages, *tensor) for name, tensor in tensors.items()}
+    except Exception as error:  # a damaged pickle raises nearly anything
+        raise ValueError(f"{path}: not a readable torch state dict: {error}") from None
+
+
+def check_names_and_shapes(found, expected, source):
+    """Raise a ValueError that lists every entry missing, unexpected or misshapen in found.
+
+    Parameters
+    ----------
+    found : dict of str to arrays
+    expected : dict of str to shapes
+    source : str or Path
+        What the error calls the place that they were read from.
+    """
+    problems = [f"missing {name}" for name in expected if name not in found]
+    problems += [f"unexpected {name}" for name in found if name not in expected]
+    problems += [
+        f"{name} has shape {tuple(found[name].shape)}, expected {tuple(shape)}"
+        for name, shape in expected.items()
+        if name in found and tuple(found[name].shape) != tuple(shape)
+    ]
+    if problems:
+        raise ValueError(f"{source}: {len(problems)} entries do not fit: {'; '.join(problems)}")
+
+
+class _Unpickler(pickle._Unpickler):
+    """An unpickler that admits tensors and ordered dictionaries and nothing else.
+
+    The pure-Python one is subclassed because the compiled one sizes its memo table by a number in
+    the file.  What find_class returns has no attributes that a file could overwrite.
+    """
+
+    def find_class(self, module, name):
+        if (module, name) == ("collections", "OrderedDict"):
+            return OrderedDict
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            # (storage, offset, size, stride, requires_grad, hooks)
+            return lambda storage, offset, size, stride, *_: (storage, offset, size, stride)
+        if (module, name) in _STORAGES:
+            return _STORAGES[module, name]
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no tensor needs")
+
+    def persistent_load(self, reference):
+        kind, dtype, key, _device, count, _view = reference
+        if kind != "storage" or dtype not in _STORAGES.values():
+            raise pickle.UnpicklingError(f"unknown reference {kind!r}")
+        return key, dtype, count
+
+
+def _read_storages(file, keys, tensors):
+    dtypes = {key: dtype for (key, dtype, _count), *_ in tensors.values()}
+    storages = {}
+    for key in keys:
+        count = int.from_bytes(file.read(8), "little", signed=True)
+        dtype = np.dtype(dtypes[key])
+        data = file.read(count * dtype.itemsize) if count >= 0 else b""
+        if len(data) != count * dtype.itemsize:
+            raise ValueError("the file ends in the middle of its data")
+        storages[key] = np.frombuffer(data, dtype)
+    return storages
+
+
+def _tensor(storages, storage, offset, size, stride):
+    data = storages[storage[0]]
+    last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
+    # A view must stay inside of its storage, and a file must not ask for more than it holds.
+    if min((offset, *size, *stride)) < 0 or math.prod(size) > len(data) or last >= len(data):
+        raise ValueError(f"a tensor of size {size} and stride {stride} leaves its storage")
+    steps = [step * data.itemsize for step in stride]
+    return np.lib.stride_tricks.as_strided(data[offset:], size, steps, writeable=False)

