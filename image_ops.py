@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 # Formats that are decoded in this process.  Pillow would hand others, EPS for one, to programs.
-READ_FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+READ_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "WEBP", "TIFF", "JPEG2000")
 WRITE_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 UPSAMPLINGS = {"bilinear": 1, "bicubic": 3}  # and the degree of the spline
 

@@ -1,0 +1,285 @@
+"""Images of every kind in, pictures out: outside implementations and closed forms as judges."""
+
+import io
+import struct
+import zlib
+
+import matplotlib
+import numpy as np
+import pytest
+from conftest import ROOT
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
+from scipy.ndimage import map_coordinates
+
+import image_ops
+
+small_maps = arrays(
+    np.float64,
+    st.tuples(st.integers(1, 6), st.integers(1, 6)),
+    elements=st.floats(-1e6, 1e6, allow_subnormal=False),
+)
+
+
+@pytest.fixture
+def photo(rng):
+    coarse = Image.fromarray(rng.integers(0, 256, (6, 9, 3), dtype=np.uint8))
+    return np.array(coarse.resize((90, 60), Image.Resampling.BICUBIC))
+
+
+# --- load_image ----------------------------------------------------------------------------------
+
+
+def test_lossless_files_come_back_to_the_pixel(tmp_path, photo):
+    for name in ("a.png", "a.bmp", "a.tif", "a.ppm"):
+        Image.fromarray(photo).save(tmp_path / name)
+        assert_array_equal(image_ops.load_image(tmp_path / name), photo)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(tmp_path, photo, orientation):
+    upright = {
+        1: photo,
+        2: photo[:, ::-1],
+        3: photo[::-1, ::-1],
+        4: photo[::-1],
+        5: photo.transpose(1, 0, 2),
+        6: np.rot90(photo, -1),
+        7: photo[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(photo),
+    }
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(photo).save(tmp_path / "a.png", exif=exif)
+    assert_array_equal(image_ops.load_image(tmp_path / "a.png"), upright[orientation])
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGBA", "CMYK", "YCbCr", "I;16", "I", "F"])
+def test_every_mode_becomes_rgb(tmp_path, photo, mode):
+    image = Image.fromarray(photo)
+    if mode in ("I;16", "I"):
+        samples = np.asarray(image.convert("L")).astype(np.int32) * 257
+        image = Image.fromarray(samples.astype(np.uint16 if mode == "I;16" else np.int32))
+    else:
+        image = image.convert(mode)
+    assert image.mode == mode
+    path = tmp_path / ("a.png" if mode in ("1", "L", "LA", "P", "RGBA", "I;16") else "a.tif")
+    image.save(path)
+    loaded = image_ops.load_image(path)
+    assert loaded.dtype == np.uint8 and loaded.shape == photo.shape
+    grey = mode in ("1", "L", "LA", "I;16", "I", "F")
+    expected = np.asarray(Image.fromarray(photo).convert("L").convert("RGB")) if grey else photo
+    if mode == "1":  # dithered
+        expected = np.asarray(Image.fromarray(photo).convert("1").convert("RGB"))
+    assert np.abs(loaded.astype(int) - expected).mean() < 25
+    assert np.corrcoef(loaded.ravel(), expected.ravel())[0, 1] > 0.95
+
+
+def test_transparency_is_laid_over_white(tmp_path):
+    pixels = np.array([[[10, 20, 30, 255], [10, 20, 30, 0], [0, 0, 0, 128]]], np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    expected = [[[10, 20, 30], [255, 255, 255], [127, 127, 127]]]
+    assert_array_equal(image_ops.load_image(tmp_path / "a.png"), expected)
+    palette = Image.new("P", (2, 1))
+    palette.putpalette([200, 0, 0, 0, 200, 0])
+    palette.putdata([0, 1])
+    palette.save(tmp_path / "p.png", transparency=1)
+    assert_array_equal(image_ops.load_image(tmp_path / "p.png"), [[[200, 0, 0], [255, 255, 255]]])
+
+
+def test_sixteen_bits_keep_the_upper_eight(tmp_path):
+    Image.fromarray(np.array([[0, 255, 256, 65535]], np.uint16)).save(tmp_path / "a.png")
+    assert_array_equal(image_ops.load_image(tmp_path / "a.png")[0, :, 0], [0, 0, 1, 255])
+
+
+def test_one_pixel_and_first_frame(tmp_path, photo):
+    Image.new("RGB", (1, 1), (1, 2, 3)).save(tmp_path / "a.png")
+    assert_array_equal(image_ops.load_image(tmp_path / "a.png"), [[[1, 2, 3]]])
+    frames = [Image.new("RGB", (4, 3), color) for color in ("red", "blue")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert_array_equal(image_ops.load_image(tmp_path / "a.gif")[0, 0], [255, 0, 0])
+
+
+def _png_header(width, height):
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunk = b"IHDR" + header
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+
+
+def test_unreadable_files_are_errors_that_name_them(tmp_path, photo):
+    whole = io.BytesIO()
+    Image.fromarray(photo).save(whole, "PNG")
+    jpeg = io.BytesIO()
+    Image.fromarray(photo).save(jpeg, "JPEG")
+    contents = {
+        "truncated.png": whole.getvalue()[:-400],
+        "truncated.jpg": jpeg.getvalue()[:-900],
+        "empty.png": b"",
+        "text.jpg": b"not an image",
+        "program.eps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+        "large.png": _png_header(12_000, 8_000),
+        "absurd.png": _png_header(60_000, 60_000),
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=name):
+            image_ops.load_image(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match="nowhere.png: no such image file"):
+        image_ops.load_image(tmp_path / "nowhere.png")
+    with pytest.raises(ValueError, match="is a folder"):
+        image_ops.load_image(tmp_path)
+
+
+# --- resize, upsample_map ------------------------------------------------------------------------
+
+
+def test_resize_averages_the_whole_image(rng):
+    image = rng.integers(0, 256, (120, 240, 3), dtype=np.uint8)
+    resized = image_ops.resize(image, (1, 1))
+    # The bilinear filter's triangle weighs the middle more, and every pixel a little.
+    assert_allclose(resized[0, 0], image.mean(axis=(0, 1)), atol=3)
+    image[:, :120] = 0
+    assert image_ops.resize(image, (4, 8))[:, :3].max() == 0
+
+
+@pytest.mark.parametrize("method, degree", image_ops.UPSAMPLINGS.items())
+def test_upsample_map_equals_interpolation_at_pixel_centres(rng, method, degree):
+    similarity = rng.standard_normal((5, 8))
+    size = 61, 97
+    positions = [
+        (np.arange(pixels) + 0.5) * cells / pixels - 0.5
+        for pixels, cells in zip(size, similarity.shape, strict=True)
+    ]
+    if degree == 1:
+        expected = map_coordinates(similarity, np.meshgrid(*positions, indexing="ij"), order=1, mode="nearest")
+    else:  # where the border is continued, splines of scipy and of this project are one
+        expected = map_coordinates(
+            np.pad(similarity, 12, mode="edge"),
+            np.meshgrid(*(p + 12 for p in positions), indexing="ij"),
+            order=3,
+        )
+    upsampled = image_ops.upsample_map(similarity, size, method)
+    assert upsampled.shape == size and upsampled.dtype == np.float64
+    assert_allclose(upsampled, expected, atol=1e-6)
+
+
+@given(small_maps, st.tuples(st.integers(1, 40), st.integers(1, 40)))
+def test_bilinear_upsampling_stays_in_range_and_keeps_constants(similarity, size):
+    upsampled = image_ops.upsample_map(similarity, size)
+    slack = 1e-9 * (1 + np.abs(similarity).max())
+    assert upsampled.shape == size
+    assert similarity.min() - slack <= upsampled.min() <= upsampled.max() <= similarity.max() + slack
+    for method in image_ops.UPSAMPLINGS:
+        constant = np.full(similarity.shape, similarity[0, 0])
+        assert_allclose(image_ops.upsample_map(constant, size, method), similarity[0, 0], rtol=1e-9)
+
+
+# --- colorize_map, blend, combine ----------------------------------------------------------------
+
+
+def test_colours_are_matplotlibs(rng):
+    similarity = rng.standard_normal((20, 30))
+    share = (similarity - similarity.min()) / np.ptp(similarity)
+    for name in ("jet", "viridis", "coolwarm"):
+        expected = matplotlib.colormaps[name](share, bytes=True)[..., :3]
+        difference = image_ops.colorize_map(similarity, name).astype(int) - expected
+        assert np.abs(difference).max() <= 8  # a value on a colour's edge may fall to either side
+        assert (difference == 0).mean() > 0.99
+
+
+def test_red_is_high_and_a_shared_range_is_shared():
+    red, green, blue = image_ops.colorize_map([[0.0, 1.0]])[0, 1]
+    assert red > 100 and green == blue == 0
+    low, high = image_ops.colorize_map([[0.0, 1.0]], value_range=(0, 2))[0]
+    assert_array_equal(high, image_ops.colorize_map([[0.0, 1.0, 2.0]])[0, 1])
+    outside = image_ops.colorize_map([[-5.0, 7.0]], value_range=(0, 1))
+    assert_array_equal(outside, image_ops.colorize_map([[0.0, 1.0]]))
+
+
+@given(small_maps)
+def test_constant_maps_are_flat(similarity):
+    flat = image_ops.colorize_map(np.full(similarity.shape, similarity[0, 0]))
+    assert len(np.unique(flat.reshape(-1, 3), axis=0)) == 1
+
+
+def test_blend_is_the_weighted_mean(rng):
+    image, heatmap = rng.integers(0, 256, (2, 9, 7, 3), dtype=np.uint8)
+    for alpha in (0, 0.3, 0.5, 1):
+        expected = (1 - alpha) * image.astype(float) + alpha * heatmap
+        assert_allclose(image_ops.blend(image, heatmap, alpha), expected, atol=1)
+
+
+def test_overlays_keep_the_images_own_resolution(photo):
+    overlay = image_ops.combine_image_and_heatmap(photo, np.eye(7))
+    expected = image_ops.colorize_map(image_ops.upsample_map(np.eye(7), photo.shape[:2]))
+    assert_array_equal(overlay, image_ops.blend(photo, expected))
+
+
+def test_different_heights_are_brought_to_one(photo):
+    small = image_ops.resize(photo, (30, 45))
+    combined = image_ops.combine_horizontal([photo, small])
+    assert combined.shape == (60, 180, 3)
+    assert_array_equal(combined[:, :90], photo)
+    assert np.abs(combined[:, 90:].astype(int) - photo).mean() < 12
+
+
+# --- save_image ----------------------------------------------------------------------------------
+
+
+def test_saved_pictures_come_back(tmp_path, photo):
+    for ending in image_ops.WRITE_FORMATS:
+        image_ops.save_image(tmp_path / f"a{ending}", photo)
+        loaded = image_ops.load_image(tmp_path / f"a{ending}")
+        assert np.abs(loaded.astype(int) - photo).mean() < (1e-9 if ending == ".png" else 3)
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"before")
+
+    def fail(file):
+        file.write(b"half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        image_ops.write_whole(path, fail)
+    assert path.read_bytes() == b"before" and list(tmp_path.iterdir()) == [path]
+
+
+# --- errors --------------------------------------------------------------------------------------
+
+IMAGE = np.zeros((4, 5, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: image_ops.resize(IMAGE / 2, (2, 2)), "image: expected an RGB uint8.*float64"),
+        (lambda: image_ops.resize(IMAGE[..., 0], (2, 2)), r"image: .*\(4, 5\)"),
+        (lambda: image_ops.blend(IMAGE, IMAGE[:2]), r"heatmap: expected shape \(4, 5, 3\)"),
+        (lambda: image_ops.blend(IMAGE, IMAGE, 1.5), "alpha: .*got 1.5"),
+        (lambda: image_ops.blend(IMAGE, IMAGE, np.nan), "alpha: .*got nan"),
+        (lambda: image_ops.upsample_map(np.ones(3), (4, 4)), r"similarity: .*\(3,\)"),
+        (lambda: image_ops.upsample_map([[np.nan]], (4, 4)), "similarity: .*NaN"),
+        (lambda: image_ops.upsample_map([[1.0]], (4, 4), "cubic"), "method: .*'cubic'"),
+        (lambda: image_ops.colorize_map([[1.0]], "jett"), "colormap: 'jett'"),
+        (lambda: image_ops.colorize_map([[1.0]], value_range=(2, 1)), r"value_range: .*\(2, 1\)"),
+        (lambda: image_ops.combine_horizontal([]), "images: .*none"),
+        (lambda: image_ops.save_image("a.gif", IMAGE), "a.gif: .*ending in .png"),
+    ],
+)
+def test_bad_input_is_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_importing_loads_neither_tensorflow_nor_matplotlib():
+    import subprocess
+    import sys
+
+    program = "import sys, image_ops; print({'tensorflow', 'matplotlib', 'scipy'} & set(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert run.stdout.strip() == "set()"

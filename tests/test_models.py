@@ -1,0 +1,127 @@
+"""The offline network is the one that its weights were trained in, and its file cannot run code."""
+
+import os
+import pickle
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from numpy.testing import assert_allclose
+
+from image_ops import load_image
+from models import load_network
+from models.checkpoints import check_names_and_shapes, read_torch_state_dict
+from models.efficientnet_lite0 import build, read_weights, weights_path
+
+# ImageNet's names for what stands in a hotel room: crib, four-poster, studio couch
+BEDS_AND_COUCHES = {520, 564, 831}
+PINNED = 0.131233, 0.579836, 0.149488, 0.086113
+
+
+@pytest.fixture(scope="module")
+def weights():
+    return read_weights()
+
+
+def test_activations_of_a_fixed_input_do_not_drift(imagenet):
+    y, x = np.mgrid[0:300, 0:400]
+    image = np.stack([x % 256, y % 256, (x + y) % 256], axis=2).astype(np.uint8)
+    conv = imagenet.activations(imagenet.preprocess([image]))
+    assert conv.shape == (1, 7, 7, 1280) and conv.dtype == np.float32
+    assert conv.min() == 0 and conv.max() <= 6
+    figures = conv.mean(), conv.std(), conv[0, 3, 3, :640].mean(), (conv > 0).mean()
+    assert_allclose(figures, PINNED, rtol=1e-3)
+
+
+def test_any_multiple_of_32_pixels_works(imagenet):
+    assert imagenet.activations(np.zeros((2, 64, 96, 3), np.float32)).shape == (2, 2, 3, 1280)
+
+
+@pytest.mark.parametrize("room", ["room_a_view1", "room_a_view2", "room_b_view1"])
+def test_the_files_own_classifier_sees_beds_in_the_rooms(imagenet, weights, room):
+    batch = imagenet.preprocess([load_image(ROOT / "example_images" / f"{room}.jpg")])
+    feature = imagenet.activations(batch)[0].mean(axis=(0, 1))
+    scores = weights["_fc.weight"] @ feature + weights["_fc.bias"]
+    assert BEDS_AND_COUCHES & set(np.argsort(scores)[-5:].tolist())
+
+
+def test_misfits_are_reported_together_by_name(weights):
+    broken = dict(weights)
+    del broken["_conv_head.weight"]
+    broken["_extra"] = np.zeros(3)
+    broken["_bn0.bias"] = np.zeros(31)
+    expected = {name: array.shape for name, array in weights.items()}
+    message = "3 entries.*missing _conv_head.weight.*unexpected _extra.*_bn0.bias has shape .31,."
+    with pytest.raises(ValueError, match=message):
+        check_names_and_shapes(broken, expected, "weights.pth")
+
+
+def test_every_weight_matters(weights):
+    """A weight that could change unseen would be one that the port reads wrongly or not at all."""
+    image = np.random.default_rng(1).standard_normal((1, 64, 64, 3)).astype(np.float32)
+    plain = build(weights)(image).numpy()
+    for name in weights:
+        if name.startswith("_fc") or name.endswith("num_batches_tracked"):
+            continue
+        if not name.startswith(("_conv_stem", "_bn", "_blocks.0.", "_blocks.9.", "_conv_head")):
+            continue
+        noisy = weights[name] * 1.5 + 0.1
+        assert not np.allclose(build({**weights, name: noisy})(image), plain, rtol=1e-3), name
+
+
+# --- the weights file is data from outside -------------------------------------------------------
+
+
+def write_torch_file(path, state_dict_pickle):
+    parts = [pickle.dumps(0x1950A86A20F9469CFC6C, 2), pickle.dumps(1001, 2), pickle.dumps({}, 2)]
+    path.write_bytes(b"".join(parts) + state_dict_pickle + pickle.dumps([], 2))
+
+
+class Attack:
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+def test_a_weights_file_cannot_run_code(tmp_path):
+    witness = tmp_path / "witness"
+    for attack in (Attack(os.system, f"touch {witness}"), Attack(eval, "1"), Attack(getattr, {}, "x")):
+        write_torch_file(tmp_path / "w.pth", pickle.dumps(OrderedDict(a=attack), 2))
+        with pytest.raises(ValueError, match="w.pth: not a readable torch state dict: it asks for"):
+            read_torch_state_dict(tmp_path / "w.pth")
+    assert not witness.exists()
+
+
+def test_a_weights_file_cannot_eat_the_machine(tmp_path):
+    # a memo index of four thousand million, for which the compiled unpickler would make a table
+    write_torch_file(tmp_path / "memo.pth", b"\x80\x02}r\xff\xff\xff\xff.")
+    assert read_torch_state_dict(tmp_path / "memo.pth") == {}
+    # a bytes object of 2^62 bytes
+    write_torch_file(tmp_path / "long.pth", b"\x80\x04\x8e" + (2**62).to_bytes(8, "little"))
+    with pytest.raises(ValueError, match="long.pth: not a readable"):
+        read_torch_state_dict(tmp_path / "long.pth")
+
+
+def test_damaged_and_missing_files_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere.pth: no such weights file"):
+        read_torch_state_dict(tmp_path / "nowhere.pth")
+    with open(weights_path(), "rb") as file:
+        content = file.read()
+    for name, damaged in {
+        "short": content[:1_000_000],
+        "empty": b"",
+        "text": b"weights",
+        "zip": b"PK\x03\x04" + bytes(100),
+    }.items():
+        (tmp_path / name).write_bytes(damaged)
+        with pytest.raises(ValueError, match=f"{name}: not a readable torch state dict"):
+            read_torch_state_dict(tmp_path / name)
+
+
+def test_unknown_networks_are_refused_before_tensorflow_is_imported():
+    with pytest.raises(ValueError, match="network: expected one of imagenet.*got 'resnet'"):
+        load_network("resnet")
+

@@ -1,0 +1,423 @@
+"""The method: laws over random inputs, plain loops from the definitions, gradients as a judge."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+
+from similarity_ops import (
+    POOLINGS,
+    compute_pairwise_similarity,
+    compute_spatial_similarity,
+    local_features,
+    point_similarity,
+    pool_features,
+)
+
+# --- plain loops, written from the definitions ---------------------------------------------------
+
+
+def loop_local_features(conv, pooling="average", projection=None, region=None, power=3.0):
+    """l[u], position by position and channel by channel."""
+    height, width, channels = conv.shape
+    conv = conv.astype(np.float64)
+    region = np.ones((height, width)) if region is None else region
+    inside = [(y, x) for y in range(height) for x in range(width) if region[y, x] > 0]
+    local = np.zeros((height, width, channels))
+    for c in range(channels):
+        values = [conv[y, x, c] for y, x in inside]
+        weights = [region[y, x] for y, x in inside]
+        if pooling == "max":
+            ties = sum(value == max(values) for value in values)
+        elif pooling == "gem":
+            powers = sum(w * v**power for w, v in zip(weights, values, strict=True))
+            feature = (powers / sum(weights)) ** (1 / power)
+        for y, x in inside:
+            value, weight = conv[y, x, c], region[y, x]
+            if pooling == "average":
+                local[y, x, c] = weight * value / sum(weights)
+            elif pooling == "max":
+                local[y, x, c] = value / ties if value == max(values) else 0
+            elif powers > 0:
+                local[y, x, c] = feature * weight * value**power / powers
+    if projection is None:
+        return local
+    kernel, bias = projection
+    projected = np.zeros((height, width, kernel.shape[1]))
+    for y, x in inside:
+        projected[y, x] = local[y, x] @ kernel
+        if bias is not None:
+            projected[y, x] += bias / len(inside)
+    return projected
+
+
+def loop_similarity(local1, local2):
+    """Both maps, as the authors' code walks over the positions."""
+    feature1, feature2 = local1.sum(axis=(0, 1)), local2.sum(axis=(0, 1))
+    norms = np.linalg.norm(feature1) * np.linalg.norm(feature2)
+    maps = []
+    for local, feature in ((local1, feature2), (local2, feature1)):
+        similarity = np.zeros(local.shape[:2])
+        for y in range(local.shape[0]):
+            for x in range(local.shape[1]):
+                similarity[y, x] = np.dot(local[y, x], feature) / norms
+        maps.append(similarity)
+    return maps
+
+
+# --- random settings: shapes, dtypes, poolings, heads, regions -----------------------------------
+
+
+@st.composite
+def pairs(draw, dtype=np.float64, signed=True):
+    """A pair of images and the keyword arguments of a call, any combination of settings."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    side = st.integers(1, 5)
+    shape1, shape2 = draw(st.tuples(side, side)), draw(st.tuples(side, side))
+    channels, dimensions = draw(st.integers(1, 6)), draw(st.integers(1, 4))
+    pooling = draw(st.sampled_from(POOLINGS))
+
+    def activations(shape):
+        values = rng.uniform(0.1, 2, (*shape, channels))
+        if draw(st.booleans()):  # few distinct values, hence many ties and many zeros
+            values = np.ceil(values) - (rng.random(values.shape) < 0.3)
+            values[0, 0] = 2
+        if signed and pooling != "gem" and draw(st.booleans()):
+            values *= rng.choice([-1, 1], values.shape)
+            values[0, 0] = 3  # keeps the embedding away from zero
+        return values.astype(dtype)
+
+    def region(shape):
+        if not draw(st.booleans()):
+            return None
+        weights = rng.random(shape) * (rng.random(shape) < 0.7)
+        weights[0, 0] = draw(st.sampled_from((0.01, 1.0, 50.0)))
+        return weights
+
+    conv1, conv2 = activations(shape1), activations(shape2)
+    options = {"pooling": pooling, "region1": region(shape1), "region2": region(shape2)}
+    if pooling == "gem":
+        options["power"] = draw(st.sampled_from((1, 2, 3.0, 5, 2.5, 7.3)))
+    if draw(st.booleans()):
+        kernel = rng.standard_normal((channels, dimensions))
+        bias = draw(st.sampled_from((None, 1.0)))
+        bias = None if bias is None else rng.standard_normal(dimensions) + 5
+        options["projection"] = kernel, bias
+    return conv1, conv2, options
+
+
+def one_image(options, number):
+    """The keyword arguments of `local_features` for one image of a pair."""
+    options = dict(options)
+    regions = options.pop("region1"), options.pop("region2")
+    return {**options, "region": regions[number - 1]}
+
+
+@given(pairs())
+def test_maps_and_pairwise_sum_to_the_cosine_of_independent_embeddings(pair):
+    conv1, conv2, options = pair
+    feature1 = loop_local_features(conv1, **one_image(options, 1)).sum(axis=(0, 1))
+    feature2 = loop_local_features(conv2, **one_image(options, 2)).sum(axis=(0, 1))
+    norms = np.linalg.norm(feature1) * np.linalg.norm(feature2)
+    cosine = feature1 @ feature2 / norms
+    similarity1, similarity2 = compute_spatial_similarity(conv1, conv2, **options)
+    pairwise = compute_pairwise_similarity(conv1, conv2, **options)
+    assert similarity1.shape == conv1.shape[:2] and similarity2.shape == conv2.shape[:2]
+    assert pairwise.shape == conv1.shape[:2] + conv2.shape[:2]
+    assert similarity1.dtype == similarity2.dtype == pairwise.dtype == np.float64
+    assert_allclose([similarity1.sum(), similarity2.sum(), pairwise.sum()], cosine, atol=1e-10)
+
+
+@given(pairs())
+def test_margins_of_the_pairwise_tensor_are_the_maps(pair):
+    conv1, conv2, options = pair
+    similarity1, similarity2 = compute_spatial_similarity(conv1, conv2, **options)
+    pairwise = compute_pairwise_similarity(conv1, conv2, **options)
+    assert_allclose(pairwise.sum(axis=(2, 3)), similarity1, atol=1e-10)
+    assert_allclose(pairwise.sum(axis=(0, 1)), similarity2, atol=1e-10)
+
+
+@given(pairs())
+def test_everything_equals_plain_loops(pair):
+    conv1, conv2, options = pair
+    local1 = loop_local_features(conv1, **one_image(options, 1))
+    local2 = loop_local_features(conv2, **one_image(options, 2))
+    assert_allclose(local_features(conv1, **one_image(options, 1)), local1, rtol=1e-12, atol=1e-13)
+    embedding = pool_features(conv2, **one_image(options, 2))
+    assert_allclose(embedding, local2.sum(axis=(0, 1)), rtol=1e-12, atol=1e-12)
+    computed = compute_spatial_similarity(conv1, conv2, **options)
+    for similarity, expected in zip(computed, loop_similarity(local1, local2), strict=True):
+        assert_allclose(similarity, expected, rtol=1e-12, atol=1e-12)
+    norms = np.linalg.norm(local1.sum(axis=(0, 1))) * np.linalg.norm(local2.sum(axis=(0, 1)))
+    expected = np.einsum("abc,dec->abde", local1, local2) / norms
+    assert_allclose(compute_pairwise_similarity(conv1, conv2, **options), expected, atol=1e-12)
+
+
+# Rectified activations: where signs cancel, float32 has no relative precision to keep.
+@given(pairs(dtype=np.float32, signed=False))
+def test_float32_stays_within_1e_6_of_a_float64_loop(pair):
+    conv1, conv2, options = pair
+    options["projection"] = None
+    local1 = loop_local_features(conv1, **one_image(options, 1))
+    local2 = loop_local_features(conv2, **one_image(options, 2))
+    computed = compute_spatial_similarity(conv1, conv2, **options)
+    for similarity, expected in zip(computed, loop_similarity(local1, local2), strict=True):
+        assert_allclose(similarity, expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(np.float32, 1e-6), (np.float64, 1e-12)])
+def test_maps_of_a_real_size_equal_the_loop(rng, dtype, tolerance):
+    conv1, conv2 = rng.gamma(0.3, size=(2, 7, 7, 2048)).astype(dtype)
+    expected = loop_similarity(*(conv.astype(np.float64) / 49 for conv in (conv1, conv2)))
+    for similarity, loop in zip(compute_spatial_similarity(conv1, conv2), expected, strict=True):
+        assert_allclose(similarity, loop, rtol=tolerance)
+        assert_allclose(similarity.sum(), expected[0].sum(), rtol=tolerance)
+
+
+@given(pairs())
+def test_swapping_the_images_swaps_the_maps(pair):
+    conv1, conv2, options = pair
+    swapped = {**options, "region1": options["region2"], "region2": options["region1"]}
+    forth = compute_spatial_similarity(conv1, conv2, **options)
+    back = compute_spatial_similarity(conv2, conv1, **swapped)
+    assert_allclose(forth[0], back[1], atol=1e-12)
+    assert_allclose(forth[1], back[0], atol=1e-12)
+    pairwise = compute_pairwise_similarity(conv2, conv1, **swapped).transpose(2, 3, 0, 1)
+    assert_allclose(compute_pairwise_similarity(conv1, conv2, **options), pairwise, atol=1e-12)
+
+
+@given(pairs(), st.floats(1e-150, 1e150), st.floats(1e-150, 1e150))
+def test_scaling_the_activations_changes_nothing(pair, scale1, scale2):
+    conv1, conv2, options = pair
+    if options.get("projection"):  # a bias does not scale with the activations
+        options["projection"] = options["projection"][0], None
+    plain = compute_spatial_similarity(conv1, conv2, **options)
+    scaled = compute_spatial_similarity(conv1 * scale1, conv2 * scale2, **options)
+    for similarity, expected in zip(scaled, plain, strict=True):
+        assert_allclose(similarity, expected, rtol=1e-9, atol=1e-10)
+
+
+@given(pairs(), st.randoms(use_true_random=False))
+def test_permuting_positions_permutes_the_map(pair, random):
+    conv1, conv2, options = pair
+    height, width = conv1.shape[:2]
+    order = random.sample(range(height * width), height * width)
+
+    def permuted(array):
+        return array.reshape(height * width, -1)[order].reshape(array.shape)
+
+    similarity1, similarity2 = compute_spatial_similarity(conv1, conv2, **options)
+    if options["region1"] is not None:
+        options["region1"] = permuted(options["region1"])
+    moved1, moved2 = compute_spatial_similarity(permuted(conv1), conv2, **options)
+    assert_allclose(moved1, permuted(similarity1), atol=1e-12)
+    assert_allclose(moved2, similarity2, atol=1e-12)
+
+
+@given(pairs())
+def test_a_region_of_all_ones_is_no_region(pair):
+    conv1, conv2, options = pair
+    options["region1"] = None
+    whole = compute_spatial_similarity(conv1, conv2, **options)
+    options["region1"] = np.ones(conv1.shape[:2])
+    for similarity, expected in zip(
+        compute_spatial_similarity(conv1, conv2, **options), whole, strict=True
+    ):
+        assert_allclose(similarity, expected, atol=1e-13)
+
+
+@given(pairs())
+def test_inputs_are_never_modified(pair):
+    conv1, conv2, options = pair
+    arrays = [conv1, conv2, options["region1"], options["region2"], *options.get("projection", ())]
+    arrays = [array for array in arrays if array is not None]
+    before = [array.copy() for array in arrays]
+    for array in arrays:
+        array.setflags(write=False)
+    compute_spatial_similarity(conv1, conv2, **options)
+    compute_pairwise_similarity(conv1, conv2, **options)
+    for array, copy in zip(arrays, before, strict=True):
+        np.testing.assert_array_equal(array, copy)
+
+
+# --- gradients as an outside judge ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("head", [False, True])
+def test_average_pooling_equals_activation_times_gradient(rng, head):
+    tf = pytest.importorskip("tensorflow")
+    conv1, conv2 = (rng.gamma(0.5, size=shape) for shape in ((4, 6, 8), (5, 3, 8)))
+    kernel = rng.standard_normal((8, 5)) if head else np.eye(8)
+    variables = tf.Variable(conv1), tf.Variable(conv2)
+    with tf.GradientTape() as tape:
+        pooled = [tf.reduce_mean(conv, axis=(0, 1)) for conv in variables]
+        features = [tf.linalg.matvec(kernel.T, feature) for feature in pooled]
+        dot = tf.tensordot(*features, 1)
+    norms = np.prod([np.linalg.norm(feature) for feature in features])
+    gradients = tape.gradient(dot, variables)
+    projection = (kernel, None) if head else None
+    maps = compute_spatial_similarity(conv1, conv2, projection=projection)
+    for similarity, conv, gradient in zip(maps, (conv1, conv2), gradients, strict=True):
+        assert_allclose(similarity, (conv * gradient.numpy()).sum(axis=2) / norms, rtol=1e-10)
+
+
+# --- closed forms --------------------------------------------------------------------------------
+
+
+def test_ties_share_a_maximum_equally():
+    conv = np.ones((3, 4, 5))
+    similarity, _ = compute_spatial_similarity(conv, conv, "max")
+    assert_allclose(similarity, np.full((3, 4), 1 / 12), rtol=1e-14)
+
+
+def test_gem_grows_from_average_into_max(rng):
+    conv1, conv2 = rng.gamma(0.5, size=(2, 4, 4, 32))
+    for power, pooling, tolerance in ((1, "average", 1e-12), (4000.5, "max", 1e-2)):
+        gem = compute_spatial_similarity(conv1, conv2, "gem", power=power)
+        other = compute_spatial_similarity(conv1, conv2, pooling)
+        assert_allclose(gem, other, atol=tolerance)
+
+
+def test_flattened_activations_give_square_maps_row_by_row(rng):
+    conv1, conv2 = rng.random((2, 5, 5, 9))
+    flat = compute_spatial_similarity(conv1.reshape(25, 9), conv2.reshape(25, 9))
+    np.testing.assert_array_equal(flat, compute_spatial_similarity(conv1, conv2))
+
+
+@pytest.mark.parametrize(
+    "dtype", ["float16", "float32", "float64", "longdouble", "uint8", "int64", "bool"]
+)
+def test_any_real_dtype_gives_float64(rng, dtype):
+    conv1, conv2 = rng.integers(0, 2, (2, 3, 4, 30)).astype(dtype)
+    maps = compute_spatial_similarity(conv1, conv2)
+    expected = compute_spatial_similarity(conv1.astype("float64"), conv2.astype("float64"))
+    assert maps[0].dtype == maps[1].dtype == np.float64
+    assert_allclose(maps, expected, rtol=1e-6)
+
+
+def test_tensors_of_tensorflow_are_taken_too(rng):
+    tf = pytest.importorskip("tensorflow")
+    conv = rng.random((3, 4, 8)).astype(np.float32)
+    half = tf.cast(conv, tf.bfloat16)
+    exact, rounded = (compute_spatial_similarity(x, x)[0] for x in (tf.constant(conv), half))
+    assert_allclose(exact, rounded, rtol=0.02)
+
+
+@pytest.mark.parametrize("value", [1e-40, 1e-30, 1e30, 3e38])
+def test_float32_extremes_do_not_overflow_or_vanish(value):
+    conv = np.full((7, 7, 300), value, np.float32)
+    for pooling in POOLINGS:
+        similarity, _ = compute_spatial_similarity(conv, conv, pooling)
+        assert_allclose(similarity, np.full((7, 7), 1 / 49), rtol=1e-5)
+
+
+def test_a_region_keeps_gem_from_looking_outside():
+    conv = np.array([[[1e-14], [1e14]]], np.float32)  # cubes over the outer maximum vanish
+    feature = pool_features(conv, "gem", region=np.array([[1.0, 0.0]]))
+    assert_allclose(feature, [1e-14], rtol=1e-6)
+
+
+# --- points --------------------------------------------------------------------------------------
+
+
+@given(pairs(), st.data())
+def test_a_point_interpolates_the_four_cells_around_it(pair, data):
+    conv1, conv2, options = pair
+    pairwise = compute_pairwise_similarity(conv1, conv2, **options)
+    for image, (height, width) in ((1, conv1.shape[:2]), (2, conv2.shape[:2])):
+        y = data.draw(st.floats(-0.5, height - 0.5))
+        x = data.draw(st.floats(-0.5, width - 0.5))
+        shape = conv2.shape[:2] if image == 1 else conv1.shape[:2]
+        expected = np.zeros(shape)
+        for row in range(height):
+            for column in range(width):
+                share = max(0, 1 - abs(row - np.clip(y, 0, height - 1)))
+                share *= max(0, 1 - abs(column - np.clip(x, 0, width - 1)))
+                cell = pairwise[row, column] if image == 1 else pairwise[:, :, row, column]
+                expected += share * cell
+        assert_allclose(point_similarity(pairwise, y, x, image), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ((-0.6, 0), "y: expected a position in -0.5..2.5 cells, got -0.6"),
+        ((0, 4), "x: expected a position in -0.5..3.5 cells, got 4"),
+        ((np.nan, 0), "y: .* got nan"),
+        ((0, 0, 3), "image: expected 1 or 2, got 3"),
+    ],
+)
+def test_points_outside_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        point_similarity(np.ones((3, 4, 5, 6)), *arguments)
+
+
+# --- errors name the argument and what came -------------------------------------------------------
+
+GOOD = np.ones((3, 3, 4))
+NOT_FINITE = GOOD.copy()
+NOT_FINITE[1, 2, 3] = np.nan
+INFINITE = GOOD.copy()
+INFINITE[0, 1, 2], INFINITE[1, 1, 2] = np.inf, -np.inf
+
+
+@pytest.mark.parametrize(
+    "conv1, conv2, options, message",
+    [
+        (np.ones(4), GOOD, {}, r"conv1: .*got \(4,\)"),
+        (GOOD, np.ones((1, 3, 3, 4)), {}, r"conv2: .*got \(1, 3, 3, 4\)"),
+        (np.ones((8, 4)), GOOD, {}, r"conv1: .*square.*got shape \(8, 4\)"),
+        (GOOD, np.ones((3, 3, 5)), {}, "conv1 and conv2: .*channels, got 4 and 5"),
+        (np.ones((0, 3, 4)), GOOD, {}, r"conv1: .*at least one.*\(0, 3, 4\)"),
+        (GOOD, np.ones((3, 3, 0)), {}, r"conv2: .*at least one.*\(3, 3, 0\)"),
+        (np.ones((0, 4)), GOOD, {}, r"conv1: .*at least one.*\(0, 4\)"),
+        (NOT_FINITE, GOOD, {}, r"conv1: expected finite values, got nan"),
+        (GOOD, INFINITE, {}, r"conv2: expected finite values, got inf"),
+        (INFINITE.astype(np.float32), GOOD, {"pooling": "max"}, "conv1: .*got inf"),
+        (GOOD, np.zeros((3, 3, 4)), {}, "conv2: .*all zero"),
+        (GOOD * 1j, GOOD, {}, "conv1: expected an array of real numbers, got complex128"),
+        ("room.jpg", GOOD, {}, "conv1: expected an array of real numbers, got str"),
+        ([[1], [2, 3]], GOOD, {}, "conv1: expected an array of real numbers, got list"),
+        (None, GOOD, {}, "conv1: expected an array of real numbers, got NoneType"),
+        (GOOD, GOOD, {"pooling": "mean"}, "pooling: expected one of average, max, gem, got 'mean'"),
+        (GOOD, GOOD, {"pooling": "gem", "power": 0.5}, "power: .*>= 1, got 0.5"),
+        (GOOD, GOOD, {"pooling": "gem", "power": np.nan}, "power: .*got nan"),
+        (GOOD, GOOD, {"pooling": "gem", "power": "3"}, "power: .*got '3'"),
+        (GOOD, -GOOD, {"pooling": "gem"}, "conv2: GeM.*>= 0, got a minimum of -1"),
+        (GOOD, GOOD, {"region1": np.zeros((3, 3))}, "region1: every weight is zero"),
+        (GOOD, GOOD, {"region2": np.ones((3, 4))}, r"region2: .*\(3, 3\), got \(3, 4\)"),
+        (GOOD, GOOD, {"region2": -np.ones((3, 3))}, "region2: expected weights >= 0.*-1"),
+        (GOOD, GOOD, {"region1": NOT_FINITE[..., 3]}, "region1: expected finite.*nan"),
+        (GOOD, GOOD, {"projection": np.ones((4, 2))}, "projection: .*pair.*got ndarray"),
+        (GOOD, GOOD, {"projection": (np.ones((5, 2)), None)}, r"kernel: .*\(4, D\).*\(5, 2\)"),
+        (GOOD, GOOD, {"projection": (np.ones((4, 2)), [1.0])}, r"bias: .*\(2,\), got \(1,\)"),
+        (GOOD, GOOD, {"projection": (np.zeros((4, 2)), None)}, "conv1: .*all zero"),
+    ],
+)
+def test_bad_input_is_named(conv1, conv2, options, message):
+    for function in (compute_spatial_similarity, compute_pairwise_similarity):
+        with pytest.raises(ValueError, match=message):
+            function(conv1, conv2, **options)
+
+
+# --- what it needs -------------------------------------------------------------------------------
+
+
+def test_nothing_but_numpy_is_imported():
+    program = """
+import sys
+sys.modules["tensorflow"] = None  # importing it raises
+import numpy
+before = set(sys.modules)
+import similarity_ops
+loaded = {name.partition(".")[0] for name in set(sys.modules) - before}
+outside = loaded - set(sys.stdlib_module_names) - {"numpy", "similarity_ops"}
+assert not outside, outside
+similarity_ops.compute_spatial_similarity(numpy.ones((2, 2, 3)), numpy.ones((2, 2, 3)))
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
