@@ -62,10 +62,11 @@ def load_image(path):
 
 
 def _to_rgb(image):
-    if image.mode.startswith("I"):  # 16 bits, also where Pillow keeps them in 32
-        return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
-    if image.mode == "F":
-        return Image.fromarray(np.nan_to_num(image).clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode.startswith("I") or image.mode == "F":
+        samples = np.nan_to_num(np.asarray(image))
+        # 16 bits, also where Pillow keeps them in 32
+        samples = samples if image.mode == "F" else samples >> 8
+        image = Image.fromarray(samples.clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
@@ -352,7 +353,7 @@ def _check_image(image, name="image"):
         and image.size
     ):
         found = getattr(image, "dtype", type(image).__name__), getattr(image, "shape", "")
-        raise ValueError(f"{name}: expected an RGB uint8 (H, W, 3) array, got {found[0]} {found[1]}")
+        raise ValueError(f"{name}: expected an RGB uint8 (H, W, 3) array, got {found}")
 
 
 def _check_map(similarity):

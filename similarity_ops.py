@@ -226,12 +226,12 @@ def _two_images(conv1, conv2, pooling, projection, region1, region2, power):
 
 def _similarity_to(image, other):
     """Return <l[u], f_other> / (|f| |f_other|) without building l."""
-    direction, constant = other.embedding / other.norm, None
+    direction, constant = other.embedding, None
     if image.projection is not None:
         kernel, bias = image.projection
         # <l @ kernel + share * bias, f> = <l, kernel @ f> + share * <bias, f>
-        direction, constant = kernel @ direction, bias @ direction / image.norm
-    direction = direction * (image.gain / image.norm)
+        direction, constant = kernel @ direction, bias @ direction / image.norm / other.norm
+    direction = direction * (image.gain / image.norm / other.norm)
     similarity = (image.basis @ direction.astype(image.basis.dtype)).astype(np.float64, copy=False)
     if image.weights is not None:
         similarity *= image.weights
@@ -258,6 +258,7 @@ def _bias_shares(image):
     return (image.weights > 0) / np.count_nonzero(image.weights)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # sums that overflow are done again, rescaled
 def _pool(conv, name, pooling, projection, region, region_name, power):
     conv, shape = _flatten(conv, name)
     weights = None if region is None else _region_weights(region, region_name, shape)
@@ -326,8 +327,9 @@ def _raise_to(base, power):
 def _sum_over_positions(matrix, weights=None):
     """Return the (weighted) sum over an (N, C) matrix's rows, (C,) float64."""
     # A product with ones is the fastest sum over the first axis that numpy has.
-    weights = np.ones(len(matrix)) if weights is None else weights
-    return (weights.astype(matrix.dtype) @ matrix).astype(np.float64, copy=False)
+    dtype = matrix.dtype
+    weights = np.ones(len(matrix), dtype) if weights is None else weights.astype(dtype)
+    return (weights @ matrix).astype(np.float64, copy=False)
 
 
 def _norm(vector):
@@ -363,10 +365,9 @@ def _flatten(conv, name):
 
 def _rescale(conv, name):
     """Return (conv / scale, scale, its sum over positions) with sums well inside float range."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        total = _sum_over_positions(conv)
-        if 1e-30 < total @ total < 1e60:
-            return conv, 1.0, total
+    total = _sum_over_positions(conv)
+    if 1e-30 < total @ total < 1e60:
+        return conv, 1.0, total
     _check_finite(conv, name)
     conv = conv.astype(np.float64)
     scale = np.abs(conv).max() or 1.0

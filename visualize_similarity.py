@@ -1,16 +1,18 @@
 """See which regions of two images make an embedding network call them similar.
 
-    python visualize_similarity.py IMAGE1 IMAGE2
+python visualize_similarity.py IMAGE1 IMAGE2
 """
 
 import argparse
 import json
 import os
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 import image_ops
 import models
@@ -90,9 +92,7 @@ def visualize_pair(
     if isinstance(network, str):
         network = models.load_network(network)
     conv1, conv2 = network.activations(network.preprocess(images))
-    maps = compute_spatial_similarity(
-        conv1, conv2, network.pooling, projection=network.projection
-    )
+    maps = compute_spatial_similarity(conv1, conv2, network.pooling, projection=network.projection)
     if size is not None:
         images = [image_ops.resize(image, (size, size)) for image in images]
     upsampled = [
@@ -159,7 +159,7 @@ LOOKS = ("colormap", "alpha", "upsample", "normalize", "size")
 
 
 def parse_arguments(argv=None):
-    """Return the program's arguments; what argparse rejects is one line and exit status 2."""
+    """Return the program's arguments, or raise a ValueError for what argparse rejects."""
     parser = OneLineParser(
         prog="visualize_similarity.py",
         description="Show which regions of two images make a network call them similar.",
@@ -205,8 +205,8 @@ def parse_arguments(argv=None):
 
 class OneLineParser(argparse.ArgumentParser):
     def error(self, message):
-        """Say what is wrong without the usage lines, of which --help has more."""
-        self.exit(2, f"{self.prog}: error: {message} (--help lists the options)\n")
+        """Leave it to main to say what is wrong, in the one line that every error gets."""
+        raise ValueError(f"{message} (--help lists the options)")
 
 
 def check_arguments(arguments):
@@ -285,7 +285,9 @@ def save_figure(arguments, pair):
         arguments.images, axes.T, columns, strict=True
     ):
         above.imshow(image)
-        above.set_title(Path(path).name, parse_math=False)
+        # a name may hold bytes that are no text, and dollars that are no formula
+        name = Path(path).name.encode(errors="replace").decode()
+        above.set_title(name, parse_math=False)
         below.imshow(overlay)
         colors = ScalarMappable(Normalize(*value_range), arguments.colormap)
         bar = figure.colorbar(colors, ax=below, orientation="horizontal", alpha=arguments.alpha)
@@ -293,10 +295,11 @@ def save_figure(arguments, pair):
     for ax in axes.flat:
         ax.set_axis_off()
     kind = arguments.figure.suffix[1:].lower()
-    image_ops.write_whole(
-        arguments.figure, lambda file: figure.savefig(file, format=kind, dpi=200)
-    )
+    image_ops.write_whole(arguments.figure, lambda file: figure.savefig(file, format=kind, dpi=200))
 
 
 if __name__ == "__main__":
+    # Any file name can be printed, and Pillow's own warning of large images adds nothing to ours.
+    sys.stdout.reconfigure(errors="backslashreplace")
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     sys.exit(main())

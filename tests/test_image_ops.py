@@ -2,6 +2,8 @@
 
 import io
 import struct
+import subprocess
+import sys
 import zlib
 
 import matplotlib
@@ -57,7 +59,9 @@ def test_exif_orientation_is_applied(tmp_path, photo, orientation):
     assert_array_equal(image_ops.load_image(tmp_path / "a.png"), upright[orientation])
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGBA", "CMYK", "YCbCr", "I;16", "I", "F"])
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "LA", "P", "PA", "RGBA", "CMYK", "YCbCr", "I;16", "I", "F"]
+)
 def test_every_mode_becomes_rgb(tmp_path, photo, mode):
     image = Image.fromarray(photo)
     if mode in ("I;16", "I"):
@@ -106,7 +110,9 @@ def test_one_pixel_and_first_frame(tmp_path, photo):
 def _png_header(width, height):
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunk = b"IHDR" + header
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    return (
+        b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    )
 
 
 def test_unreadable_files_are_errors_that_name_them(tmp_path, photo):
@@ -154,7 +160,9 @@ def test_upsample_map_equals_interpolation_at_pixel_centres(rng, method, degree)
         for pixels, cells in zip(size, similarity.shape, strict=True)
     ]
     if degree == 1:
-        expected = map_coordinates(similarity, np.meshgrid(*positions, indexing="ij"), order=1, mode="nearest")
+        expected = map_coordinates(
+            similarity, np.meshgrid(*positions, indexing="ij"), order=1, mode="nearest"
+        )
     else:  # where the border is continued, splines of scipy and of this project are one
         expected = map_coordinates(
             np.pad(similarity, 12, mode="edge"),
@@ -171,7 +179,9 @@ def test_bilinear_upsampling_stays_in_range_and_keeps_constants(similarity, size
     upsampled = image_ops.upsample_map(similarity, size)
     slack = 1e-9 * (1 + np.abs(similarity).max())
     assert upsampled.shape == size
-    assert similarity.min() - slack <= upsampled.min() <= upsampled.max() <= similarity.max() + slack
+    assert (
+        similarity.min() - slack <= upsampled.min() <= upsampled.max() <= similarity.max() + slack
+    )
     for method in image_ops.UPSAMPLINGS:
         constant = np.full(similarity.shape, similarity[0, 0])
         assert_allclose(image_ops.upsample_map(constant, size, method), similarity[0, 0], rtol=1e-9)
@@ -193,8 +203,8 @@ def test_colours_are_matplotlibs(rng):
 def test_red_is_high_and_a_shared_range_is_shared():
     red, green, blue = image_ops.colorize_map([[0.0, 1.0]])[0, 1]
     assert red > 100 and green == blue == 0
-    low, high = image_ops.colorize_map([[0.0, 1.0]], value_range=(0, 2))[0]
-    assert_array_equal(high, image_ops.colorize_map([[0.0, 1.0, 2.0]])[0, 1])
+    half = image_ops.colorize_map([[0.0, 1.0]], value_range=(0, 2))[0, 1]
+    assert_array_equal(half, image_ops.colorize_map([[0.0, 1.0, 2.0]])[0, 1])
     outside = image_ops.colorize_map([[-5.0, 7.0]], value_range=(0, 1))
     assert_array_equal(outside, image_ops.colorize_map([[0.0, 1.0]]))
 
@@ -277,9 +287,7 @@ def test_bad_input_is_named(call, message):
 
 
 def test_importing_loads_neither_tensorflow_nor_matplotlib():
-    import subprocess
-    import sys
-
-    program = "import sys, image_ops; print({'tensorflow', 'matplotlib', 'scipy'} & set(sys.modules))"
+    unwanted = {"tensorflow", "matplotlib", "scipy"}
+    program = f"import sys, image_ops; print({unwanted} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert run.stdout.strip() == "set()"

@@ -88,7 +88,11 @@ class Attack:
 
 def test_a_weights_file_cannot_run_code(tmp_path):
     witness = tmp_path / "witness"
-    for attack in (Attack(os.system, f"touch {witness}"), Attack(eval, "1"), Attack(getattr, {}, "x")):
+    for attack in (
+        Attack(os.system, f"touch {witness}"),
+        Attack(eval, "1"),
+        Attack(getattr, {}, "x"),
+    ):
         write_torch_file(tmp_path / "w.pth", pickle.dumps(OrderedDict(a=attack), 2))
         with pytest.raises(ValueError, match="w.pth: not a readable torch state dict: it asks for"):
             read_torch_state_dict(tmp_path / "w.pth")
@@ -124,4 +128,3 @@ def test_damaged_and_missing_files_are_named(tmp_path):
 def test_unknown_networks_are_refused_before_tensorflow_is_imported():
     with pytest.raises(ValueError, match="network: expected one of imagenet.*got 'resnet'"):
         load_network("resnet")
-

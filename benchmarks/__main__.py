@@ -1,0 +1,7 @@
+"""Print what is fast, as ratios measured in one run: python -m benchmarks"""
+
+from benchmarks import method, program
+
+if __name__ == "__main__":
+    method.report()
+    program.report()

@@ -1,0 +1,101 @@
+"""The whole program, cold, against a bare import of TensorFlow, and the parts of a cold run."""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks import table
+
+PROGRAM = Path(__file__).resolve().parent.parent / "visualize_similarity.py"
+
+
+def cold(command, folder):
+    """Return the seconds and the peak memory in MB of a process."""
+    start = time.perf_counter()
+    process = subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    _pid, status, usage = os.wait4(process.pid, 0)
+    process.returncode = status
+    if status != 0:
+        raise RuntimeError(f"{command} failed with status {status}")
+    return time.perf_counter() - start, usage.ru_maxrss / 1024
+
+
+def report(repeats=5):
+    bare = [sys.executable, "-c", "import tensorflow"]
+    programs = {"imagenet, example pair": [sys.executable, str(PROGRAM)]}
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name, command in programs.items():
+            runs = [(cold(bare, folder), cold(command, folder)) for _ in range(repeats + 1)][1:]
+            ratios = [whole[0] / imported[0] for imported, whole in runs]
+            peak = statistics.median(whole[1] for _, whole in runs)
+            bare_peak = statistics.median(imported[1] for imported, _ in runs)
+            rows.append(
+                (name, f"{statistics.median(ratios):.2f}x", f"{peak:.0f} MB", f"{bare_peak:.0f} MB")
+            )
+    table(
+        "The program, cold",
+        ("run", "time, in bare imports of TensorFlow", "peak memory", "of the bare import"),
+        rows,
+    )
+    parts()
+
+
+def parts():
+    """Print the share of each part of a cold run, measured in a process of its own."""
+    program = f"import sys; sys.path.insert(0, {str(PROGRAM.parent)!r}); " + (
+        "from benchmarks.program import measure_parts; measure_parts()"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    times = [line.rsplit(" ", 1) for line in run.stdout.splitlines()]
+    total = sum(float(taken) for _, taken in times)
+    table(
+        "The parts of a cold run",
+        ("part", "share"),
+        [(part, f"{float(taken) / total:.1%}") for part, taken in times],
+    )
+
+
+def measure_parts():
+    """Walk through a run as the program does, printing the seconds of each part."""
+    clock = [time.perf_counter()]
+
+    def lap(part):
+        now = time.perf_counter()
+        print(part, now - clock[0])
+        clock[0] = time.perf_counter()
+
+    import image_ops
+    import models
+    import visualize_similarity
+
+    lap("import this project")
+    images = [image_ops.load_image(path) for path in visualize_similarity.EXAMPLE_PAIR]
+    lap("images")
+    models.start_tensorflow()
+    lap("import tensorflow")
+    from models import efficientnet_lite0
+
+    weights = efficientnet_lite0.read_weights()
+    lap("weights")
+    network = efficientnet_lite0.build(weights)
+    lap("build")
+    conv1, conv2 = network(efficientnet_lite0.preprocess(images)).numpy()
+    lap("forward")
+    similarities = visualize_similarity.compute_spatial_similarity(conv1, conv2)
+    lap("maps")
+    overlays = [
+        image_ops.combine_image_and_heatmap(image, similarity)
+        for image, similarity in zip(images, similarities, strict=True)
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        image_ops.save_image(Path(folder) / "picture.png", image_ops.combine_horizontal(overlays))
+    lap("picture")

@@ -1,0 +1,166 @@
+"""The program, run as a user runs it."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
+
+import image_ops
+import visualize_similarity
+from visualize_similarity import EXAMPLE_PAIR, main, visualize_pair
+
+PROGRAM = ROOT / "visualize_similarity.py"
+
+
+def run(*arguments, cwd):
+    """Run the program in a process of its own, from a folder of the user's."""
+    return subprocess.run(
+        [sys.executable, PROGRAM, *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "0"},
+    )
+
+
+@pytest.fixture
+def pair(tmp_path, monkeypatch, rng):
+    """Two small images of different shapes in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    for name, size in (("left.png", (90, 60)), ("right.jpg", (50, 80))):
+        coarse = Image.fromarray(rng.integers(0, 256, (5, 7, 3), dtype=np.uint8))
+        coarse.resize(size, Image.Resampling.BICUBIC).save(tmp_path / name)
+    return "left.png", "right.jpg"
+
+
+def test_without_arguments_the_example_pair_is_shown(tmp_path):
+    completed = run(cwd=tmp_path)
+    assert completed.returncode == 0 and completed.stderr == ""
+    lines = dict(line.split(maxsplit=1) for line in completed.stdout.splitlines())
+    stems = "_".join(path.stem for path in EXAMPLE_PAIR)
+    assert lines["network"] == "imagenet" and lines["maps"] == "7 x 7"
+    assert 0.4 < float(lines["similarity"]) < 1
+    assert lines["written"] == f"{stems}_similarity.png"
+    assert [path.name for path in tmp_path.iterdir()] == [lines["written"]]
+    heights = [image_ops.load_image(path).shape[0] for path in EXAMPLE_PAIR]
+    assert image_ops.load_image(tmp_path / lines["written"]).shape[0] == max(heights)
+
+
+def test_maps_keep_what_the_picture_shows(pair, imagenet, capsys):
+    assert main([*pair, "--save-maps", "maps.npz", "--colormap", "viridis", "--alpha", "0.7"]) == 0
+    printed = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    with np.load("maps.npz", allow_pickle=False) as maps:
+        assert maps["similarity1"].dtype == np.float64 and maps["similarity1"].shape == (7, 7)
+        for name in ("similarity1", "similarity2"):
+            assert_allclose(maps[name].sum(), maps["similarity"], rtol=1e-5)
+        assert f"{maps['similarity']:.4f}" == printed["similarity"]
+        assert (str(maps["image1"]), str(maps["image2"])) == pair
+        settings = json.loads(str(maps["settings"]))
+    assert settings["colormap"] == "viridis" and settings["alpha"] == 0.7
+    shown = visualize_pair(*pair, imagenet, colormap="viridis", alpha=0.7)
+    expected = image_ops.combine_horizontal([shown.overlay1, shown.overlay2])
+    assert_array_equal(image_ops.load_image("left_right_similarity.png"), expected)
+
+
+def test_overlays_are_of_the_images_own_size_or_of_the_one_asked_for(pair, imagenet):
+    shown = visualize_pair(*pair, imagenet)
+    assert shown.overlay1.shape == (60, 90, 3) and shown.overlay2.shape == (80, 50, 3)
+    shown = visualize_pair(*pair, imagenet, size=224)
+    assert shown.overlay1.shape == shown.overlay2.shape == (224, 224, 3)
+
+
+def test_normalize_pair_colours_equal_values_alike(pair, imagenet):
+    each = visualize_pair(*pair, imagenet)
+    both = visualize_pair(*pair, imagenet, normalize="pair", colormap="gray", alpha=1)
+    assert each.value_range1 != each.value_range2 and both.value_range1 == both.value_range2
+    brightest = [overlay.max() for overlay in (both.overlay1, both.overlay2)]
+    assert max(brightest) == 255 and min(brightest) < 255
+
+
+def test_an_image_against_itself_is_wholly_similar(pair, imagenet):
+    shown = visualize_pair(pair[0], pair[0], imagenet)
+    assert_allclose(shown.similarity, 1, rtol=1e-5)
+    assert_allclose(shown.similarity1, shown.similarity2, atol=1e-6)
+
+
+@pytest.mark.parametrize("ending", visualize_similarity.FIGURE_FORMATS)
+def test_figures_are_written(pair, ending, capsys):
+    assert main([*pair, "--figure", f"figure{ending}", "--normalize", "pair"]) == 0
+    with open(f"figure{ending}", "rb") as file:
+        content = file.read()
+    assert {".png": b"PNG", ".pdf": b"%PDF", ".svg": b"<svg"}[ending] in content[:1000]
+    assert f"figure{ending}" in capsys.readouterr().out
+
+
+def test_odd_file_names_are_no_trouble(pair, tmp_path, capsys):
+    odd = "$x_1^2$ ünï\n\udcff.png"
+    (tmp_path / "left.png").rename(tmp_path / odd)
+    completed = run(odd, pair[1], "--figure", "f.png", "--save-maps", "m.npz", cwd=tmp_path)
+    assert completed.returncode == 0 and completed.stderr == ""
+    long = "n" * 250 + ".png"
+    (tmp_path / odd).rename(tmp_path / long)
+    assert main([long, pair[1]]) == 2
+    assert "File name too long" in capsys.readouterr().err
+
+
+# --- bad input: one line, exit status 2, nothing written ------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["left.png"], "expected two images"),
+        (["left.png", "right.jpg", "left.png"], "expected two images.*got 3"),
+        (["left.png", "nowhere.png"], "nowhere.png: no such image file"),
+        (["left.png", "folder"], "folder: is a folder, expected an image"),
+        (["left.png", "text.png"], "text.png: not an image"),
+        (["left.png", "right.jpg", "--network", "resnet"], "--network: .*'resnet'"),
+        (["left.png", "right.jpg", "--colormap", "jett"], "colormap: 'jett'"),
+        (["left.png", "right.jpg", "--alpha", "1.01"], "--alpha: .*1.01"),
+        (["left.png", "right.jpg", "--alpha", "nan"], "--alpha: .*nan"),
+        (["left.png", "right.jpg", "--alpha", "half"], "--alpha: .*'half'"),
+        (["left.png", "right.jpg", "--size", "0"], "--size: .*got 0"),
+        (["left.png", "right.jpg", "--size", "99999"], "--size: .*got 99999"),
+        (["left.png", "right.jpg", "--output", "folder"], "--output: .*ending in .png"),
+        (["left.png", "right.jpg", "--output", "f.png"], "--output: f.png is a folder"),
+        (["left.png", "right.jpg", "--output", "no/where.png"], "--output: there is no folder no"),
+        (["left.png", "right.jpg", "--output", "left.png"], "left.png is one of the images"),
+        (["left.png", "right.jpg", "--output", "a.gif"], "--output: .*got a.gif"),
+        (["left.png", "right.jpg", "--output", "a.png", "--figure", "a.png"], "two outputs"),
+        (["left.png", "right.jpg", "--save-maps", "maps.txt"], "--save-maps: .*.npz"),
+        (["left.png", "right.jpg", "--figure", "figure.doc"], "--figure: .*.svg, got figure.doc"),
+        (["left.png", "right.jpg", "--upsample", "nearest"], "--upsample: invalid choice"),
+        (["left.png", "right.jpg", "--colour", "jet"], "unrecognized arguments: --colour"),
+    ],
+)
+def test_bad_input_is_one_line(pair, tmp_path, capsys, arguments, message):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "f.png").mkdir()
+    (tmp_path / "text.png").write_text("not a picture")
+    before = sorted(tmp_path.rglob("*"))
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert len(captured.err.splitlines()) == 1
+    assert captured.err.startswith("visualize_similarity.py: error: ")
+    assert re.search(message, captured.err)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_bad_input_fails_before_tensorflow_is_imported(pair):
+    program = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+sys.modules["tensorflow"] = None
+import visualize_similarity
+sys.exit(visualize_similarity.main(["left.png", "nowhere.png"]))
+"""
+    completed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert completed.returncode == 2 and "nowhere.png" in completed.stderr
