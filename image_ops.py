@@ -9,7 +9,7 @@ import uuid
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
 # Formats that are decoded in this process.  Pillow would hand others, EPS for one, to programs.
 READ_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "WEBP", "TIFF", "JPEG2000")
@@ -101,6 +101,64 @@ def resize(image, size):
     return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
 
+def resize_like_opencv(image, size):
+    """Resize a whole image as OpenCV's bilinear ``cv2.resize`` does, to the bit.
+
+    It neither averages where it shrinks nor rounds as one would expect: its weights are integers
+    of 11 bits, and it drops bits on the way.  A network that was trained on such pixels sees the
+    difference.
+
+    Parameters
+    ----------
+    image : uint8 (H, W, 3) array
+    size : (height, width)
+
+    Returns
+    -------
+    resized : uint8 (height, width, 3) array
+
+    Raises
+    ------
+    ValueError
+        For an image of another shape or dtype.
+
+    Examples
+    --------
+    >>> resize_like_opencv(np.array([[[0] * 3, [100] * 3]], np.uint8), (1, 4))[0, :, 0]
+    array([  0,  25,  75, 100], dtype=uint8)
+    """
+    _check_image(image)
+    height, width = size
+    left, share = _opencv_positions(image.shape[1], width)
+    outside = (left < 0) | (left >= image.shape[1] - 1)
+    share = np.where(outside, np.float32(0), share)
+    left = left.clip(0, image.shape[1] - 1)
+    right = (left + 1).clip(0, image.shape[1] - 1)
+    before, after = _opencv_weights(share, (1, -1, 1))
+    # whole rows at a time, of those that are needed
+    top, share = _opencv_positions(image.shape[0], height)
+    upper, lower = (row.clip(0, image.shape[0] - 1) for row in (top, top + 1))
+    rows, where = np.unique(np.concatenate([upper, lower]), return_inverse=True)
+    pixels = image[rows].astype(np.int32)
+    wide = (pixels[:, left] * before + pixels[:, right] * after) >> 4
+    upper, lower = wide[where[:height]], wide[where[height:]]
+    before, after = _opencv_weights(share, (-1, 1, 1))
+    return ((((before * upper) >> 16) + ((after * lower) >> 16) + 2) >> 2).astype(np.uint8)
+
+
+def _opencv_positions(inputs, outputs):
+    """Return, for each output pixel, the input pixel before it and the way to the next one."""
+    position = ((np.arange(outputs) + 0.5) * (inputs / outputs) - 0.5).astype(np.float32)
+    before = np.floor(position)
+    return before.astype(np.intp), position - before
+
+
+def _opencv_weights(share, shape):
+    """Return the weights of the pixels before and after, in 2048ths."""
+    shares = (np.float32(1) - share) * np.float32(2048), share * np.float32(2048)
+    return [np.rint(weight).astype(np.int32).reshape(shape) for weight in shares]
+
+
 def upsample_map(similarity, size, method="bilinear"):
     """Interpolate a map to the size of the image that it lies over.
 
@@ -144,6 +202,153 @@ def _interpolation(cells, pixels, degree):
 
     matrix = np.eye(cells)
     return zoom(matrix, (pixels / cells, 1), order=degree, mode="nearest", grid_mode=True)
+
+
+def region_weights(region, image_size, map_shape):
+    """Bring a region of an image to the resolution of its map.
+
+    Cell (i, j) of an (h, w) map covers the pixels from i H / h to (i + 1) H / h, and likewise
+    across; its weight is the fraction of it that the region covers.
+
+    Parameters
+    ----------
+    region : box (x0, y0, x1, y1), or mask, an (H, W) array
+        A box in pixels from the image's left and top edges, (0, 0, W, H) being all of it.  A mask
+        is boolean, or real >= 0: an integer mask counts in parts of its dtype's maximum.
+    image_size : (height, width) of the image
+    map_shape : (h, w)
+
+    Returns
+    -------
+    weights : float64 (h, w) array in 0..1 for boxes and boolean and integer masks
+
+    Raises
+    ------
+    ValueError
+        For a box that is empty, reversed or not inside of the image, or a mask that is empty or
+        of another size.
+
+    Examples
+    --------
+    >>> region_weights((0, 0, 3, 4), (4, 8), (2, 4))
+    array([[1. , 0.5, 0. , 0. ],
+           [1. , 0.5, 0. , 0. ]])
+    """
+    (height, width), (rows, columns) = image_size, map_shape
+    if len(np.shape(region)) == 1:
+        x0, y0, x1, y1 = check_box(region, image_size)
+        across = _coverage(np.array([x0 / width, x1 / width]), columns)
+        down = _coverage(np.array([y0 / height, y1 / height]), rows)
+        return down @ across.T
+    mask = check_mask(region, image_size)
+    down = _coverage(np.linspace(0, 1, height + 1), rows)
+    across = _coverage(np.linspace(0, 1, width + 1), columns)
+    return (down @ mask @ across.T).clip(0, mask.max())
+
+
+def _coverage(edges, cells):
+    """Return which fraction of each of n cells of 0..1 lies between edges k and k + 1: (n, k)."""
+    borders = np.linspace(0, 1, cells + 1)
+    low = np.maximum(borders[:-1, None], edges[:-1])
+    high = np.minimum(borders[1:, None], edges[1:])
+    return np.maximum(high - low, 0) * cells
+
+
+def check_box(box, image_size):
+    """Return a box as four floats, or raise a ValueError that says what is wrong with it."""
+    height, width = image_size
+    box = tuple(float(edge) for edge in box)
+    if len(box) != 4 or not np.isfinite(box).all():
+        raise ValueError(f"region: expected a box X0,Y0,X1,Y1, got {box}")
+    x0, y0, x1, y1 = box
+    if not (x0 < x1 and y0 < y1):
+        raise ValueError(f"region: expected X0 < X1 and Y0 < Y1, got {box}")
+    if x0 < 0 or y0 < 0 or x1 > width or y1 > height:
+        raise ValueError(f"region: {box} leaves the image, which is {width} x {height} pixels")
+    return box
+
+
+def check_mask(mask, image_size):
+    """Return a mask as float64, integers as fractions, or raise a ValueError."""
+    mask = np.asarray(mask)
+    if mask.shape != tuple(image_size):
+        (height, width), got = image_size, " x ".join(map(str, mask.shape[::-1]))
+        raise ValueError(
+            f"region: expected a mask of the image's size, {width} x {height} pixels, got {got}"
+        )
+    scale = np.iinfo(mask.dtype).max if mask.dtype.kind in "iu" else 1
+    mask = mask.astype(np.float64) / scale
+    if not np.isfinite(mask).all() or mask.min() < 0:
+        raise ValueError("region: expected a mask of finite values >= 0")
+    if mask.max() == 0:
+        raise ValueError("region: the mask is empty, every pixel of it is 0")
+    return mask
+
+
+def draw_region(image, region):
+    """Outline a region, white within black, so that it stands out from any colour.
+
+    Parameters
+    ----------
+    image : uint8 (H, W, 3) array
+    region : box or mask, as for `region_weights`
+
+    Returns
+    -------
+    drawn : uint8 (H, W, 3) array
+
+    Examples
+    --------
+    >>> drawn = draw_region(np.full((60, 90, 3), 99, np.uint8), (20, 10, 50, 40))
+    >>> drawn[9, 30, 0], drawn[8, 30, 0], drawn[25, 30, 0]
+    (np.uint8(255), np.uint8(0), np.uint8(99))
+    """
+    from scipy.ndimage import binary_dilation, binary_erosion
+
+    _check_image(image)
+    inside = region_weights(region, image.shape[:2], image.shape[:2]) > 0.5
+    width = _line_width(image)
+    drawn = image.copy()
+    white, black = (binary_dilation(inside, iterations=n) for n in (width, 2 * width))
+    if inside.sum() > 0 and inside.all():  # nothing around it to draw on
+        white, black, inside = inside, inside, binary_erosion(inside, iterations=width)
+    drawn[black & ~inside] = 0
+    drawn[white & ~inside] = 255
+    return drawn
+
+
+def draw_point(image, x, y):
+    """Mark a point by a ring, white within black.
+
+    Parameters
+    ----------
+    image : uint8 (H, W, 3) array
+    x, y : real numbers
+        In pixels, (0, 0) being the centre of the top left one.
+
+    Returns
+    -------
+    drawn : uint8 (H, W, 3) array
+
+    Examples
+    --------
+    >>> drawn = draw_point(np.full((200, 300, 3), 99, np.uint8), 150, 100)
+    >>> drawn[100, 150, 0], bool((drawn == 255).any()), bool((drawn == 0).any())
+    (np.uint8(99), True, True)
+    """
+    _check_image(image)
+    width = _line_width(image)
+    radius = 5 * width
+    drawn = Image.fromarray(image)
+    draw = ImageDraw.Draw(drawn)
+    for extra, color in ((2 * width, "black"), (width, "white")):
+        reach = radius + extra
+        draw.ellipse((x - reach, y - reach, x + reach, y + reach), outline=color, width=width)
+    return np.array(drawn)
+
+
+def _line_width(image):
+    return max(1, round(min(image.shape[:2]) / 200))
 
 
 def colorize_map(similarity, colormap="jet", value_range=None):

@@ -16,27 +16,45 @@ from PIL import Image
 
 import image_ops
 import models
-from similarity_ops import compute_spatial_similarity
+from similarity_ops import (
+    POOLINGS,
+    compute_pairwise_similarity,
+    compute_spatial_similarity,
+    point_similarity,
+)
 
 EXAMPLES = Path(__file__).resolve().parent / "example_images"
 EXAMPLE_PAIR = EXAMPLES / "room_a_view1.jpg", EXAMPLES / "room_a_view2.jpg"
 FIGURE_FORMATS = (".png", ".pdf", ".svg")
+
+# The arguments that are options of models.load_network, and those of visualize_pair.
+NETWORK_OPTIONS = ("checkpoint", "mean_image", "batch_norm")
+METHOD_OPTIONS = ("pooling", "power", "embedding", "region1", "region2", "point1", "point2")
+LOOK_OPTIONS = ("colormap", "alpha", "upsample", "normalize", "size")
 
 
 @dataclass(frozen=True)
 class PairVisualization:
     """What `visualize_pair` found.
 
-    similarity : float, the cosine in -1..1 that each map sums to
+    similarity : float, the cosine in -1..1 that the maps sum to, of the regions where there are any
+    whole_similarity : float, the cosine of the whole images
     similarity1, similarity2 : float64 (h, w) arrays, the maps
-    image1, image2 : uint8 (H, W, 3) arrays, the images that the maps lie over
-    overlay1, overlay2 : uint8 (H, W, 3) arrays, the maps over the images
+    match1, match2 : None or float64 (h, w) arrays, what point2 matches in image1, point1 in image2
+    pairwise : None or float64 (h1, w1, h2, w2) array
+    image1, image2 : uint8 (H, W, 3) arrays, the images that the overlays were made of
+    overlay1, overlay2 : uint8 (H, W, 3) arrays: the match where there is one, else the map, or, for
+        the image that the only point lies in, the image; with regions and points drawn
     value_range1, value_range2 : (low, high), the values that got the colormap's ends
     """
 
     similarity: float
+    whole_similarity: float
     similarity1: np.ndarray
     similarity2: np.ndarray
+    match1: np.ndarray | None
+    match2: np.ndarray | None
+    pairwise: np.ndarray | None
     image1: np.ndarray
     image2: np.ndarray
     overlay1: np.ndarray
@@ -50,6 +68,14 @@ def visualize_pair(
     image2,
     network="imagenet",
     *,
+    pooling=None,
+    power=3.0,
+    embedding=None,
+    region1=None,
+    region2=None,
+    point1=None,
+    point2=None,
+    pairwise=False,
     colormap="jet",
     alpha=0.5,
     upsample="bilinear",
@@ -62,6 +88,14 @@ def visualize_pair(
     ----------
     image1, image2 : RGB uint8 (H, W, 3) arrays, or paths
     network : EmbeddingNetwork, or a name for `models.load_network`
+    pooling : None for the network's own, or "average", "max" or "gem"
+    power : real number >= 1, the exponent of GeM
+    embedding : None for the network's default, "pooled" or "head"
+        Explain the pooled feature, or the network's output through its linear head.
+    region1, region2 : None, a box (x0, y0, x1, y1) in pixels, or a mask of the image's size
+    point1, point2 : None or (x, y) in pixels, (0, 0) being the top left one
+        The other image shows what the point matches.
+    pairwise : bool, keep the pairwise tensor
     colormap : str, any of matplotlib's
     alpha : 0..1, how opaque the colours are
     upsample : "bilinear" or "bicubic"
@@ -74,7 +108,7 @@ def visualize_pair(
 
     Raises
     ------
-    ValueError, FileNotFoundError
+    ValueError, OSError
         Name the argument or the file at fault.
 
     Examples
@@ -91,22 +125,89 @@ def visualize_pair(
     ]
     if isinstance(network, str):
         network = models.load_network(network)
-    conv1, conv2 = network.activations(network.preprocess(images))
-    maps = compute_spatial_similarity(conv1, conv2, network.pooling, projection=network.projection)
+    convs = network.activations(network.preprocess(images))
+    method = {
+        "pooling": pooling or network.pooling,
+        "power": power,
+        "projection": _head(network, embedding),
+    }
+    shapes = [conv.shape[:2] for conv in convs]
+    sizes = [image.shape[:2] for image in images]
+    regions, points = (region1, region2), (point1, point2)
+    weights = {
+        f"region{number}": image_ops.region_weights(region, size, shape)
+        for number, region, size, shape in zip((1, 2), regions, sizes, shapes, strict=True)
+        if region is not None
+    }
+    maps = compute_spatial_similarity(*convs, **method, **weights)
+    whole = compute_spatial_similarity(*convs, **method) if weights else maps
+    tensor, matches = None, [None, None]
+    if pairwise or points != (None, None):
+        tensor = compute_pairwise_similarity(*convs, **method, **weights)
+    for number, point in enumerate(points, 1):
+        if point is not None:
+            y, x = cell_of(point, sizes[number - 1], shapes[number - 1])
+            matches[2 - number] = point_similarity(tensor, y, x, number)
+
+    shown = [match if match is not None else maps[i] for i, match in enumerate(matches)]
     if size is not None:
         images = [image_ops.resize(image, (size, size)) for image in images]
     upsampled = [
-        image_ops.upsample_map(similarity, image.shape[:2], upsample)
-        for similarity, image in zip(maps, images, strict=True)
+        image_ops.upsample_map(values, image.shape[:2], upsample)
+        for values, image in zip(shown, images, strict=True)
     ]
     ranges = [(float(values.min()), float(values.max())) for values in upsampled]
     if normalize == "pair":
         ranges = [(min(low for low, _ in ranges), max(high for _, high in ranges))] * 2
-    overlays = [
-        image_ops.blend(image, image_ops.colorize_map(values, colormap, value_range), alpha)
-        for image, values, value_range in zip(images, upsampled, ranges, strict=True)
-    ]
-    return PairVisualization(float(maps[0].sum()), *maps, *images, *overlays, *ranges)
+    overlays = []
+    for i, (image, values) in enumerate(zip(images, upsampled, strict=True)):
+        overlay = image
+        if points[i] is None or matches[i] is not None:
+            overlay = image_ops.colorize_map(values, colormap, ranges[i])
+            overlay = image_ops.blend(image, overlay, alpha)
+        overlays.append(mark(overlay, regions[i], points[i], sizes[i]))
+    score, whole_score = float(maps[0].sum()), float(whole[0].sum())
+    kept = tensor if pairwise else None
+    return PairVisualization(score, whole_score, *maps, *matches, kept, *images, *overlays, *ranges)
+
+
+def _head(network, embedding):
+    """Return the projection that the embedding asked for goes through."""
+    embedding = embedding or network.embedding
+    if embedding not in ("pooled", "head"):
+        raise ValueError(f"embedding: expected pooled or head, got {embedding!r}")
+    if embedding == "head" and network.projection is None:
+        raise ValueError(f"embedding: the {network.name} network has no linear head, use pooled")
+    return network.projection if embedding == "head" else None
+
+
+def cell_of(point, image_size, map_shape):
+    """Return the position (y, x) in map cells of a point (x, y) in pixels."""
+    (x, y), (height, width), (rows, columns) = point, image_size, map_shape
+    if not (0 <= x <= width - 1 and 0 <= y <= height - 1):
+        raise ValueError(
+            f"point: {x:g},{y:g} is outside of the image, which is {width} x {height} pixels"
+        )
+    return (y + 0.5) * rows / height - 0.5, (x + 0.5) * columns / width - 0.5
+
+
+def mark(picture, region, point, image_size):
+    """Draw a region and a point, given in pixels of the image, on a picture of any size."""
+    height, width = image_size
+    down, across = picture.shape[0] / height, picture.shape[1] / width
+    if region is not None:
+        if np.ndim(region) == 1:
+            region = np.array(region) * (across, down, across, down)
+        else:
+            region = image_ops.region_weights(region, image_size, picture.shape[:2])
+        picture = image_ops.draw_region(picture, region)
+    if point is not None:
+        x, y = (
+            (position + 0.5) * scale - 0.5
+            for position, scale in zip(point, (across, down), strict=True)
+        )
+        picture = image_ops.draw_point(picture, x, y)
+    return picture
 
 
 def main(argv=None):
@@ -137,9 +238,11 @@ def run(arguments):
     """Compute, write and print what the arguments ask for."""
     check_arguments(arguments)
     images = [image_ops.load_image(path) for path in arguments.images]
+    check_places(arguments, images)
     models.start_tensorflow()
-    network = models.load_network(arguments.network)
-    pair = visualize_pair(*images, network, **{name: getattr(arguments, name) for name in LOOKS})
+    network = models.load_network(arguments.network, **picked(arguments, NETWORK_OPTIONS))
+    options = picked(arguments, METHOD_OPTIONS + LOOK_OPTIONS)
+    pair = visualize_pair(*images, network, pairwise=arguments.save_pairwise, **options)
 
     picture = image_ops.combine_horizontal([pair.overlay1, pair.overlay2])
     image_ops.save_image(arguments.output, picture)
@@ -147,15 +250,80 @@ def run(arguments):
         save_maps(arguments, network, pair)
     if arguments.figure:
         save_figure(arguments, pair)
-    height, width = pair.similarity1.shape
-    print(f"network     {network.name}")
-    print(f"maps        {height} x {width}")
-    print(f"similarity  {pair.similarity:.4f}")
+    print(f"network     {network.name}: {network.description}")
+    print("maps        {} x {}".format(*pair.similarity1.shape))
+    whole = ""
+    if arguments.region1_text or arguments.region2_text:
+        whole = f" of the region, {pair.whole_similarity:.4f} of the whole images"
+    print(f"similarity  {pair.similarity:.4f}{whole}")
+    for point, match in ((arguments.point1, pair.match2), (arguments.point2, pair.match1)):
+        if match is not None:
+            print("point       {:g},{:g} adds {:.4f} of it".format(*point, match.sum()))
     for path in arguments.outputs:
         print(f"written     {path}")
 
 
-LOOKS = ("colormap", "alpha", "upsample", "normalize", "size")
+def picked(arguments, names):
+    return {name: getattr(arguments, name) for name in names}
+
+
+def save_maps(arguments, network, pair):
+    """Write the maps, the images' paths and the settings as a .npz file without pickles."""
+    settings = picked(arguments, NETWORK_OPTIONS + METHOD_OPTIONS + LOOK_OPTIONS)
+    settings |= {
+        "network": network.name,
+        "pooling": arguments.pooling or network.pooling,
+        "embedding": arguments.embedding or network.embedding,
+        "region1": arguments.region1_text,
+        "region2": arguments.region2_text,
+    }
+    arrays = {
+        "similarity": pair.similarity,
+        "whole_similarity": pair.whole_similarity,
+        "similarity1": pair.similarity1,
+        "similarity2": pair.similarity2,
+        "match1": pair.match1,
+        "match2": pair.match2,
+        "pairwise": pair.pairwise,
+        "image1": str(arguments.images[0]),
+        "image2": str(arguments.images[1]),
+        "settings": json.dumps(settings, default=str),
+    }
+    arrays = {name: array for name, array in arrays.items() if array is not None}
+    image_ops.write_whole(arguments.save_maps, lambda file: np.savez(file, **arrays))
+
+
+def save_figure(arguments, pair):
+    """Write a figure of both images and both overlays, with a bar of true values for each map."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 6), layout="constrained")
+    figure.suptitle(f"similarity {pair.similarity:.3f}")
+    axes = figure.subplots(2, 2)
+    columns = (
+        (pair.image1, pair.overlay1, pair.value_range1),
+        (pair.image2, pair.overlay2, pair.value_range2),
+    )
+    for path, (above, below), (image, overlay, value_range) in zip(
+        arguments.images, axes.T, columns, strict=True
+    ):
+        above.imshow(image)
+        # a name may hold bytes that are no text, and dollars that are no formula
+        name = Path(path).name.encode(errors="replace").decode()
+        above.set_title(name, parse_math=False)
+        below.imshow(overlay)
+        colors = ScalarMappable(Normalize(*value_range), arguments.colormap)
+        bar = figure.colorbar(colors, ax=below, orientation="horizontal", alpha=arguments.alpha)
+        bar.set_label("contribution to the similarity, per cell")
+    for ax in axes.flat:
+        ax.set_axis_off()
+    kind = arguments.figure.suffix[1:].lower()
+    image_ops.write_whole(arguments.figure, lambda file: figure.savefig(file, format=kind, dpi=200))
+
+
+# --- arguments -----------------------------------------------------------------------------------
 
 
 def parse_arguments(argv=None):
@@ -163,44 +331,40 @@ def parse_arguments(argv=None):
     parser = OneLineParser(
         prog="visualize_similarity.py",
         description="Show which regions of two images make a network call them similar.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("images", nargs="*", metavar="IMAGE", help="two image files")
-    parser.add_argument("--network", default="imagenet", help=" or ".join(models.NETWORKS))
-    files = parser.add_argument_group("files")
-    files.add_argument(
-        "--output",
-        type=Path,
-        metavar="FILE",
-        help="the picture, .png, .jpg or .webp; by default STEM1_STEM2_similarity.png",
-    )
-    files.add_argument(
-        "--save-maps", type=Path, metavar="FILE.npz", help="the raw maps and the settings"
-    )
-    files.add_argument(
-        "--figure", type=Path, metavar="FILE", help="a figure for a paper, .png, .pdf or .svg"
-    )
-    looks = parser.add_argument_group("looks")
-    looks.add_argument("--colormap", default="jet", metavar="NAME", help="any of matplotlib's")
-    looks.add_argument(
-        "--alpha", type=float, default=0.5, metavar="A", help="how opaque the colours are, 0..1"
-    )
-    looks.add_argument("--upsample", default="bilinear", choices=tuple(image_ops.UPSAMPLINGS))
-    looks.add_argument(
-        "--normalize",
-        default="each",
-        choices=("each", "pair"),
-        help="colour each map over its own range, or both over one",
-    )
-    looks.add_argument(
-        "--size", type=int, metavar="N", help="N x N pixels instead of the images' own sizes"
-    )
-    arguments = parser.parse_args(argv)
-    if len(arguments.images) not in (0, 2):
-        parser.error(f"expected two images, or none for the example, got {len(arguments.images)}")
-    arguments.images = arguments.images or [str(path) for path in EXAMPLE_PAIR]
-    return arguments
+    add = parser.add_argument
+    add("images", nargs="*", metavar="IMAGE", help="two image files; none for an example pair")
+
+    add = parser.add_argument_group("network").add_argument
+    add("--network", default="imagenet", help=f"{', '.join(models.NETWORKS)} (default: imagenet)")
+    add("--checkpoint", metavar="PREFIX", help="a resnet_v2_50 checkpoint, its folder or archive")
+    add("--mean-image", metavar="FILE.npy", help="what is subtracted from hotels' and faces' input")
+    add("--batch-norm", choices=("batch", "moving"), help="statistics of the pair, or of training")
+
+    add = parser.add_argument_group("method").add_argument
+    add("--pooling", choices=POOLINGS, help="instead of the network's own")
+    add("--gem-power", dest="power", type=float, default=3.0, metavar="P", help="of GeM, >= 1")
+    add("--embedding", choices=("pooled", "head"), help="explain what is pooled, or the output")
+    for number in (1, 2):
+        box = "X0,Y0,X1,Y1|MASK.png"
+        add(f"--region{number}", metavar=box, help=f"only this part of image {number}, in pixels")
+        add(f"--point{number}", metavar="X,Y", help=f"what this pixel of image {number} matches")
+
+    add = parser.add_argument_group("files").add_argument
+    picture = "the picture (default: STEM1_STEM2_similarity.png)"
+    add("--output", type=Path, metavar="FILE", help=picture)
+    add("--save-maps", type=Path, metavar="FILE.npz", help="the raw maps and the settings")
+    add("--save-pairwise", action="store_true", help="with --save-maps: the pairwise tensor too")
+    add("--figure", type=Path, metavar="FILE", help="a figure for a paper, .png, .pdf or .svg")
+
+    add = parser.add_argument_group("looks").add_argument
+    add("--colormap", default="jet", metavar="NAME", help="any of matplotlib's (default: jet)")
+    add("--alpha", type=float, default=0.5, metavar="A", help="opacity, 0..1 (default: 0.5)")
+    add("--upsample", default="bilinear", choices=tuple(image_ops.UPSAMPLINGS))
+    add("--normalize", default="each", choices=("each", "pair"), help="over which range of values")
+    add("--size", type=int, metavar="N", help="N x N pixels instead of the images' own sizes")
+    return parser.parse_args(argv)
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -210,17 +374,29 @@ class OneLineParser(argparse.ArgumentParser):
 
 
 def check_arguments(arguments):
-    """Raise for what would only fail after the network has run; set the default output."""
-    if arguments.network not in models.NETWORKS:
-        raise ValueError(
-            f"--network: expected one of {', '.join(models.NETWORKS)}, got {arguments.network!r}"
-        )
+    """Raise for what would only fail after the network has run, and fill in the defaults."""
+    if len(arguments.images) not in (0, 2):
+        raise ValueError(f"expected two images, or none for the example, got {arguments.images}")
+    try:
+        models.check_options(arguments.network, **picked(arguments, NETWORK_OPTIONS))
+    except ValueError as error:
+        name, _, message = str(error).partition(":")
+        raise ValueError(f"--{name.replace('_', '-')}:{message}") from None
+    if not 1 <= arguments.power < float("inf"):
+        raise ValueError(f"--gem-power: expected a number >= 1, got {arguments.power}")
     if not 0 <= arguments.alpha <= 1:
         raise ValueError(f"--alpha: expected a number in 0..1, got {arguments.alpha}")
     if arguments.size is not None and not 1 <= arguments.size <= 10_000:
         raise ValueError(f"--size: expected 1 to 10000 pixels, got {arguments.size}")
+    if arguments.save_pairwise and not arguments.save_maps:
+        raise ValueError("--save-pairwise: needs --save-maps FILE.npz to be written to")
     image_ops.colorize_map([[0.0]], arguments.colormap)
+    if not arguments.images:
+        arguments.images = models.example_pair(arguments.network) or EXAMPLE_PAIR
+    check_outputs(arguments)
 
+
+def check_outputs(arguments):
     if arguments.output is None:
         stem1, stem2 = (Path(image).stem for image in arguments.images)
         arguments.output = Path(f"{stem1}_{stem2}_similarity.png")
@@ -253,49 +429,45 @@ def check_output(option, path, endings, inputs):
         raise ValueError(f"{option}: {path} is one of the images, name another file")
 
 
-def save_maps(arguments, network, pair):
-    """Write the maps, the images' paths and the settings as a .npz file without pickles."""
-    settings = {"network": network.name, "pooling": network.pooling}
-    settings |= {name: getattr(arguments, name) for name in LOOKS}
-    arrays = {
-        "similarity": pair.similarity,
-        "similarity1": pair.similarity1,
-        "similarity2": pair.similarity2,
-        "image1": str(arguments.images[0]),
-        "image2": str(arguments.images[1]),
-        "settings": json.dumps(settings),
-    }
-    image_ops.write_whole(arguments.save_maps, lambda file: np.savez(file, **arrays))
+def check_places(arguments, images):
+    """Turn the texts of regions and points into numbers and masks that fit their images."""
+    for number, image in enumerate(images, 1):
+        size = image.shape[:2]
+        for name, parse, check in (
+            (f"region{number}", parse_region, image_ops.region_weights),
+            (f"point{number}", parse_point, cell_of),
+        ):
+            text = getattr(arguments, name)
+            setattr(arguments, f"{name}_text", text)
+            if text is not None:
+                try:
+                    value = parse(text)
+                    check(value, size, (1, 1))
+                except ValueError as error:
+                    reason = str(error).removeprefix(f"{name[:-1]}: ")
+                    raise ValueError(f"--{name}: {reason}") from None
+                setattr(arguments, name, value)
 
 
-def save_figure(arguments, pair):
-    """Write a figure of both images and both overlays, with a bar of true values for each map."""
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-    from matplotlib.figure import Figure
+def parse_region(text):
+    """Return a box of four numbers, or the mask in an image file, white being the region."""
+    if Path(text).is_file():
+        return image_ops.load_image(text).max(axis=2)
+    return parse_numbers(text, 4, "X0,Y0,X1,Y1 in pixels or a mask's file")
 
-    figure = Figure(figsize=(8, 6), layout="constrained")
-    figure.suptitle(f"similarity {pair.similarity:.3f}")
-    axes = figure.subplots(2, 2)
-    columns = (
-        (pair.image1, pair.overlay1, pair.value_range1),
-        (pair.image2, pair.overlay2, pair.value_range2),
-    )
-    for path, (above, below), (image, overlay, value_range) in zip(
-        arguments.images, axes.T, columns, strict=True
-    ):
-        above.imshow(image)
-        # a name may hold bytes that are no text, and dollars that are no formula
-        name = Path(path).name.encode(errors="replace").decode()
-        above.set_title(name, parse_math=False)
-        below.imshow(overlay)
-        colors = ScalarMappable(Normalize(*value_range), arguments.colormap)
-        bar = figure.colorbar(colors, ax=below, orientation="horizontal", alpha=arguments.alpha)
-        bar.set_label("contribution to the similarity, per cell")
-    for ax in axes.flat:
-        ax.set_axis_off()
-    kind = arguments.figure.suffix[1:].lower()
-    image_ops.write_whole(arguments.figure, lambda file: figure.savefig(file, format=kind, dpi=200))
+
+def parse_point(text):
+    return parse_numbers(text, 2, "X,Y in pixels")
+
+
+def parse_numbers(text, count, form):
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) != count or not np.isfinite(values).all():
+        raise ValueError(f"expected {form}, got {text!r}")
+    return values
 
 
 if __name__ == "__main__":

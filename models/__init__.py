@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-NETWORKS = ("imagenet",)
+NETWORKS = ("imagenet", "hotels", "faces")
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class EmbeddingNetwork:
     embedding : "pooled" or "head", what is explained by default: the pooled feature, or the
         network's output through the linear head
     independent : whether an image's activations are the same whatever the rest of its batch
+    description : one line for people
     """
 
     name: str
@@ -35,15 +36,27 @@ class EmbeddingNetwork:
     activations: Callable[[np.ndarray], np.ndarray]
     embedding: str = "pooled"
     independent: bool = True
+    description: str = ""
 
 
-def load_network(name="imagenet"):
+def load_network(name="imagenet", *, checkpoint=None, mean_image=None, batch_norm=None):
     """Load an embedding network.
 
     Parameters
     ----------
     name : str
         ``"imagenet"``: EfficientNet-Lite0 trained on ImageNet, with weights that pip brings.
+        ``"hotels"``, ``"faces"``: the authors' ResNet-50 v2 networks.  Without a checkpoint and a
+        mean image of your own, their published files are downloaded once, to ``models/<name>/``.
+    checkpoint : None, str or Path
+        For hotels and faces: a checkpoint of slim's resnet_v2_50, as its prefix, the folder that
+        it lies in, or an archive of that.
+    mean_image : None, str or Path
+        For hotels and faces: a .npy file, (224, 224, 3), that is subtracted from BGR pixels.
+    batch_norm : None, "batch" or "moving"
+        For hotels and faces: ``"batch"``, the default, is the authors' demonstration: statistics
+        of the images in the batch, so that the maps of an image depend on its partner.
+        ``"moving"`` uses the averages of the training: one embedding for each image.
 
     Returns
     -------
@@ -52,9 +65,9 @@ def load_network(name="imagenet"):
     Raises
     ------
     ValueError
-        For an unknown name, or weights that do not fit the network.
-    FileNotFoundError
-        Where weights are not there.
+        For an unknown name, an option that the network does not have, or weights that do not fit.
+    OSError
+        Where files are missing, or cannot be downloaded.
 
     Examples
     --------
@@ -63,18 +76,80 @@ def load_network(name="imagenet"):
     >>> network.activations(batch).shape
     (1, 7, 7, 1280)
     """
+    check_options(name, checkpoint=checkpoint, mean_image=mean_image, batch_norm=batch_norm)
+    if name == "imagenet":
+        return _load_imagenet()
+    return _load_authors(name, checkpoint, mean_image, batch_norm or "batch")
+
+
+def check_options(name, **options):
+    """Raise a ValueError for an unknown network, or an option that it does not have.
+
+    It needs no TensorFlow, so that a program can say so at once.
+
+    Examples
+    --------
+    >>> check_options("imagenet", batch_norm="batch")
+    Traceback (most recent call last):
+    ValueError: batch_norm: the imagenet network has no such option
+    """
     if name not in NETWORKS:
         raise ValueError(f"network: expected one of {', '.join(NETWORKS)}, got {name!r}")
+    for option, value in options.items():
+        if value is not None and name == "imagenet":
+            raise ValueError(f"{option}: the imagenet network has no such option")
+    if options.get("batch_norm") not in (None, "batch", "moving"):
+        raise ValueError(f"batch_norm: expected batch or moving, got {options['batch_norm']!r}")
+
+
+def example_pair(name):
+    """Return the authors' example images for hotels and faces, fetched on first use, else None."""
+    if name not in ("hotels", "faces"):
+        return None
+    from models import downloads
+
+    return downloads.example_pair(name)
+
+
+def _load_imagenet():
     from models import efficientnet_lite0
 
     network = efficientnet_lite0.build(efficientnet_lite0.read_weights())
     return EmbeddingNetwork(
-        name=name,
+        name="imagenet",
         input_size=efficientnet_lite0.INPUT_SIZE,
         pooling="average",
         projection=None,
         preprocess=efficientnet_lite0.preprocess,
         activations=lambda batch: network(batch).numpy(),
+        description="EfficientNet-Lite0 trained on ImageNet",
+    )
+
+
+def _load_authors(name, checkpoint, mean_image, batch_norm):
+    from models import downloads
+
+    if checkpoint is None:
+        checkpoint, fetched_mean_image = downloads.fetch_authors_files(name)
+        mean_image = mean_image or fetched_mean_image
+    else:
+        checkpoint = downloads.find_checkpoint(checkpoint)
+        mean_image = mean_image or downloads.fetch_mean_image(name)
+    from models import resnet_v2
+
+    mean = resnet_v2.read_mean_image(mean_image)
+    weights, ignored = resnet_v2.read_weights(checkpoint)
+    network = resnet_v2.build(weights, batch_norm)
+    return EmbeddingNetwork(
+        name=name,
+        input_size=resnet_v2.INPUT_SIZE,
+        pooling="average",
+        projection=resnet_v2.projection(weights),
+        preprocess=lambda images: resnet_v2.preprocess(images, mean),
+        activations=lambda batch: network(batch).numpy(),
+        independent=batch_norm == "moving",
+        description=f"ResNet-50 v2, batch norm by {batch_norm} statistics, "
+        f"{len(weights)} variables read, {ignored} others ignored",
     )
 
 

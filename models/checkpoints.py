@@ -4,9 +4,11 @@ import io
 import math
 import pickle
 from collections import OrderedDict
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 
 MAX_BYTES = 2**30  # of a weights file; those that this project reads have under 200 MB
 _TORCH_MAGIC = 0x1950A86A20F9469CFC6C
@@ -52,25 +54,91 @@ def read_torch_state_dict(path):
         raise ValueError(f"{path}: not a readable torch state dict: {error}") from None
 
 
+def read_tensorflow_variables(prefix, expected, scope=""):
+    """Read variables from a checkpoint that TensorFlow wrote, version 1 included.
+
+    Parameters
+    ----------
+    prefix : str or Path
+        What the names of the checkpoint's files begin with.
+    expected : dict of str to shapes
+        Every variable that must be there; None in a shape stands for any length up to 65536.
+    scope : str
+        What stands before these names in the checkpoint.
+
+    Returns
+    -------
+    arrays : dict of str to float32 arrays, named as in expected
+    ignored : int
+        How many variables besides these the checkpoint holds.
+
+    Raises
+    ------
+    FileNotFoundError
+        Where there is no checkpoint of this name.
+    ValueError
+        Names the prefix, where it is damaged, or all variables that are missing or misshapen.
+    """
+    with _damage_named(prefix):
+        reader = tf.train.load_checkpoint(str(prefix))
+        shapes = reader.get_variable_to_shape_map()
+    found = {name: tuple(shapes[scope + name]) for name in expected if scope + name in shapes}
+    check_names_and_shapes(found, expected, prefix)
+    with _damage_named(prefix):
+        arrays = {name: reader.get_tensor(scope + name) for name in expected}
+    wrong = [f"{name} is {array.dtype}" for name, array in arrays.items() if array.dtype != "f4"]
+    if wrong:
+        raise ValueError(f"{prefix}: expected float32 variables, but {'; '.join(wrong)}")
+    return arrays, len(shapes) - len(arrays)
+
+
+@contextmanager
+def _damage_named(prefix):
+    """Turn what the checkpoint reader raises, which is nearly anything, into one named error."""
+    try:
+        yield
+    except tf.errors.NotFoundError:
+        raise FileNotFoundError(f"{prefix}: no checkpoint, or only a part of one") from None
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{prefix}: a damaged checkpoint, or none: {reason}") from None
+
+
 def check_names_and_shapes(found, expected, source):
     """Raise a ValueError that lists every entry missing, unexpected or misshapen in found.
 
     Parameters
     ----------
-    found : dict of str to arrays
-    expected : dict of str to shapes
+    found, expected : dict of str to shapes
+        None in an expected shape stands for any length from 1 to 65536.
     source : str or Path
         What the error calls the place that they were read from.
+
+    Examples
+    --------
+    >>> check_names_and_shapes({"kernel": (3, 2)}, {"kernel": (None, 2), "bias": (2,)}, "file")
+    Traceback (most recent call last):
+    ValueError: file: 1 of its variables do not fit the network: missing bias
     """
     problems = [f"missing {name}" for name in expected if name not in found]
     problems += [f"unexpected {name}" for name in found if name not in expected]
     problems += [
-        f"{name} has shape {tuple(found[name].shape)}, expected {tuple(shape)}"
+        f"{name} has shape {found[name]}, expected {shape}"
         for name, shape in expected.items()
-        if name in found and tuple(found[name].shape) != tuple(shape)
+        if name in found and not _fits(found[name], shape)
     ]
     if problems:
-        raise ValueError(f"{source}: {len(problems)} entries do not fit: {'; '.join(problems)}")
+        raise ValueError(
+            f"{source}: {len(problems)} of its variables do not fit the network: "
+            f"{'; '.join(problems)}"
+        )
+
+
+def _fits(found, expected):
+    return len(found) == len(expected) and all(
+        1 <= length <= 65536 if wanted is None else length == wanted
+        for length, wanted in zip(found, expected, strict=True)
+    )
 
 
 class _Unpickler(pickle._Unpickler):

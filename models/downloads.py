@@ -34,7 +34,12 @@ MAX_DOWNLOAD = 2**30  # bytes of one file
 MAX_UNPACKED = 2**31  # bytes of one archive, headers included
 MAX_MEMBERS = 10_000  # of one archive
 MAX_READ = 2**20  # bytes at a time; tarfile reads files in small pieces, but a header in one
-_TABLE_END = bytes.fromhex("57fb808b247547db")  # ends a checkpoint's index, and a V1 checkpoint
+_BAD_ARCHIVE = (
+    *(tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError),
+    *(ValueError, OverflowError, RecursionError),  # from numbers and nesting in headers
+)
+_PART = re.compile(r"\.(index|data-\d{5}-of-\d{5})$")  # what a prefix is followed by
+_TABLE_END = bytes.fromhex("57fb808b247547db")  # the last bytes of a V1 checkpoint
 
 
 def fetch_authors_files(name, folder=None):
@@ -63,7 +68,8 @@ def fetch_authors_files(name, folder=None):
         Where the network, the server or the disk fails, or a checkpoint is half there.
     ValueError
         For an unknown name, a file with a wrong hash, a bad or unsafe archive, or several
-        checkpoints.  All but the first of these errors name the ways to do without the network.
+        checkpoints.  Except for the unknown name, the message is one line, and it ends with the
+        ways to do without the network.
 
     Examples
     --------
@@ -88,7 +94,7 @@ def fetch_authors_files(name, folder=None):
 
 
 def fetch_mean_image(name, folder=None):
-    """Make sure that a network's mean image is there, as `fetch_authors_files` does; its path.
+    """Make sure that the mean image alone is there, as `fetch_authors_files` does; its path.
 
     Examples
     --------
@@ -103,14 +109,14 @@ def fetch_mean_image(name, folder=None):
 
 
 def example_pair(name, folder=None):
-    """Make sure that the authors' two example images are there, as above; their two paths.
+    """Make sure that the authors' two example images are there, in the same way; their paths.
 
     Examples
     --------
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     Path(folder, "faces1.jpg").touch(), Path(folder, "faces2.jpg").touch()
+    ...     for file in "faces1.jpg", "faces2.jpg":
+    ...         Path(folder, file).touch()
     ...     [path.name for path in example_pair("faces", folder)]
-    (None, None)
     ['faces1.jpg', 'faces2.jpg']
     """
     folder = _folder(name, folder)
@@ -144,21 +150,19 @@ def find_checkpoint(path):
     Examples
     --------
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     Path(folder, "model.index").touch(), Path(folder, "model.data-00000-of-00001").touch()
+    ...     for file in "model.index", "model.data-00000-of-00001":
+    ...         Path(folder, file).touch()
     ...     find_checkpoint(folder).name
-    (None, None)
     'model'
     """
     path = Path(path)
-    prefix = Path(re.sub(r"\.(index|data-\d{5}-of-\d{5})$", "", str(path)))
-    if Path(f"{prefix}.index").is_file() or _data_files(prefix):
-        return _whole(prefix)
+    prefix = Path(_PART.sub("", str(path)))
+    if Path(f"{prefix}.index").is_file() or _data_suffixes(prefix) or _is_v1(path):
+        return _whole(prefix, prefix)
     if path.is_dir():
         return _checkpoint_in(path, path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no checkpoint, folder or archive of this name")
-    if _is_table(path):
-        return path
     unpacked = Path(tempfile.mkdtemp(prefix="checkpoint-"))
     atexit.register(shutil.rmtree, unpacked, ignore_errors=True)
     _unpack(path, unpacked, path)
@@ -183,11 +187,11 @@ def _ways_out(ways):
 
 
 def _find_fetched(name, folder):
-    """The checkpoint in folder, or None where there is nothing to be mistaken for one."""
+    """The checkpoint that lies in folder, or None where one has to be fetched."""
     if (folder / f"{name}.index").is_file():
-        return _whole(folder / name)
-    # Data without its index is what a process leaves that was killed while it moved them here.
-    return _checkpoint_in(folder, folder) if folder.is_dir() and _prefixes(folder) else None
+        return _whole(folder / name, folder / name)
+    # Data alone is what a process leaves that was killed while it moved the files here.
+    return None if _prefixes(folder) in ([], [folder / name]) else _checkpoint_in(folder, folder)
 
 
 def _fetch_file(file, folder):
@@ -196,9 +200,7 @@ def _fetch_file(file, folder):
         with _work_folder(folder) as work:
             digest = _download(REPOSITORY + file, work / file)
             if digest != SHA256[file]:
-                raise ValueError(
-                    f"{REPOSITORY}{file}: its SHA-256 is {digest}, expected {SHA256[file]}"
-                )
+                raise ValueError(f"{file}: its SHA-256 is {digest}, expected {SHA256[file]}")
             os.replace(work / file, target)
     return target
 
@@ -213,7 +215,7 @@ def _fetch_checkpoint(name, folder):
         _unpack(archive, work / "unpacked", source)
         found = _checkpoint_in(work / "unpacked", source)
         # The index last: without it, nothing takes the data for a checkpoint.
-        for suffix in *_data_files(found), ".index":
+        for suffix in *_data_suffixes(found), ".index":
             os.replace(f"{found}{suffix}", folder / f"{name}{suffix}")
     return folder / name
 
@@ -238,38 +240,43 @@ def _download(url, target):
 
 def _receive(url, target):
     import requests
-    import urllib3
 
-    trouble = requests.RequestException, urllib3.exceptions.HTTPError
-    plain = {"Accept-Encoding": "identity"}
     try:
+        plain = {"Accept-Encoding": "identity"}
         response = requests.get(url, stream=True, timeout=TIMEOUT, headers=plain)
-    except trouble as error:
+    except requests.RequestException as error:
         raise ConnectionError(f"{url}: {_reason(error)}") from None
-    digest, received, length = hashlib.sha256(), 0, response.raw.length_remaining
+    if response.status_code != 200:
+        response.close()
+        raise OSError(f"{url}: the server answered HTTP {response.status_code}")
+    digest, received, length = hashlib.sha256(), 0, response.raw.length_remaining or 0
+    too_large = ValueError(f"{url}: over {MAX_DOWNLOAD} bytes, too large to be right")
     with response, open(target, "wb") as file, _progress_bar(target.name, length) as advance:
-        if response.status_code != 200:
-            raise OSError(f"{url}: the server answered HTTP {response.status_code}")
+        if length > MAX_DOWNLOAD:
+            raise too_large
         try:
-            # Not iter_content, which would undo a "Content-Encoding: gzip" that was meant as a type.
-            for chunk in response.raw.stream(2**16, decode_content=False):
+            for chunk in response.iter_content(2**16):
                 received += len(chunk)
-                if max(received, length or 0) > MAX_DOWNLOAD:
-                    raise ValueError(f"{url}: over {MAX_DOWNLOAD} bytes, too large to be right")
+                if received > MAX_DOWNLOAD:
+                    raise too_large
                 file.write(chunk)
                 digest.update(chunk)
                 advance(len(chunk))
-        except trouble as error:
+            if response.raw.tell() < length:  # urllib3 before version 2 leaves that to its caller
+                raise requests.ConnectionError(f"it has {length}")
+        except requests.RequestException as error:
             raise ConnectionAbortedError(
-                f"{url}: cut off after {received} bytes, {ATTEMPTS} times: {_reason(error)}"
+                f"{url}: cut off after {received} bytes: {_reason(error)}"
             ) from None
     return digest.hexdigest()
 
 
 def _reason(error):
-    """What a requests or urllib3 error says inside its wrappings, on one line."""
+    """What a requests error says inside its wrappings, on one line."""
     inner = error.args[0] if error.args else error
-    return " ".join(str(getattr(inner, "reason", None) or inner).split())
+    inner = getattr(inner, "reason", None) or inner
+    inner = inner.args[0] if getattr(inner, "args", None) else inner
+    return " ".join(str(inner).split())
 
 
 @contextmanager
@@ -277,16 +284,10 @@ def _progress_bar(name, total):
     from rich import progress
     from rich.console import Console
 
-    columns = (
-        progress.TextColumn("{task.description}"),
-        progress.BarColumn(),
-        progress.DownloadColumn(),
-        progress.TransferSpeedColumn(),
-        progress.TimeRemainingColumn(),
-    )
+    columns = *progress.Progress.get_default_columns(), progress.DownloadColumn()
     hidden = not sys.stderr.isatty()
     with progress.Progress(*columns, console=Console(stderr=True), disable=hidden) as bar:
-        task = bar.add_task(name, total=total)
+        task = bar.add_task(name, total=total or None)
         yield lambda count: bar.advance(task, count)
 
 
@@ -326,10 +327,7 @@ def _unpack(archive, folder, source):
                 # Pythons before 3.10.12 and 3.11.4 lack filters; the look through has to do.
                 guard = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
                 tar.extractall(folder, members, **guard)
-    except (
-        *(tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError),
-        *(ValueError, OverflowError, RecursionError),  # from numbers and nesting in headers
-    ) as error:
+    except _BAD_ARCHIVE as error:
         raise ValueError(f"{source}: not a good .tar or .tar.gz archive: {error}") from None
 
 
@@ -348,29 +346,43 @@ def _safe_members(tar):
 
 
 def _prefixes(folder):
-    """The checkpoints, whole or not, in a folder and one level below, hidden ones left out."""
+    """The checkpoints, whole or half, in a folder and one level below, hidden ones left out."""
     files = [file for pattern in ("*", "*/*") for file in sorted(folder.glob(pattern))]
-    files = [file for file in files if not re.search(r"(^|/)\.", str(file.relative_to(folder)))]
-    indexed = [file.with_suffix("") for file in files if file.suffix == ".index"]
-    return indexed or [file for file in files if file.suffix == ".ckpt" and _is_table(file)]
+    files = [file for file in files if "/." not in f"/{file.relative_to(folder).as_posix()}"]
+    parts = [file for file in files if _PART.search(file.name)]
+    prefixes = [file.with_suffix("") for file in parts]
+    return list(dict.fromkeys(prefixes)) or [file for file in files if _is_v1(file)]
 
 
 def _checkpoint_in(folder, source):
     prefixes = _prefixes(folder)
     if not prefixes:
-        raise FileNotFoundError(f"{source}: no checkpoint (a file *.index) in it or one level below")
+        raise FileNotFoundError(f"{source}: no checkpoint (*.index) in it or one level below")
     if len(prefixes) > 1:
         names = ", ".join(str(prefix.relative_to(folder)) for prefix in prefixes[:5])
         raise ValueError(f"{source}: {len(prefixes)} checkpoints ({names}), expected one")
-    return _whole(prefixes[0])
+    return _whole(prefixes[0], f"{source}/{prefixes[0].relative_to(folder)}")
 
 
-def _whole(prefix):
-    """Raise an error where a part of a checkpoint is missing."""
-    if not Path(f"{prefix}.index").is_file() and not _is_table(prefix):
-        raise FileNotFoundError(f"{prefix}: half a checkpoint: {prefix.name}.index is missing")
-    ...
+def _data_suffixes(prefix):
+    files = prefix.parent.glob(glob.escape(prefix.name) + ".data-*")
+    return sorted(file.suffix for file in files if _PART.fullmatch(file.suffix))
 
 
-def _data_files(prefix):
-    ...
+def _whole(prefix, source):
+    """The prefix, unless a part of its checkpoint is missing; the error names source."""
+    data = _data_suffixes(prefix)
+    count = int(data[-1][-5:]) if data else 1
+    for suffix in ".index", *(f".data-{i:05}-of-{count:05}" for i in range(count)):
+        if not Path(f"{prefix}{suffix}").is_file() and not _is_v1(prefix):
+            raise FileNotFoundError(f"{source}: half a checkpoint, without {prefix.name}{suffix}")
+    return prefix
+
+
+def _is_v1(path):
+    """Whether path is a checkpoint of TensorFlow's first format: one file, a table by its end."""
+    if not path.is_file() or _PART.search(path.name) or path.stat().st_size < 8:
+        return False
+    with open(path, "rb") as file:
+        file.seek(-8, os.SEEK_END)
+        return file.read() == _TABLE_END

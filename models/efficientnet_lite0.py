@@ -58,7 +58,8 @@ def read_weights(path=None):
     """
     path = path or weights_path()
     weights = read_torch_state_dict(path)
-    check_names_and_shapes(weights, dict(_expected_shapes()), path)
+    shapes = {name: array.shape for name, array in weights.items()}
+    check_names_and_shapes(shapes, dict(_expected_shapes()), path)
     return weights
 
 

@@ -236,6 +236,63 @@ def test_different_heights_are_brought_to_one(photo):
     assert np.abs(combined[:, 90:].astype(int) - photo).mean() < 12
 
 
+# --- regions and points --------------------------------------------------------------------------
+
+boxes = st.tuples(*[st.floats(0, 1)] * 4).filter(
+    lambda box: box[2] - box[0] > 1e-3 and box[3] - box[1] > 1e-3
+)
+
+
+@given(boxes, st.tuples(*[st.integers(1, 40)] * 2), st.tuples(*[st.integers(1, 7)] * 2))
+def test_box_weights_are_covered_fractions(box, size, shape):
+    (height, width), (rows, columns) = size, shape
+    box = x0, y0, x1, y1 = box[0] * width, box[1] * height, box[2] * width, box[3] * height
+    weights = image_ops.region_weights(box, size, shape)
+    for row in range(rows):
+        for column in range(columns):
+            left, right = column * width / columns, (column + 1) * width / columns
+            top, bottom = row * height / rows, (row + 1) * height / rows
+            covered = max(0, min(right, x1) - max(left, x0))
+            covered *= max(0, min(bottom, y1) - max(top, y0))
+            fraction = covered / ((right - left) * (bottom - top))
+            assert_allclose(weights[row, column], fraction, atol=1e-9)
+    area = weights.mean() * width * height
+    assert_allclose(area, (x1 - x0) * (y1 - y0), rtol=1e-6)
+
+
+@given(st.integers(0, 2**32 - 1), st.tuples(*[st.integers(1, 30)] * 2))
+def test_mask_weights_keep_the_masks_area(seed, size):
+    mask = np.random.default_rng(seed).random(size) < 0.5
+    mask[0, 0] = True
+    for shape in ((1, 1), (3, 5), (7, 7), size):
+        weights = image_ops.region_weights(mask, size, shape)
+        assert weights.shape == shape and 0 <= weights.min() <= weights.max() <= 1
+        assert_allclose(weights.mean(), mask.mean(), atol=1e-12)
+    assert_allclose(image_ops.region_weights(mask, size, size), mask, atol=1e-12)
+    grey = np.where(mask, 255, 0).astype(np.uint8)
+    assert_allclose(
+        image_ops.region_weights(grey, size, (2, 3)),
+        image_ops.region_weights(mask, size, (2, 3)),
+        atol=1e-12,
+    )
+
+
+@pytest.mark.parametrize("box", [(0, 0, 90, 60), (89.4, 59.4, 90, 60), (10, 10, 11, 50)])
+def test_any_region_is_drawn_somewhere_and_the_input_stays(photo, box):
+    before = photo.copy()
+    drawn = image_ops.draw_region(photo, box)
+    assert drawn.shape == photo.shape
+    assert_array_equal(photo, before)
+    if box[2] - box[0] >= 1:
+        assert (drawn != photo).any()
+
+
+def test_points_at_the_edge_are_drawn(photo):
+    for x, y in ((0, 0), (89, 59), (44.5, 30)):
+        changed = (image_ops.draw_point(photo, x, y) != photo).any(axis=2)
+        assert changed.any() and np.abs(np.argwhere(changed) - (y, x)).max() <= 8
+
+
 # --- save_image ----------------------------------------------------------------------------------
 
 

@@ -47,12 +47,10 @@ def test_the_files_own_classifier_sees_beds_in_the_rooms(imagenet, weights, room
 
 
 def test_misfits_are_reported_together_by_name(weights):
-    broken = dict(weights)
-    del broken["_conv_head.weight"]
-    broken["_extra"] = np.zeros(3)
-    broken["_bn0.bias"] = np.zeros(31)
     expected = {name: array.shape for name, array in weights.items()}
-    message = "3 entries.*missing _conv_head.weight.*unexpected _extra.*_bn0.bias has shape .31,."
+    broken = {**expected, "_extra": (3,), "_bn0.bias": (31,)}
+    del broken["_conv_head.weight"]
+    message = "3 of.*missing _conv_head.weight.*unexpected _extra.*_bn0.bias has shape .31,."
     with pytest.raises(ValueError, match=message):
         check_names_and_shapes(broken, expected, "weights.pth")
 

@@ -1,5 +1,6 @@
 """The program, run as a user runs it."""
 
+import dataclasses
 import json
 import os
 import re
@@ -14,6 +15,11 @@ from PIL import Image
 
 import image_ops
 import visualize_similarity
+from similarity_ops import (
+    compute_pairwise_similarity,
+    compute_spatial_similarity,
+    point_similarity,
+)
 from visualize_similarity import EXAMPLE_PAIR, main, visualize_pair
 
 PROGRAM = ROOT / "visualize_similarity.py"
@@ -45,7 +51,7 @@ def test_without_arguments_the_example_pair_is_shown(tmp_path):
     assert completed.returncode == 0 and completed.stderr == ""
     lines = dict(line.split(maxsplit=1) for line in completed.stdout.splitlines())
     stems = "_".join(path.stem for path in EXAMPLE_PAIR)
-    assert lines["network"] == "imagenet" and lines["maps"] == "7 x 7"
+    assert lines["network"].startswith("imagenet: ") and lines["maps"] == "7 x 7"
     assert 0.4 < float(lines["similarity"]) < 1
     assert lines["written"] == f"{stems}_similarity.png"
     assert [path.name for path in tmp_path.iterdir()] == [lines["written"]]
@@ -110,6 +116,69 @@ def test_odd_file_names_are_no_trouble(pair, tmp_path, capsys):
     assert "File name too long" in capsys.readouterr().err
 
 
+# --- regions, points, poolings, heads ------------------------------------------------------------
+
+
+def test_a_box_and_its_mask_are_one_region(pair, imagenet):
+    mask = np.zeros((60, 90), bool)
+    mask[10:50, 20:47] = True
+    by_box = visualize_pair(*pair, imagenet, region1=(20, 10, 47, 50))
+    by_mask = visualize_pair(*pair, imagenet, region1=mask)
+    assert_allclose(by_box.similarity1, by_mask.similarity1, atol=1e-6)
+    assert_array_equal(by_box.overlay1, by_mask.overlay1)
+    whole = visualize_pair(*pair, imagenet)
+    assert by_box.similarity != by_box.whole_similarity
+    assert_allclose(by_box.whole_similarity, whole.similarity, rtol=1e-6)
+    assert by_box.similarity1[0].max() == by_box.similarity1[:, 5:].max() == 0
+
+
+@pytest.mark.parametrize("pooling", ["average", "max", "gem"])
+def test_the_program_explains_regions_and_points(pair, imagenet, capsys, pooling):
+    Image.new("L", (50, 80), 255).save("white.png")
+    places = ["--region1", "20,10,47,50", "--region2", "white.png", "--point1", "30,30"]
+    files = ["--save-maps", "m.npz", "--save-pairwise"]
+    assert main([*pair, "--pooling", pooling, "--gem-power", "2", *places, *files]) == 0
+    printed = capsys.readouterr().out
+    with np.load("m.npz", allow_pickle=False) as maps:
+        maps = dict(maps)
+    settings = json.loads(str(maps["settings"]))
+    assert settings["pooling"] == pooling and settings["region1"] == "20,10,47,50"
+    convs = imagenet.activations(imagenet.preprocess([image_ops.load_image(p) for p in pair]))
+    region = image_ops.region_weights((20, 10, 47, 50), (60, 90), (7, 7))
+    options = {"pooling": pooling, "power": 2.0, "region1": region}
+    assert_allclose(maps["pairwise"], compute_pairwise_similarity(*convs, **options), atol=1e-6)
+    assert_allclose(
+        maps["similarity1"], compute_spatial_similarity(*convs, **options)[0], atol=1e-6
+    )
+    match = point_similarity(maps["pairwise"], 30.5 * 7 / 60 - 0.5, 30.5 * 7 / 90 - 0.5)
+    assert_allclose(maps["match2"], match, atol=1e-12)
+    assert f"similarity  {maps['similarity']:.4f} of the region, " in printed
+    assert f"{maps['whole_similarity']:.4f} of the whole images" in printed
+    assert f"point       30,30 adds {match.sum():.4f} of it" in printed
+
+
+def test_a_point_shows_its_match_on_the_other_image_alone(pair, imagenet):
+    shown = visualize_pair(*pair, imagenet, point2=(25, 40), size=100)
+    assert shown.match2 is None and shown.match1.shape == (7, 7)
+    plain = image_ops.resize(image_ops.load_image(pair[1]), (100, 100))
+    assert_array_equal(shown.overlay2, image_ops.draw_point(plain, 50.5, 50.125))
+    expected = image_ops.combine_image_and_heatmap(shown.image1, shown.match1)
+    assert_array_equal(shown.overlay1, expected)
+
+
+def test_the_head_explains_the_networks_output(pair, imagenet, rng):
+    head = rng.standard_normal((1280, 16)), rng.standard_normal(16)
+    network = dataclasses.replace(imagenet, projection=head)
+    shown = visualize_pair(*pair, network, embedding="head")
+    convs = network.activations(network.preprocess([image_ops.load_image(p) for p in pair]))
+    outputs = [conv.mean(axis=(0, 1)) @ head[0] + head[1] for conv in convs]
+    cosine = outputs[0] @ outputs[1] / np.prod([np.linalg.norm(output) for output in outputs])
+    assert_allclose(shown.similarity, cosine, rtol=1e-5)
+    assert visualize_pair(*pair, network).similarity != pytest.approx(cosine, rel=1e-3)
+    by_default = visualize_pair(*pair, dataclasses.replace(network, embedding="head"))
+    assert_allclose(by_default.similarity, cosine, rtol=1e-5)
+
+
 # --- bad input: one line, exit status 2, nothing written ------------------------------------------
 
 
@@ -117,7 +186,7 @@ def test_odd_file_names_are_no_trouble(pair, tmp_path, capsys):
     "arguments, message",
     [
         (["left.png"], "expected two images"),
-        (["left.png", "right.jpg", "left.png"], "expected two images.*got 3"),
+        (["left.png", "right.jpg", "left.png"], "expected two images, .*left.png"),
         (["left.png", "nowhere.png"], "nowhere.png: no such image file"),
         (["left.png", "folder"], "folder: is a folder, expected an image"),
         (["left.png", "text.png"], "text.png: not an image"),
@@ -136,6 +205,21 @@ def test_odd_file_names_are_no_trouble(pair, tmp_path, capsys):
         (["left.png", "right.jpg", "--output", "a.png", "--figure", "a.png"], "two outputs"),
         (["left.png", "right.jpg", "--save-maps", "maps.txt"], "--save-maps: .*.npz"),
         (["left.png", "right.jpg", "--figure", "figure.doc"], "--figure: .*.svg, got figure.doc"),
+        (["left.png", "right.jpg", "--batch-norm", "batch"], "--batch-norm: the imagenet"),
+        (["left.png", "right.jpg", "--pooling", "mean"], "--pooling: invalid choice"),
+        (["left.png", "right.jpg", "--gem-power", "0.5"], "--gem-power: .*got 0.5"),
+        (["left.png", "right.jpg", "--embedding", "head"], "imagenet network has no linear head"),
+        (["left.png", "right.jpg", "--region1", "5,5,5,9"], "--region1: .*X0 < X1"),
+        (["left.png", "right.jpg", "--region1", "9,5,5,9"], "--region1: .*X0 < X1"),
+        (["left.png", "right.jpg", "--region2", "0,0,51,9"], "--region2: .*50 x 80 pixels"),
+        (["left.png", "right.jpg", "--region1", "1,2,3"], "--region1: expected X0,Y0,X1,Y1.*'1,2"),
+        (["left.png", "right.jpg", "--region1", "nan,0,1,1"], "--region1: expected X0"),
+        (["left.png", "right.jpg", "--region1", "mask.png"], "--region1: expected.*'mask.png'"),
+        (["left.png", "right.jpg", "--region2", "left.png"], "--region2: .*50 x 80.*got 90 x 60"),
+        (["left.png", "right.jpg", "--region1", "black.png"], "--region1: the mask is empty"),
+        (["left.png", "right.jpg", "--point1", "90,5"], "--point1: 90,5 is outside.*90 x 60"),
+        (["left.png", "right.jpg", "--point2", "5"], "--point2: expected X,Y"),
+        (["left.png", "right.jpg", "--save-pairwise"], "--save-pairwise: needs --save-maps"),
         (["left.png", "right.jpg", "--upsample", "nearest"], "--upsample: invalid choice"),
         (["left.png", "right.jpg", "--colour", "jet"], "unrecognized arguments: --colour"),
     ],
@@ -144,6 +228,7 @@ def test_bad_input_is_one_line(pair, tmp_path, capsys, arguments, message):
     (tmp_path / "folder").mkdir()
     (tmp_path / "f.png").mkdir()
     (tmp_path / "text.png").write_text("not a picture")
+    Image.new("L", (90, 60)).save(tmp_path / "black.png")
     before = sorted(tmp_path.rglob("*"))
     assert main(arguments) == 2
     captured = capsys.readouterr()

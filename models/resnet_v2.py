@@ -1,0 +1,197 @@
+"""The authors' networks: slim's resnet_v2_50, from the checkpoints that TensorFlow 1 wrote.
+
+Convolutions and batch norms are called directly, by the names of the variables that they use: what
+the authors' graph computed can be read off from top to bottom.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+import image_ops
+from models.checkpoints import read_tensorflow_variables
+
+INPUT_SIZE = (224, 224)
+# name, channels inside the bottleneck, units, stride of the last unit
+BLOCKS = (
+    ("block1", 64, 3, 2),
+    ("block2", 128, 4, 2),
+    ("block3", 256, 6, 2),
+    ("block4", 512, 3, 1),
+)
+EXPANSION = 4  # a unit's output channels over those inside
+CHANNELS = 2048  # of the activations
+EPSILON = 1e-5  # of the batch norms
+BATCH_NORMS = ("batch", "moving")
+
+
+def read_weights(prefix):
+    """Read and check a checkpoint of slim's resnet_v2_50.
+
+    Parameters
+    ----------
+    prefix : str or Path
+        What the names of the checkpoint's files begin with.
+
+    Returns
+    -------
+    weights : dict of str to float32 arrays
+        As slim names them, without ``resnet_v2_50/``: ``conv1/weights`` and 271 more.
+    ignored : int
+        How many other variables the checkpoint holds: the global step, an optimizer's slots.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        Name the prefix, and all variables that are missing or misshapen.
+    """
+    return read_tensorflow_variables(prefix, dict(_expected_shapes()), "resnet_v2_50/")
+
+
+def build(weights, batch_norm):
+    """Return a function from a batch (N, h, w, 3) to the activations (N, h/32, w/32, 2048).
+
+    Parameters
+    ----------
+    weights : dict
+        From `read_weights`.
+    batch_norm : "batch" or "moving"
+        Whether batch norm uses the statistics of the batch that it is given, as the authors' code
+        does, or the moving averages of the training.
+    """
+    if batch_norm not in BATCH_NORMS:
+        raise ValueError(f"batch_norm: expected {' or '.join(BATCH_NORMS)}, got {batch_norm!r}")
+    variables = {name: tf.constant(value) for name, value in weights.items()}
+
+    def normalize(x, scope):
+        names = ("gamma", "beta", "moving_mean", "moving_variance")
+        scale, offset, mean, variance = (variables[f"{scope}/{name}"] for name in names)
+        if batch_norm == "batch":
+            mean = variance = tf.constant([], tf.float32)
+        y, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=x,
+            scale=scale,
+            offset=offset,
+            mean=mean,
+            variance=variance,
+            epsilon=EPSILON,
+            is_training=batch_norm == "batch",
+        )
+        return tf.nn.relu(y)
+
+    def convolve(x, scope, stride=1):
+        kernel = variables[f"{scope}/weights"]
+        padding = "SAME"
+        if stride > 1:  # symmetric, where SAME would pad by the input's size
+            before = (kernel.shape[0] - 1) // 2
+            x = tf.pad(x, [[0, 0], *[[before, kernel.shape[0] - 1 - before]] * 2, [0, 0]])
+            padding = "VALID"
+        x = tf.nn.conv2d(x, kernel, stride, padding)
+        if f"{scope}/biases" in variables:
+            return tf.nn.bias_add(x, variables[f"{scope}/biases"])
+        return normalize(x, f"{scope}/BatchNorm")
+
+    def unit(x, scope, stride):
+        preact = normalize(x, f"{scope}/preact")
+        if f"{scope}/shortcut/weights" in variables:
+            shortcut = convolve(preact, f"{scope}/shortcut")
+        else:
+            shortcut = x[:, ::stride, ::stride]
+        residual = convolve(preact, f"{scope}/conv1")
+        residual = convolve(residual, f"{scope}/conv2", stride)
+        return shortcut + convolve(residual, f"{scope}/conv3")
+
+    def activations(batch):
+        x = convolve(batch, "conv1", stride=2)  # (N, h/2, w/2, 64)
+        x = tf.nn.max_pool2d(x, 3, 2, "SAME")  # (N, h/4, w/4, 64)
+        for scope, _inside, stride, _in, _out in _units():
+            x = unit(x, scope, stride)
+        return normalize(x, "postnorm")  # (N, h/32, w/32, 2048)
+
+    return activations
+
+
+def projection(weights):
+    """Return the logits layer as (kernel (2048, D), bias (D,)), the head after average pooling."""
+    return weights["logits/weights"][0, 0], weights["logits/biases"]
+
+
+def preprocess(images, mean_image):
+    """Return what the authors' code fed its network.
+
+    Whole images are resized as OpenCV does, to the bit, stay 8-bit and get OpenCV's BGR order;
+    then the mean image is subtracted, in float64 where it is float64.  The hotels' mean image looks
+    as if it were stored in RGB order and is subtracted from BGR pixels all the same.
+
+    Parameters
+    ----------
+    images : list of RGB uint8 (H, W, 3) arrays
+    mean_image : (224, 224, 3) array
+
+    Returns
+    -------
+    batch : float32 (N, 224, 224, 3) array, BGR
+    """
+    resized = np.stack([image_ops.resize_like_opencv(image, INPUT_SIZE) for image in images])
+    return (resized[..., ::-1] - mean_image).astype(np.float32)
+
+
+def read_mean_image(path):
+    """Read a mean image, a ``.npy`` file with a float array (224, 224, 3).
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        Name the file.
+    """
+    try:
+        # the header first: it tells how much would be read, and pickles are refused
+        mean_image = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such mean image") from None
+    except (OSError, ValueError, EOFError, SyntaxError) as error:
+        raise ValueError(f"{path}: not a mean image in .npy format: {error}") from None
+    if not isinstance(mean_image, np.ndarray):  # a .npz archive
+        raise ValueError(f"{path}: not a mean image in .npy format")
+    shape, dtype = mean_image.shape, mean_image.dtype
+    if shape != (*INPUT_SIZE, 3) or dtype.kind not in "fiu":
+        raise ValueError(f"{path}: expected a (224, 224, 3) array of numbers, got {shape} {dtype}")
+    mean_image = np.array(mean_image)
+    if not np.isfinite(mean_image).all():
+        raise ValueError(f"{path}: expected finite values, got NaN or infinity")
+    return mean_image
+
+
+def _units():
+    """Yield (scope, channels inside, stride, input, output channels) of each bottleneck unit."""
+    channels = 64
+    for block, inside, units, last_stride in BLOCKS:
+        for number in range(1, units + 1):
+            stride = last_stride if number == units else 1
+            output = inside * EXPANSION
+            yield f"{block}/unit_{number}/bottleneck_v2", inside, stride, channels, output
+            channels = output
+
+
+def _expected_shapes():
+    """Yield the name and shape of each of the 272 variables; None stands for any length."""
+    yield "conv1/weights", (7, 7, 3, 64)
+    yield "conv1/biases", (64,)
+    for scope, inside, _stride, channels, output in _units():
+        yield from _norm_shapes(f"{scope}/preact", channels)
+        if channels != output:
+            yield f"{scope}/shortcut/weights", (1, 1, channels, output)
+            yield f"{scope}/shortcut/biases", (output,)
+        yield f"{scope}/conv1/weights", (1, 1, channels, inside)
+        yield from _norm_shapes(f"{scope}/conv1/BatchNorm", inside)
+        yield f"{scope}/conv2/weights", (3, 3, inside, inside)
+        yield from _norm_shapes(f"{scope}/conv2/BatchNorm", inside)
+        yield f"{scope}/conv3/weights", (1, 1, inside, output)
+        yield f"{scope}/conv3/biases", (output,)
+    yield from _norm_shapes("postnorm", CHANNELS)
+    yield "logits/weights", (1, 1, CHANNELS, None)
+    yield "logits/biases", (None,)
+
+
+def _norm_shapes(scope, channels):
+    for name in ("gamma", "beta", "moving_mean", "moving_variance"):
+        yield f"{scope}/{name}", (channels,)

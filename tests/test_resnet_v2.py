@@ -1,0 +1,221 @@
+"""The authors' networks, judged by tf-slim and OpenCV."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import ROOT
+from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
+
+import image_ops
+from models import load_network
+from models.resnet_v2 import build, preprocess, projection, read_mean_image, read_weights
+from similarity_ops import compute_spatial_similarity, pool_features
+
+DIMENSIONS = 128
+
+
+@pytest.fixture(scope="session")
+def judged(tmp_path_factory):
+    """A checkpoint with random values in all variables, and what slim makes of random inputs."""
+    folder = tmp_path_factory.mktemp("slim")
+    judge = [sys.executable, ROOT / "tests" / "slim_judge.py", folder, str(DIMENSIONS)]
+    subprocess.run(judge, check=True, capture_output=True)
+    with np.load(folder / "judged.npz") as arrays:
+        return folder / "slim", dict(arrays)
+
+
+@pytest.fixture(scope="session")
+def mean_image(tmp_path_factory):
+    path = tmp_path_factory.mktemp("mean") / "mean.npy"
+    np.save(path, np.random.default_rng(3).uniform(80, 150, (224, 224, 3)))
+    return path
+
+
+def relative_error(found, expected):
+    assert found.shape == expected.shape
+    return np.abs(found - expected).max() / np.abs(expected).max()
+
+
+# --- the network ---------------------------------------------------------------------------------
+
+
+def test_the_checkpoint_has_the_272_variables_of_slim(judged):
+    prefix, expected = judged
+    weights, ignored = read_weights(prefix)
+    assert {f"resnet_v2_50/{name}" for name in weights} == set(expected["names"])
+    assert len(weights) == 272 and ignored == 1  # the global step
+
+
+@pytest.mark.parametrize("size", [0, 1])
+@pytest.mark.parametrize("batch_norm", ["batch", "moving"])
+def test_activations_logits_and_maps_equal_slims(judged, batch_norm, size):
+    prefix, expected = judged
+    weights, _ = read_weights(prefix)
+    conv1, conv2 = conv = build(weights, batch_norm)(expected[f"input{size}"]).numpy()
+    assert relative_error(conv, expected[f"{batch_norm}{size}"]) < 1e-4
+    head = projection(weights)
+    logits = np.stack([pool_features(image, projection=head) for image in conv])
+    assert relative_error(logits, expected[f"{batch_norm}{size}_logits"]) < 1e-4
+    for options in ({}, {"projection": head}):
+        maps = compute_spatial_similarity(conv1, conv2, **options)
+        judges = compute_spatial_similarity(*expected[f"{batch_norm}{size}"], **options)
+        for similarity, judge in zip(maps, judges, strict=True):
+            assert relative_error(similarity, judge) < 1e-4
+
+
+def test_batch_statistics_tie_an_image_to_its_partner(judged, mean_image, rng):
+    images = rng.integers(0, 256, (3, 50, 70, 3), dtype=np.uint8)
+    for batch_norm, independent in ((None, False), ("moving", True)):
+        network = load_network(
+            "hotels", checkpoint=judged[0], mean_image=mean_image, batch_norm=batch_norm
+        )
+        assert network.independent == independent
+        assert network.input_size == (224, 224) and network.embedding == "pooled"
+        assert network.projection[0].shape == (2048, DIMENSIONS)
+        first, _ = network.activations(network.preprocess(images[[0, 1]]))
+        second, _ = network.activations(network.preprocess(images[[0, 2]]))
+        assert (relative_error(first, second) < 1e-5) == independent
+
+
+# --- the checkpoint ------------------------------------------------------------------------------
+
+
+def save_variables(prefix, variables):
+    """Write a checkpoint of these names and arrays."""
+    import tensorflow as tf
+
+    tf.raw_ops.SaveV2(
+        prefix=str(prefix),
+        tensor_names=list(variables),
+        shape_and_slices=[""] * len(variables),
+        tensors=[tf.constant(value) for value in variables.values()],
+    )
+
+
+def test_all_misfits_are_reported_in_one_line(judged, tmp_path):
+    weights, _ = read_weights(judged[0])
+    del weights["postnorm/beta"]
+    weights["conv1/biases"] = np.zeros(63, np.float32)
+    save_variables(tmp_path / "odd", {f"resnet_v2_50/{k}": v for k, v in weights.items()})
+    message = "odd: 2 of its.*missing postnorm/beta; conv1/biases has shape .63,., expected .64,."
+    with pytest.raises(ValueError, match=message):
+        read_weights(tmp_path / "odd")
+
+
+def test_other_head_sizes_load_and_other_dtypes_do_not(judged, tmp_path):
+    weights, _ = read_weights(judged[0])
+    weights["logits/weights"] = np.zeros((1, 1, 2048, 256), np.float32)
+    weights["logits/biases"] = np.zeros(256, np.float32)
+    save_variables(tmp_path / "wide", {f"resnet_v2_50/{k}": v for k, v in weights.items()})
+    kernel, bias = projection(read_weights(tmp_path / "wide")[0])
+    assert kernel.shape == (2048, 256) and bias.shape == (256,)
+    weights["conv1/biases"] = np.zeros(64, np.float64)
+    save_variables(tmp_path / "double", {f"resnet_v2_50/{k}": v for k, v in weights.items()})
+    with pytest.raises(ValueError, match="double: expected float32.*conv1/biases is float64"):
+        read_weights(tmp_path / "double")
+
+
+def test_damaged_checkpoints_are_one_line_that_names_the_prefix(judged, mean_image, tmp_path):
+    index, data = (Path(f"{judged[0]}{ending}") for ending in (".index", ".data-00000-of-00001"))
+    for name, index_bytes, data_bytes in (
+        ("half", index.read_bytes(), None),
+        ("cut", index.read_bytes(), data.read_bytes()[:1_000_000]),
+        ("flipped", index.read_bytes()[:-100] + bytes(100), data.read_bytes()),
+        ("text", b"not a checkpoint", b"at all"),
+    ):
+        (tmp_path / f"{name}.index").write_bytes(index_bytes)
+        if data_bytes is not None:
+            (tmp_path / f"{name}.data-00000-of-00001").write_bytes(data_bytes)
+    for name in ("half", "cut", "flipped", "text", "missing"):
+        with pytest.raises((ValueError, FileNotFoundError), match=name) as error:
+            load_network("hotels", checkpoint=tmp_path / name, mean_image=mean_image)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (np.zeros((224, 224)), r"expected a \(224, 224, 3\) array of numbers, got \(224, 224\)"),
+        (np.full((224, 224, 3), np.nan), "expected finite values"),
+        (np.array([{}]), "not a mean image"),
+        (None, "not a mean image"),
+    ],
+)
+def test_bad_mean_images_are_named(tmp_path, content, message):
+    path = tmp_path / "mean.npy"
+    if content is None:
+        path.write_bytes(b"\x93NUMPY\x01\x00garbage")
+    else:
+        np.save(path, content)
+    with pytest.raises(ValueError, match=f"mean.npy: {message}"):
+        read_mean_image(path)
+    with pytest.raises(FileNotFoundError, match="no such mean image"):
+        read_mean_image(tmp_path / "nowhere.npy")
+
+
+# --- preprocessing -------------------------------------------------------------------------------
+
+
+def test_resizing_equals_opencv_to_the_bit(rng):
+    for trial in range(300):
+        height, width, new_height, new_width = rng.integers(1, 300, 4).tolist()
+        if trial % 5 == 0:
+            height, new_width = (1, 1) if trial % 2 else (height, 1)
+        if trial % 7 == 0:
+            new_height, new_width = 2 * height, 2 * width
+        if trial % 11 == 0:
+            height, width = 2 * new_height, 2 * new_width
+        image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        expected = cv2.resize(image, (new_width, new_height))
+        resized = image_ops.resize_like_opencv(image, (new_height, new_width))
+        assert_array_equal(resized, expected)
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".png"])
+def test_the_networks_input_equals_opencvs_to_the_bit(tmp_path, rng, ending):
+    for dtype in (np.float32, np.float64):
+        mean = rng.uniform(80, 150, (224, 224, 3)).astype(dtype)
+        for trial in range(12):
+            size = rng.integers(1, 600, 2).tolist()
+            coarse = Image.fromarray(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8))
+            image = coarse.resize(size, Image.Resampling.BICUBIC)
+            image = image.convert("L") if trial % 4 == 0 else image
+            exif = Image.Exif()
+            exif[0x0112] = 1 + trial % 8
+            path = tmp_path / f"{trial}{ending}"
+            image.save(path, exif=exif)
+            pixels = cv2.resize(cv2.imread(str(path)), (224, 224))
+            expected = (pixels - mean).astype(np.float32)
+            assert_array_equal(preprocess([image_ops.load_image(path)], mean)[0], expected)
+
+
+# --- end to end ----------------------------------------------------------------------------------
+
+
+def test_the_program_explains_a_pair_with_a_local_checkpoint(judged, mean_image, tmp_path, rng):
+    for name in ("a.png", "b.png"):
+        Image.fromarray(rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(tmp_path / name)
+    program = [sys.executable, ROOT / "visualize_similarity.py", "a.png", "b.png"]
+    options = ["--network", "hotels", "--checkpoint", judged[0], "--mean-image", mean_image]
+    run = subprocess.run(
+        [*program, *options, "--save-maps", "maps.npz"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "0"},
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stderr == "" and "272 variables read, 1 others ignored" in run.stdout
+    pixels = [cv2.resize(cv2.imread(str(tmp_path / n)), (224, 224)) for n in ("a.png", "b.png")]
+    batch = (np.stack(pixels) - np.load(mean_image)).astype(np.float32)
+    conv1, conv2 = build(read_weights(judged[0])[0], "batch")(batch).numpy()
+    expected = compute_spatial_similarity(conv1, conv2)
+    with np.load(tmp_path / "maps.npz") as maps:
+        assert_allclose(maps["similarity1"], expected[0], rtol=1e-5)
+        assert_allclose(maps["similarity2"], expected[1], rtol=1e-5)
