@@ -370,7 +370,8 @@ def _rescale(conv, name):
         return conv, 1.0, total
     _check_finite(conv, name)
     conv = conv.astype(np.float64)
-    scale = np.abs(conv).max() or 1.0
+    # a power of two, so that nothing is rounded and sums of zero stay zero
+    scale = 2.0 ** (np.frexp(np.abs(conv).max())[1] - 1)
     conv /= scale
     return conv, scale, _sum_over_positions(conv)
 

@@ -315,7 +315,9 @@ def save_figure(arguments, pair):
         above.set_title(name, parse_math=False)
         below.imshow(overlay)
         colors = ScalarMappable(Normalize(*value_range), arguments.colormap)
-        bar = figure.colorbar(colors, ax=below, orientation="horizontal", alpha=arguments.alpha)
+        bar = figure.colorbar(
+            colors, ax=below, orientation="horizontal", alpha=arguments.alpha, shrink=0.9
+        )
         bar.set_label("contribution to the similarity, per cell")
     for ax in axes.flat:
         ax.set_axis_off()

@@ -99,6 +99,11 @@ def build(weights):
     return activations
 
 
+def classifier(weights):
+    """Return the file's own ImageNet classifier as (kernel (1280, 1000), bias (1000,))."""
+    return weights["_fc.weight"].T, weights["_fc.bias"]
+
+
 def _convolution(weights, name, norm):
     """Return a convolution's kernel and bias with the batch norm that follows folded in."""
     kernel = weights[f"{name}.weight"].astype(np.float64)

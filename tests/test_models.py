@@ -12,7 +12,8 @@ from numpy.testing import assert_allclose
 from image_ops import load_image
 from models import load_network
 from models.checkpoints import check_names_and_shapes, read_torch_state_dict
-from models.efficientnet_lite0 import build, read_weights, weights_path
+from models.efficientnet_lite0 import build, classifier, read_weights, weights_path
+from similarity_ops import pool_features
 
 # ImageNet's names for what stands in a hotel room: crib, four-poster, studio couch
 BEDS_AND_COUCHES = {520, 564, 831}
@@ -41,8 +42,7 @@ def test_any_multiple_of_32_pixels_works(imagenet):
 @pytest.mark.parametrize("room", ["room_a_view1", "room_a_view2", "room_b_view1"])
 def test_the_files_own_classifier_sees_beds_in_the_rooms(imagenet, weights, room):
     batch = imagenet.preprocess([load_image(ROOT / "example_images" / f"{room}.jpg")])
-    feature = imagenet.activations(batch)[0].mean(axis=(0, 1))
-    scores = weights["_fc.weight"] @ feature + weights["_fc.bias"]
+    scores = pool_features(imagenet.activations(batch)[0], projection=classifier(weights))
     assert BEDS_AND_COUCHES & set(np.argsort(scores)[-5:].tolist())
 
 

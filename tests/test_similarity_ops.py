@@ -89,7 +89,7 @@ def pairs(draw, dtype=np.float64, signed=True):
             values[0, 0] = 2
         if signed and pooling != "gem" and draw(st.booleans()):
             values *= rng.choice([-1, 1], values.shape)
-            values[0, 0] = 3  # keeps the embedding away from zero
+            values[0, 0] = 60  # keeps the embedding away from zero
         return values.astype(dtype)
 
     def region(shape):
@@ -314,6 +314,13 @@ def test_float32_extremes_do_not_overflow_or_vanish(value):
     for pooling in POOLINGS:
         similarity, _ = compute_spatial_similarity(conv, conv, pooling)
         assert_allclose(similarity, np.full((7, 7), 1 / 49), rtol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [2.0**-700, 2.0**-130, 1, 2.0**130, 2.0**700])
+def test_a_sum_of_zero_is_an_error_at_any_scale(scale):
+    conv = np.array([[[3.0], [-2.0], [-1.0]]]) * scale
+    with pytest.raises(ValueError, match="conv1: its pooled feature is all zero"):
+        compute_spatial_similarity(conv, np.ones((1, 1, 1)))
 
 
 def test_a_region_keeps_gem_from_looking_outside():
