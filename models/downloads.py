@@ -347,8 +347,11 @@ def _safe_members(tar):
 
 def _prefixes(folder):
     """The checkpoints, whole or half, in a folder and one level below, hidden ones left out."""
-    files = [file for pattern in ("*", "*/*") for file in sorted(folder.glob(pattern))]
-    files = [file for file in files if "/." not in f"/{file.relative_to(folder).as_posix()}"]
+    # The folders of other processes at work here are hidden, and may vanish at any moment.
+    shown = "[!.]*"
+    files = [
+        file for pattern in (shown, f"{shown}/{shown}") for file in sorted(folder.glob(pattern))
+    ]
     parts = [file for file in files if _PART.search(file.name)]
     prefixes = [file.with_suffix("") for file in parts]
     return list(dict.fromkeys(prefixes)) or [file for file in files if _is_v1(file)]
