@@ -28,8 +28,11 @@ EXAMPLE_PAIR = EXAMPLES / "room_a_view1.jpg", EXAMPLES / "room_a_view2.jpg"
 FIGURE_FORMATS = (".png", ".pdf", ".svg")
 
 # The arguments that are options of models.load_network, and those of visualize_pair.
-NETWORK_OPTIONS = ("checkpoint", "mean_image", "batch_norm")
-METHOD_OPTIONS = ("pooling", "power", "embedding", "region1", "region2", "point1", "point2")
+NETWORK_OPTIONS = (
+    *("checkpoint", "mean_image", "batch_norm", "pooling"),
+    *("layer", "preprocess", "weights", "input_size", "allow_unsafe"),
+)
+METHOD_OPTIONS = ("power", "embedding", "region1", "region2", "point1", "point2")
 LOOK_OPTIONS = ("colormap", "alpha", "upsample", "normalize", "size")
 
 
@@ -272,7 +275,7 @@ def save_maps(arguments, network, pair):
     settings = picked(arguments, NETWORK_OPTIONS + METHOD_OPTIONS + LOOK_OPTIONS)
     settings |= {
         "network": network.name,
-        "pooling": arguments.pooling or network.pooling,
+        "pooling": network.pooling,
         "embedding": arguments.embedding or network.embedding,
         "region1": arguments.region1_text,
         "region2": arguments.region2_text,
@@ -339,10 +342,16 @@ def parse_arguments(argv=None):
     add("images", nargs="*", metavar="IMAGE", help="two image files; none for an example pair")
 
     add = parser.add_argument_group("network").add_argument
-    add("--network", default="imagenet", help=f"{', '.join(models.NETWORKS)} (default: imagenet)")
+    networks = f"{', '.join(models.NETWORKS)}, keras:NAME or a .keras or .h5 file"
+    add("--network", default="imagenet", help=f"{networks} (default: imagenet)")
     add("--checkpoint", metavar="PREFIX", help="a resnet_v2_50 checkpoint, its folder or archive")
     add("--mean-image", metavar="FILE.npy", help="what is subtracted from hotels' and faces' input")
     add("--batch-norm", choices=("batch", "moving"), help="statistics of the pair, or of training")
+    add("--layer", metavar="NAME", help="of a Keras model: explain what comes out of this layer")
+    add("--preprocess", metavar="HOW", help="of a Keras model: none, 0..1, -1..1, caffe or torch")
+    add("--weights", metavar="FILE", help="of keras:NAME: a weights file, or none for random ones")
+    add("--input-size", metavar="H,W", help="of a Keras model that takes any size")
+    add("--allow-unsafe", action="store_true", help="run the Python code in a model file")
 
     add = parser.add_argument_group("method").add_argument
     add("--pooling", choices=POOLINGS, help="instead of the network's own")
@@ -379,6 +388,11 @@ def check_arguments(arguments):
     """Raise for what would only fail after the network has run, and fill in the defaults."""
     if len(arguments.images) not in (0, 2):
         raise ValueError(f"expected two images, or none for the example, got {arguments.images}")
+    if arguments.input_size is not None:
+        size = parse_numbers(arguments.input_size, 2, "--input-size H,W")
+        if not all(side == int(side) and 1 <= side <= 10_000 for side in size):
+            raise ValueError(f"--input-size: expected 1 to 10000 pixels, got {size}")
+        arguments.input_size = tuple(map(int, size))
     try:
         models.check_options(arguments.network, **picked(arguments, NETWORK_OPTIONS))
     except ValueError as error:

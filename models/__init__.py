@@ -5,11 +5,20 @@ import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
+from similarity_ops import POOLINGS
+
 NETWORKS = ("imagenet", "hotels", "faces")
+MODEL_FILES = (".keras", ".h5", ".hdf5")
+OPTIONS = {  # of each family of networks, besides pooling
+    "imagenet": (),
+    "authors": ("checkpoint", "mean_image", "batch_norm"),
+    "keras": ("layer", "preprocess", "weights", "input_size", "allow_unsafe"),
+}
 
 
 @dataclass(frozen=True)
@@ -39,15 +48,29 @@ class EmbeddingNetwork:
     description: str = ""
 
 
-def load_network(name="imagenet", *, checkpoint=None, mean_image=None, batch_norm=None):
+def load_network(
+    name="imagenet",
+    *,
+    checkpoint=None,
+    mean_image=None,
+    batch_norm=None,
+    layer=None,
+    pooling=None,
+    preprocess=None,
+    weights=None,
+    input_size=None,
+    allow_unsafe=False,
+):
     """Load an embedding network.
 
     Parameters
     ----------
-    name : str
+    name : str or keras.Model
         ``"imagenet"``: EfficientNet-Lite0 trained on ImageNet, with weights that pip brings.
         ``"hotels"``, ``"faces"``: the authors' ResNet-50 v2 networks.  Without a checkpoint and a
         mean image of your own, their published files are downloaded once, to ``models/<name>/``.
+        ``"keras:NAME"``: any model of keras.applications.  A ``.keras`` or ``.h5`` file, or a
+        model: any Keras 3 network that pools a feature map.
     checkpoint : None, str or Path
         For hotels and faces: a checkpoint of slim's resnet_v2_50, as its prefix, the folder that
         it lies in, or an archive of that.
@@ -57,6 +80,10 @@ def load_network(name="imagenet", *, checkpoint=None, mean_image=None, batch_nor
         For hotels and faces: ``"batch"``, the default, is the authors' demonstration: statistics
         of the images in the batch, so that the maps of an image depend on its partner.
         ``"moving"`` uses the averages of the training: one embedding for each image.
+    pooling : None, "average", "max" or "gem"
+        Instead of the network's own.
+    layer, preprocess, weights, input_size, allow_unsafe
+        For Keras models, see `models.keras_model.load`.
 
     Returns
     -------
@@ -76,13 +103,24 @@ def load_network(name="imagenet", *, checkpoint=None, mean_image=None, batch_nor
     >>> network.activations(batch).shape
     (1, 7, 7, 1280)
     """
-    check_options(name, checkpoint=checkpoint, mean_image=mean_image, batch_norm=batch_norm)
-    if name == "imagenet":
-        return _load_imagenet()
-    return _load_authors(name, checkpoint, mean_image, batch_norm or "batch")
+    authors = {"checkpoint": checkpoint, "mean_image": mean_image, "batch_norm": batch_norm}
+    keras_options = {
+        "layer": layer,
+        "preprocess": preprocess,
+        "weights": weights,
+        "input_size": input_size,
+        "allow_unsafe": allow_unsafe,
+    }
+    check_options(name, pooling=pooling, **authors, **keras_options)
+    if _family(name) == "keras":
+        from models import keras_model
+
+        return keras_model.load(name, pooling=pooling, **keras_options)
+    network = _load_imagenet() if name == "imagenet" else _load_authors(name, **authors)
+    return replace(network, pooling=pooling or network.pooling)
 
 
-def check_options(name, **options):
+def check_options(name, *, pooling=None, **options):
     """Raise a ValueError for an unknown network, or an option that it does not have.
 
     It needs no TensorFlow, so that a program can say so at once.
@@ -93,13 +131,32 @@ def check_options(name, **options):
     Traceback (most recent call last):
     ValueError: batch_norm: the imagenet network has no such option
     """
-    if name not in NETWORKS:
-        raise ValueError(f"network: expected one of {', '.join(NETWORKS)}, got {name!r}")
+    family = _family(name)
     for option, value in options.items():
-        if value is not None and name == "imagenet":
-            raise ValueError(f"{option}: the imagenet network has no such option")
+        if value not in (None, False) and option not in OPTIONS[family]:
+            raise ValueError(f"{option}: the {name} network has no such option")
+    if pooling is not None and pooling not in POOLINGS:
+        raise ValueError(f"pooling: expected one of {', '.join(POOLINGS)}, got {pooling!r}")
     if options.get("batch_norm") not in (None, "batch", "moving"):
         raise ValueError(f"batch_norm: expected batch or moving, got {options['batch_norm']!r}")
+
+
+def _family(name):
+    """Return the family of networks that a name stands for: a key of OPTIONS."""
+    if name in ("hotels", "faces"):
+        return "authors"
+    if name == "imagenet":
+        return "imagenet"
+    if not isinstance(name, (str, os.PathLike)):
+        if hasattr(name, "layers"):
+            return "keras"
+        raise ValueError(f"network: expected a name or a keras.Model, got {type(name).__name__}")
+    if str(name).startswith("keras:") or Path(name).suffix in MODEL_FILES or Path(name).is_dir():
+        return "keras"
+    raise ValueError(
+        f"network: expected {', '.join(NETWORKS)}, keras:NAME, or a .keras or .h5 file, "
+        f"got {name!r}"
+    )
 
 
 def example_pair(name):
@@ -129,6 +186,7 @@ def _load_imagenet():
 def _load_authors(name, checkpoint, mean_image, batch_norm):
     from models import downloads
 
+    batch_norm = batch_norm or "batch"
     if checkpoint is None:
         checkpoint, fetched_mean_image = downloads.fetch_authors_files(name)
         mean_image = mean_image or fetched_mean_image

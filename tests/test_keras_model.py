@@ -1,0 +1,370 @@
+"""Any Keras model: its maps sum to the cosine of its own output, or it is refused in words."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from numpy.testing import assert_allclose
+
+from models import load_network
+from similarity_ops import compute_spatial_similarity
+from visualize_similarity import main, visualize_pair
+
+FAMILIES = {
+    **{"ResNet50": 64, "ResNet50V2": 64, "MobileNet": 64, "MobileNetV2": 64, "VGG16": 64},
+    **{"MobileNetV3Small": 64, "EfficientNetB0": 64, "EfficientNetV2B0": 64, "DenseNet121": 64},
+    **{"InceptionV3": 96, "Xception": 96, "NASNetMobile": 64, "ConvNeXtTiny": 64},
+}
+
+
+@pytest.fixture
+def images(rng):
+    return list(rng.integers(0, 256, (2, 50, 70, 3), dtype=np.uint8))
+
+
+@pytest.fixture(autouse=True)
+def fixed_weights():
+    keras.utils.set_random_seed(0)
+    yield
+    keras.backend.clear_session()
+
+
+def backbone(size=(32, 32), channels=8):
+    """Return an input and a feature map, (4, 4, channels) of 32 x 32 pixels."""
+    inputs = keras.Input((*size, 3))
+    x = layers.Conv2D(channels, 3, strides=4, padding="same", activation="relu")(inputs)
+    return inputs, layers.Conv2D(channels, 3, strides=2, padding="same", name="last_conv")(x)
+
+
+def pooled(layer=None, **options):
+    inputs, x = backbone(**options)
+    return inputs, (layer or layers.GlobalAveragePooling2D())(x)
+
+
+def assert_explained(model, images, output=None, **options):
+    """The maps must sum to the cosine of the model's own output for the two images."""
+    network = load_network(model, **options)
+    batch = network.preprocess(images)
+    outputs = (output or model)(batch, training=False)
+    outputs = np.asarray(outputs, np.float64).reshape(2, -1)
+    cosine = outputs[0] @ outputs[1] / np.prod(np.linalg.norm(outputs, axis=1))
+    conv1, conv2 = network.activations(batch)
+    assert conv1.dtype == np.float32 and conv1.ndim == 3
+    for similarity in compute_spatial_similarity(
+        conv1, conv2, network.pooling, projection=network.projection
+    ):
+        assert_allclose(similarity.sum(), cosine, atol=1e-4)
+    return network
+
+
+# --- families ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pooling", ["avg", "max"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_families_as_they_come_and_wrapped_as_users_do(family, pooling, images):
+    shape = (FAMILIES[family], FAMILIES[family], 3)
+    build = getattr(keras.applications, family)
+    base = build(include_top=False, weights=None, pooling=pooling, input_shape=shape)
+    network = assert_explained(base, images)
+    assert network.pooling == {"avg": "average", "max": "max"}[pooling]
+    inputs = keras.Input(shape)
+    x = layers.RandomRotation(0.2)(layers.RandomFlip()(inputs))
+    x = base(layers.Rescaling(1 / 127.5, -1)(x))
+    outputs = layers.UnitNormalization()(layers.Dense(16)(x))
+    network = assert_explained(keras.Model(inputs, outputs), images)
+    assert network.embedding == "head" and network.projection[0].shape[1] == 16
+
+
+# --- heads ---------------------------------------------------------------------------------------
+
+
+class Gem(layers.Layer):
+    def call(self, x):
+        return keras.ops.mean(keras.ops.relu(x) ** 3, axis=(1, 2)) ** (1 / 3)
+
+
+HEADS = {
+    "dense": lambda x: layers.Dense(5, bias_initializer="normal")(x),
+    "two dense": lambda x: layers.Dense(5)(layers.Dense(6, bias_initializer="normal")(x)),
+    "dropout": lambda x: layers.Dense(5)(layers.Dropout(0.5)(x)),
+    "reshape": lambda x: layers.Flatten()(layers.Reshape((1, 1, -1))(x)),
+    "1x1 convolution": lambda x: layers.Conv2D(5, 1)(layers.Reshape((1, 1, 8))(x)),
+    "batch norm": lambda x: layers.BatchNormalization(
+        moving_mean_initializer="normal", beta_initializer="normal", gamma_initializer="normal"
+    )(x),
+    "unit normalisation": lambda x: layers.UnitNormalization()(layers.Dense(5)(x)),
+    "normalisation in the middle": lambda x: layers.Dense(5, use_bias=False)(
+        layers.UnitNormalization()(x)
+    ),
+    "an operation": lambda x: keras.ops.normalize(layers.Dense(5)(x), axis=-1),
+    "a lambda": lambda x: layers.Lambda(lambda v: v / keras.ops.norm(v, axis=-1, keepdims=True))(x),
+    "linear activation": lambda x: layers.Activation("linear")(layers.Dense(5)(x)),
+    "nested": lambda x: keras.Sequential([keras.Input((8,)), layers.Dense(6), layers.Dense(5)])(x),
+    "layer norm": lambda x: layers.LayerNormalization(gamma_initializer="normal")(x),
+    "scaled": lambda x: layers.Rescaling(3.0, 0.5)(layers.Dense(5)(x)),
+}
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_linear_heads_are_folded(head, images):
+    inputs, x = pooled()
+    assert_explained(keras.Model(inputs, HEADS[head](x)), images)
+
+
+def test_a_large_bias_costs_the_kernel_no_digits(images):
+    inputs, x = pooled()
+    head = layers.Dense(5, bias_initializer=keras.initializers.Constant(1e4))
+    network = assert_explained(keras.Model(inputs, head(x)), images)
+    kernel, bias = (value.numpy() for value in (head.kernel, head.bias))
+    assert_allclose(network.projection[0], kernel, rtol=1e-3, atol=1e-6)
+    assert_allclose(network.projection[1], bias, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "pooling, expected",
+    [
+        (lambda x: keras.ops.mean(x, axis=(1, 2)), "average"),
+        (lambda x: keras.ops.max(x, axis=(1, 2)), "max"),
+        (lambda x: layers.Flatten()(layers.AveragePooling2D(4)(x)), "average"),
+        (lambda x: layers.GlobalMaxPooling2D(keepdims=True)(x), "max"),
+    ],
+)
+def test_poolings_are_measured_not_named(images, pooling, expected):
+    inputs, x = backbone()
+    network = assert_explained(keras.Model(inputs, pooling(x)), images)
+    assert network.pooling == expected
+
+
+def test_gem_is_taken_where_the_user_says_so(images):
+    inputs, x = backbone()
+    model = keras.Model(inputs, Gem()(layers.ReLU()(x)))
+    with pytest.raises(ValueError, match=r"gem \(Gem\) pools .* say pooling='gem'"):
+        load_network(model)
+    assert_explained(model, images, pooling="gem")
+
+
+# --- shapes of models ----------------------------------------------------------------------------
+
+
+def test_sequential_nested_twice(images):
+    inner = keras.Sequential([keras.Input((32, 32, 3)), layers.Conv2D(8, 3), layers.ReLU()])
+    middle = keras.Sequential([inner, layers.Conv2D(8, 3), layers.GlobalAveragePooling2D()])
+    outer = keras.Sequential([keras.Input((32, 32, 3)), layers.Rescaling(1 / 255), middle])
+    outer.add(layers.Dense(4))
+    assert assert_explained(outer, images).projection[0].shape == (8, 4)
+
+
+def test_the_backbone_and_its_pooling_may_lie_in_different_models(images):
+    inputs, x = backbone()
+    features = keras.Model(inputs, x)
+    head_input = keras.Input((4, 4, 8))
+    head = keras.Model(head_input, layers.Dense(3)(layers.GlobalMaxPooling2D()(head_input)))
+    outer_input = keras.Input((32, 32, 3))
+    model = keras.Model(outer_input, head(features(outer_input)))
+    assert assert_explained(model, images).pooling == "max"
+
+
+@pytest.mark.parametrize("size", [(32, 64), (None, None), (None, 48)])
+def test_inputs_of_any_size(images, size):
+    inputs, x = pooled(size=size)
+    model = keras.Model(inputs, layers.Dense(4)(x))
+    wanted = None if None not in size else (40, 48)
+    network = assert_explained(model, images, input_size=wanted)
+    assert network.input_size == (size if None not in size else (40, 48))
+    if size == (None, None):
+        assert load_network(model).input_size == (224, 224)
+
+
+def test_two_outputs_need_a_word_where_both_could_be_meant(images):
+    inputs, x = pooled()
+    embedding = layers.Dense(6, name="embedding")(x)
+    classes = layers.Dense(3, activation="softmax", name="classes")(embedding)
+    model = keras.Model(inputs, [embedding, classes])
+    output = keras.Model(inputs, embedding)
+    assert_explained(model, images, output)  # the other one is no linear function
+    other = layers.Dense(4, name="other")(x)
+    model = keras.Model(inputs, [embedding, other])
+    with pytest.raises(ValueError, match=r"2 of its 2 outputs.*layer=, of embedding, other"):
+        load_network(model)
+    assert_explained(model, images, output, layer="embedding")
+
+
+def test_a_siamese_wrapper_names_its_shared_model(images):
+    inputs, x = pooled()
+    shared = keras.Model(inputs, layers.Dense(6)(x), name="shared")
+    left, right = keras.Input((32, 32, 3)), keras.Input((32, 32, 3))
+    siamese = keras.Model([left, right], layers.Dot(1)([shared(left), shared(right)]))
+    with pytest.raises(ValueError, match=r"dot \(Dot\) merges 2 tensors.*layer="):
+        load_network(siamese)
+    assert_explained(siamese, images, shared, layer="shared")
+
+
+def test_subclassed_models_need_a_layer(images):
+    class Network(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.conv = layers.Conv2D(8, 3, strides=4, name="conv")
+            self.pool = layers.GlobalAveragePooling2D()
+
+        def call(self, x):
+            return self.pool(self.conv(x))
+
+    model = Network()
+    with pytest.raises(ValueError, match=r"subclassed model.*layer=; it has conv"):
+        load_network(model)
+    assert_explained(model, images, layer="conv", input_size=(32, 32))
+
+
+def test_a_layer_explains_the_pooled_feature_before_a_nonlinear_head(images):
+    inputs, x = backbone()
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    hidden = layers.Dense(6, activation="relu", name="hidden")(x)
+    model = keras.Model(inputs, layers.Dense(4)(hidden))
+    with pytest.raises(ValueError, match=r"hidden \(Dense\), after the pooling, is neither linear"):
+        load_network(model)
+    output = keras.Model(inputs, x)
+    for layer in ("last_conv", "pool"):
+        network = assert_explained(model, images, output, layer=layer)
+        assert network.projection is None and network.embedding == "pooled"
+    nested = keras.Sequential([keras.Input((32, 32, 3)), layers.Rescaling(1 / 255), model])
+    front = keras.Sequential([keras.Input((32, 32, 3)), layers.Rescaling(1 / 255), output])
+    assert_explained(nested, images, front, layer="pool")
+
+
+# --- refused in words ----------------------------------------------------------------------------
+
+
+def transformer():
+    inputs, x = backbone()
+    tokens = layers.Reshape((16, 8))(x)
+    tokens = layers.MultiHeadAttention(2, 4)(tokens, tokens)
+    return keras.Model(inputs, layers.GlobalAveragePooling1D()(tokens))
+
+
+@pytest.mark.parametrize(
+    "build, message",
+    [
+        (transformer, r"GlobalAveragePooling1D\) works on a sequence.*transformer"),
+        (lambda: keras.Model(*backbone()), r"last_conv \(Conv2D\), is a feature map that nothing"),
+        (lambda: keras.Model(*pooled(layers.Flatten())), r"Flatten\) keeps positions apart"),
+        (
+            lambda: (lambda i, x: keras.Model(i, layers.Dense(3, activation="softmax")(x)))(
+                *pooled()
+            ),
+            r"Dense\), after the pooling, is neither linear",
+        ),
+        (
+            lambda: (
+                lambda i, x: keras.Model(i, layers.LayerNormalization(beta_initializer="ones")(x))
+            )(*pooled()),
+            r"LayerNormalization\), after the pooling, is neither",
+        ),
+        (
+            lambda: (lambda i: keras.Model(i, layers.Dense(3)(i)))(keras.Input((9,))),
+            "back to the input, no feature map is pooled",
+        ),
+    ],
+)
+def test_what_has_no_exact_maps_is_refused(build, message):
+    with pytest.raises(ValueError, match=message):
+        load_network(build())
+
+
+def test_options_are_checked(images):
+    model = keras.Model(*pooled())
+    for options, message in (
+        ({"layer": "nowhere"}, "layer: 0 layers are called 'nowhere'.*last_conv"),
+        ({"preprocess": "bgr"}, "preprocess: .*got 'bgr'"),
+        ({"pooling": "mean"}, "pooling: .*got 'mean'"),
+        ({"weights": "imagenet"}, "weights: only a keras:NAME"),
+        ({"input_size": (64, 64)}, r"input_size: the model takes \(32, 32\)"),
+        ({"batch_norm": "batch"}, "batch_norm: .*no such option"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            load_network(model, **options)
+
+
+def test_preprocessing_is_what_keras_calls_it(images):
+    model = keras.Model(*pooled())
+    pixels = load_network(model).preprocess(images)
+    for how, mode in (("caffe", "caffe"), ("torch", "torch"), ("-1..1", "tf")):
+        expected = keras.applications.imagenet_utils.preprocess_input(pixels.copy(), mode=mode)
+        batch = load_network(model, preprocess=how).preprocess(images)
+        assert_allclose(batch, expected, atol=1e-4)
+    assert_allclose(load_network(model, preprocess="0..1").preprocess(images), pixels / 255)
+    doubled = load_network(model, preprocess=lambda values: values * 2).preprocess(images)
+    assert_allclose(doubled, pixels * 2)
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, images):
+    from PIL import Image
+
+    monkeypatch.chdir(tmp_path)
+    for name, image in zip(("a.png", "b.png"), images, strict=True):
+        Image.fromarray(image).save(name)
+    return tmp_path
+
+
+@pytest.mark.parametrize("ending", [".keras", ".h5"])
+def test_saved_and_loaded_again(folder, images, ending, capsys):
+    inputs, x = pooled()
+    model = keras.Model(inputs, layers.UnitNormalization()(layers.Dense(5)(x)))
+    model.save(f"model{ending}")
+    expected = visualize_pair(*images, load_network(model, preprocess="0..1"))
+    command = ["a.png", "b.png", "--network", f"model{ending}", "--preprocess", "0..1"]
+    assert main([*command, "--save-maps", "m.npz"]) == 0, capsys.readouterr()
+    with np.load("m.npz") as maps:
+        assert_allclose(maps["similarity1"], expected.similarity1, atol=1e-6)
+
+
+@pytest.mark.parametrize("ending", [".keras", ".h5"])
+def test_code_in_a_file_runs_only_where_the_user_says_so(folder, ending, capsys):
+    inputs, x = pooled()
+    witness = str(folder / "witness")
+    code = layers.Lambda(lambda v: (open(witness, "w").close(), v)[1], output_shape=(8,))
+    keras.Model(inputs, code(x)).save(f"model{ending}")
+    (folder / "witness").unlink(missing_ok=True)
+    command = ["a.png", "b.png", "--network", f"model{ending}"]
+    assert main(command) == 2
+    assert "say --allow-unsafe" in capsys.readouterr().err
+    assert not (folder / "witness").exists()
+    assert main([*command, "--allow-unsafe"]) == 0, capsys.readouterr()
+    assert (folder / "witness").exists()
+
+
+def test_an_application_with_random_weights_or_a_file(folder, capsys):
+    command = ["a.png", "b.png", "--network", "keras:MobileNetV2"]
+    assert main([*command, "--weights", "none"]) == 0
+    assert "average pooling after out_relu" in capsys.readouterr().out
+    base = keras.applications.MobileNetV2(include_top=False, weights=None)
+    base.save_weights("own.weights.h5")
+    assert main([*command, "--weights", "own.weights.h5"]) == 0
+
+
+@pytest.mark.parametrize(
+    "network, message",
+    [
+        ("nowhere.keras", "nowhere.keras: no such model file"),
+        ("text.keras", "text.keras: cannot be loaded"),
+        ("text.h5", "text.h5: cannot be loaded"),
+        ("saved", "saved: a folder; .*save it again with model.save"),
+        ("keras:ResNet51", "keras:ResNet51: keras.applications has .*ResNet50"),
+        ("keras:MobileNet --weights nowhere.h5", "nowhere.h5: no such weights file"),
+        ("keras:MobileNet --weights text.h5", "keras:MobileNet: "),
+    ],
+)
+def test_bad_networks_are_one_line(folder, capsys, network, message):
+    import re
+
+    (folder / "saved").mkdir()
+    (folder / "saved" / "saved_model.pb").write_bytes(b"")
+    for name in ("text.keras", "text.h5"):
+        (folder / name).write_text("no model")
+    assert main(["a.png", "b.png", "--network", *network.split()]) == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error) and len(error.splitlines()) == 1
