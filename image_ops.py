@@ -386,8 +386,16 @@ def colorize_map(similarity, colormap="jet", value_range=None):
     colors = _colors(colormap)
     # The halves keep a range as wide as floating point itself from overflowing.
     span = high / 2 - low / 2
-    share = (similarity / 2 - low / 2) / span if span > 0 else np.full(similarity.shape, 0.5)
-    return colors[(share * len(colors)).clip(0, len(colors) - 1).astype(np.intp)]
+    if span > 0:
+        similarity = similarity / 2
+        similarity -= low / 2
+        similarity /= span
+    else:
+        similarity = np.full(similarity.shape, 0.5)
+    similarity *= len(colors)
+    indices = Image.fromarray(similarity.clip(0, len(colors) - 1, out=similarity).astype(np.uint8))
+    indices.putpalette(colors.tobytes())
+    return np.array(indices.convert("RGB"))
 
 
 def _colors(colormap):

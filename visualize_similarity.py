@@ -10,11 +10,13 @@ import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 import image_ops
+import image_pairs
 import models
 from similarity_ops import (
     POOLINGS,
@@ -32,7 +34,8 @@ NETWORK_OPTIONS = (
     *("checkpoint", "mean_image", "batch_norm", "pooling"),
     *("layer", "preprocess", "weights", "input_size", "allow_unsafe"),
 )
-METHOD_OPTIONS = ("power", "embedding", "region1", "region2", "point1", "point2")
+PLACE_OPTIONS = ("region1", "region2", "point1", "point2")
+METHOD_OPTIONS = ("power", "embedding", *PLACE_OPTIONS)
 LOOK_OPTIONS = ("colormap", "alpha", "upsample", "normalize", "size")
 
 
@@ -120,6 +123,7 @@ def visualize_pair(
     >>> pair.similarity1.shape, bool(np.isclose(pair.similarity1.sum(), pair.similarity))
     ((7, 7), True)
     """
+    places = {"region1": region1, "region2": region2, "point1": point1, "point2": point2}
     if normalize not in ("each", "pair"):
         raise ValueError(f"normalize: expected each or pair, got {normalize!r}")
     images = [
@@ -129,30 +133,84 @@ def visualize_pair(
     if isinstance(network, str):
         network = models.load_network(network)
     convs = network.activations(network.preprocess(images))
+    maps = compute_maps(
+        convs,
+        [image.shape[:2] for image in images],
+        network,
+        pooling=pooling,
+        power=power,
+        embedding=embedding,
+        pairwise=pairwise,
+        **places,
+    )
+    look = {"colormap": colormap, "alpha": alpha, "upsample": upsample, "normalize": normalize}
+    return PairVisualization(*maps, *draw_overlays(images, maps, **places, **look, size=size))
+
+
+class Maps(NamedTuple):
+    """The first fields of a `PairVisualization`."""
+
+    similarity: float
+    whole_similarity: float
+    similarity1: np.ndarray
+    similarity2: np.ndarray
+    match1: np.ndarray | None
+    match2: np.ndarray | None
+    pairwise: np.ndarray | None
+
+
+def compute_maps(
+    convs,
+    sizes,
+    network,
+    *,
+    pooling=None,
+    power=3.0,
+    embedding=None,
+    region1=None,
+    region2=None,
+    point1=None,
+    point2=None,
+    pairwise=False,
+):
+    """Return the `Maps` of two images' activations; sizes are the images' (height, width)."""
     method = {
         "pooling": pooling or network.pooling,
         "power": power,
         "projection": _head(network, embedding),
     }
     shapes = [conv.shape[:2] for conv in convs]
-    sizes = [image.shape[:2] for image in images]
-    regions, points = (region1, region2), (point1, point2)
     weights = {
         f"region{number}": image_ops.region_weights(region, size, shape)
-        for number, region, size, shape in zip((1, 2), regions, sizes, shapes, strict=True)
+        for number, (region, size, shape) in enumerate(
+            zip((region1, region2), sizes, shapes, strict=True), 1
+        )
         if region is not None
     }
     maps = compute_spatial_similarity(*convs, **method, **weights)
     whole = compute_spatial_similarity(*convs, **method) if weights else maps
-    tensor, matches = None, [None, None]
+    tensor, matches, points = None, [None, None], (point1, point2)
     if pairwise or points != (None, None):
         tensor = compute_pairwise_similarity(*convs, **method, **weights)
     for number, point in enumerate(points, 1):
         if point is not None:
             y, x = cell_of(point, sizes[number - 1], shapes[number - 1])
             matches[2 - number] = point_similarity(tensor, y, x, number)
+    scores = float(maps[0].sum()), float(whole[0].sum())
+    return Maps(*scores, *maps, *matches, tensor if pairwise else None)
 
-    shown = [match if match is not None else maps[i] for i, match in enumerate(matches)]
+
+def draw_overlays(
+    images, maps, *, region1, region2, point1, point2, colormap, alpha, upsample, normalize, size
+):
+    """Return the images as they are shown, their overlays, and the maps' ranges of values."""
+    regions, points = (region1, region2), (point1, point2)
+    matches = maps.match1, maps.match2
+    shown = [
+        similarity if match is None else match
+        for match, similarity in zip(matches, (maps.similarity1, maps.similarity2), strict=True)
+    ]
+    sizes = [image.shape[:2] for image in images]
     if size is not None:
         images = [image_ops.resize(image, (size, size)) for image in images]
     upsampled = [
@@ -169,9 +227,7 @@ def visualize_pair(
             overlay = image_ops.colorize_map(values, colormap, ranges[i])
             overlay = image_ops.blend(image, overlay, alpha)
         overlays.append(mark(overlay, regions[i], points[i], sizes[i]))
-    score, whole_score = float(maps[0].sum()), float(whole[0].sum())
-    kept = tensor if pairwise else None
-    return PairVisualization(score, whole_score, *maps, *matches, kept, *images, *overlays, *ranges)
+    return *images, *overlays, *ranges
 
 
 def _head(network, embedding):
@@ -214,7 +270,9 @@ def mark(picture, region, point, image_size):
 
 
 def main(argv=None):
-    """Run the program; return its exit status: 0, or 2 where the input is at fault.
+    """Run the program; return its exit status.
+
+    It is 0, or 1 where some of many pairs failed, or 2 where the input is at fault.
 
     Parameters
     ----------
@@ -227,21 +285,21 @@ def main(argv=None):
     2
     """
     try:
-        run(parse_arguments(argv))
+        arguments = parse_arguments(argv)
+        check_arguments(arguments)
+        return run_pairs(arguments) if arguments.many else run(arguments)
     except (ValueError, OSError) as error:
         reason = " ".join(str(error).split())
         print(f"visualize_similarity.py: error: {reason}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
-    return 0
 
 
 def run(arguments):
     """Compute, write and print what the arguments ask for."""
-    check_arguments(arguments)
     images = [image_ops.load_image(path) for path in arguments.images]
-    check_places(arguments, images)
+    check_places(arguments, [image.shape[:2] for image in images])
     models.start_tensorflow()
     network = models.load_network(arguments.network, **picked(arguments, NETWORK_OPTIONS))
     options = picked(arguments, METHOD_OPTIONS + LOOK_OPTIONS)
@@ -250,7 +308,7 @@ def run(arguments):
     picture = image_ops.combine_horizontal([pair.overlay1, pair.overlay2])
     image_ops.save_image(arguments.output, picture)
     if arguments.save_maps:
-        save_maps(arguments, network, pair)
+        save_maps(arguments.save_maps, arguments.images, pair, settings_of(arguments, network))
     if arguments.figure:
         save_figure(arguments, pair)
     print(f"network     {network.name}: {network.description}")
@@ -264,36 +322,109 @@ def run(arguments):
             print("point       {:g},{:g} adds {:.4f} of it".format(*point, match.sum()))
     for path in arguments.outputs:
         print(f"written     {path}")
+    return 0
+
+
+def run_pairs(arguments):
+    """Compute and write the maps of many pairs; return 1 where some of them failed, else 0."""
+    if arguments.pairs:
+        pairs = image_pairs.read_pairs(arguments.pairs)
+    else:
+        pairs = image_pairs.pairs_against(arguments.images[0], arguments.against)
+    pairs, folder = dict(enumerate(pairs, 1)), arguments.output
+    check_places(arguments, (None, None))
+    models.start_tensorflow()
+    options = picked(arguments, NETWORK_OPTIONS)
+    network = models.load_network(arguments.network, **options, graph=True)
+    _head(network, arguments.embedding)
+    if arguments.batch_size and not network.independent:
+        raise ValueError(
+            "--batch-size: with batch statistics each pair is a batch, say --batch-norm moving"
+        )
+    settings = settings_of(arguments, network)
+    endings = [".jpg"] * (not arguments.no_pictures) + [".npz"] * bool(arguments.save_maps)
+    finished = image_pairs.resume(folder, {**settings, "files": endings}, pairs, endings)
+    rows = image_pairs.score(
+        {number: pair for number, pair in pairs.items() if number not in finished},
+        network,
+        pair_finisher(arguments, network, pairs),
+        folder,
+        batch_size=arguments.batch_size,
+        keep_images=not arguments.no_pictures,
+    )
+    with image_pairs.progress_bar(len(pairs), len(finished)) as advance:
+        for _ in image_pairs.recorded(rows, folder):
+            advance()
+    return report_pairs(arguments, network, image_pairs.read_scores(folder), len(finished))
+
+
+def pair_finisher(arguments, network, pairs):
+    """Return a function that writes the files of one of many pairs and returns its scores."""
+    method = picked(arguments, METHOD_OPTIONS)
+    look = picked(arguments, PLACE_OPTIONS + LOOK_OPTIONS)
+
+    def finish(number, convs, sizes, load_images):
+        maps = compute_maps(convs, sizes, network, pairwise=arguments.save_pairwise, **method)
+        path = arguments.output / image_pairs.file_stem(number, pairs[number])
+        if not arguments.no_pictures:
+            overlays = draw_overlays(load_images(), maps, **look)[2:4]
+            image_ops.save_image(f"{path}.jpg", image_ops.combine_horizontal(overlays))
+        if arguments.save_maps:
+            save_maps(f"{path}.npz", pairs[number], maps, settings_of(arguments, network))
+        return maps.similarity, maps.whole_similarity
+
+    return finish
+
+
+def report_pairs(arguments, network, rows, resumed):
+    """Print what became of many pairs; return the exit status."""
+    scored = [row for row in rows if not row["error"]]
+    failed = len(rows) - len(scored)
+    print(f"network     {network.name}: {network.description}")
+    before = f", {resumed} of them by an earlier run" if resumed else ""
+    print(f"pairs       {len(scored)} of {len(rows)}{before}")
+    if scored:
+        scored.sort(key=lambda row: -float(row["similarity"]))
+        print("highest     {similarity}, of {image1} and {image2}".format(**scored[0]))
+    if failed:
+        print(f"failed      {failed}, scores.csv says why")
+    print(f"written     {arguments.output / 'scores.csv'}")
+    return 1 if failed else 0
 
 
 def picked(arguments, names):
     return {name: getattr(arguments, name) for name in names}
 
 
-def save_maps(arguments, network, pair):
-    """Write the maps, the images' paths and the settings as a .npz file without pickles."""
+def settings_of(arguments, network):
+    """Return what the maps and pictures depend on, besides the images."""
     settings = picked(arguments, NETWORK_OPTIONS + METHOD_OPTIONS + LOOK_OPTIONS)
-    settings |= {
+    return settings | {
         "network": network.name,
         "pooling": network.pooling,
         "embedding": arguments.embedding or network.embedding,
         "region1": arguments.region1_text,
         "region2": arguments.region2_text,
+        "pairwise": arguments.save_pairwise,
     }
+
+
+def save_maps(path, paths, maps, settings):
+    """Write maps, the images' paths and the settings as a .npz file without pickles."""
     arrays = {
-        "similarity": pair.similarity,
-        "whole_similarity": pair.whole_similarity,
-        "similarity1": pair.similarity1,
-        "similarity2": pair.similarity2,
-        "match1": pair.match1,
-        "match2": pair.match2,
-        "pairwise": pair.pairwise,
-        "image1": str(arguments.images[0]),
-        "image2": str(arguments.images[1]),
+        "similarity": maps.similarity,
+        "whole_similarity": maps.whole_similarity,
+        "similarity1": maps.similarity1,
+        "similarity2": maps.similarity2,
+        "match1": maps.match1,
+        "match2": maps.match2,
+        "pairwise": maps.pairwise,
+        "image1": str(paths[0]),
+        "image2": str(paths[1]),
         "settings": json.dumps(settings, default=str),
     }
     arrays = {name: array for name, array in arrays.items() if array is not None}
-    image_ops.write_whole(arguments.save_maps, lambda file: np.savez(file, **arrays))
+    image_ops.write_whole(path, lambda file: np.savez(file, **arrays))
 
 
 def save_figure(arguments, pair):
@@ -362,10 +493,17 @@ def parse_arguments(argv=None):
         add(f"--region{number}", metavar=box, help=f"only this part of image {number}, in pixels")
         add(f"--point{number}", metavar="X,Y", help=f"what this pixel of image {number} matches")
 
+    add = parser.add_argument_group("many pairs").add_argument
+    add("--pairs", type=Path, metavar="FILE.csv", help="two columns of paths, relative to the file")
+    add("--against", type=Path, metavar="FOLDER", help="IMAGE against all images in a folder")
+    add("--batch-size", type=int, metavar="N", help="images at once in the network (default: 16)")
+    add("--no-pictures", action="store_true", help="write scores.csv alone")
+
     add = parser.add_argument_group("files").add_argument
-    picture = "the picture (default: STEM1_STEM2_similarity.png)"
-    add("--output", type=Path, metavar="FILE", help=picture)
-    add("--save-maps", type=Path, metavar="FILE.npz", help="the raw maps and the settings")
+    picture = "the picture (default: STEM1_STEM2_similarity.png), or the folder of many pairs"
+    add("--output", type=Path, metavar="PATH", help=picture)
+    maps = "the raw maps and the settings; of many pairs, without a FILE, into the folder"
+    add("--save-maps", type=Path, nargs="?", const=True, metavar="FILE.npz", help=maps)
     add("--save-pairwise", action="store_true", help="with --save-maps: the pairwise tensor too")
     add("--figure", type=Path, metavar="FILE", help="a figure for a paper, .png, .pdf or .svg")
 
@@ -386,8 +524,8 @@ class OneLineParser(argparse.ArgumentParser):
 
 def check_arguments(arguments):
     """Raise for what would only fail after the network has run, and fill in the defaults."""
-    if len(arguments.images) not in (0, 2):
-        raise ValueError(f"expected two images, or none for the example, got {arguments.images}")
+    arguments.many = arguments.pairs is not None or arguments.against is not None
+    check_inputs(arguments)
     if arguments.input_size is not None:
         size = parse_numbers(arguments.input_size, 2, "--input-size H,W")
         if not all(side == int(side) and 1 <= side <= 10_000 for side in size):
@@ -404,12 +542,54 @@ def check_arguments(arguments):
         raise ValueError(f"--alpha: expected a number in 0..1, got {arguments.alpha}")
     if arguments.size is not None and not 1 <= arguments.size <= 10_000:
         raise ValueError(f"--size: expected 1 to 10000 pixels, got {arguments.size}")
+    if arguments.batch_size is not None and not 1 <= arguments.batch_size <= 256:
+        raise ValueError(f"--batch-size: expected 1 to 256 images, got {arguments.batch_size}")
     if arguments.save_pairwise and not arguments.save_maps:
-        raise ValueError("--save-pairwise: needs --save-maps FILE.npz to be written to")
+        raise ValueError("--save-pairwise: needs --save-maps to be written to")
     image_ops.colorize_map([[0.0]], arguments.colormap)
+    if arguments.many:
+        check_folder(arguments)
+        return
     if not arguments.images:
         arguments.images = models.example_pair(arguments.network) or EXAMPLE_PAIR
     check_outputs(arguments)
+
+
+def check_inputs(arguments):
+    """Raise unless the images are given in one way, with the options of that way."""
+    images, many = arguments.images, arguments.many
+    if arguments.pairs and arguments.against:
+        raise ValueError("--pairs, --against: give one of them")
+    if arguments.pairs and images:
+        raise ValueError(f"--pairs: the file names all images, but got {images} too")
+    if arguments.against and len(images) != 1:
+        raise ValueError(f"--against: expected one image, got {images}")
+    if not many and len(images) not in (0, 2):
+        raise ValueError(f"expected two images, or none for the example, got {images}")
+    for name in ("figure",) if many else ("batch_size", "no_pictures"):
+        if getattr(arguments, name):
+            kind = "a single pair" if many else "many pairs, with --pairs or --against"
+            raise ValueError(f"--{name.replace('_', '-')}: is for {kind}")
+    if many and isinstance(arguments.save_maps, Path):
+        raise ValueError("--save-maps: with many pairs it takes no name, the maps lie in --output")
+    if not many and arguments.save_maps is True:
+        raise ValueError("--save-maps: expected the name of a file, FILE.npz")
+
+
+def check_folder(arguments):
+    """Fill in the folder of many pairs' results, and raise unless it can be made."""
+    if arguments.output is None and arguments.pairs:
+        arguments.output = Path(f"{arguments.pairs.stem}_similarity")
+    elif arguments.output is None:
+        stem, folder = Path(arguments.images[0]).stem, arguments.against.resolve().name
+        arguments.output = Path(f"{stem}_against_{folder}_similarity")
+    path = arguments.output
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"--output: {path} is a file, with many pairs name a folder")
+    if not path.parent.is_dir():
+        raise ValueError(f"--output: there is no folder {path.parent}, make it first")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise ValueError(f"--output: {path} is not writable")
 
 
 def check_outputs(arguments):
@@ -445,10 +625,9 @@ def check_output(option, path, endings, inputs):
         raise ValueError(f"{option}: {path} is one of the images, name another file")
 
 
-def check_places(arguments, images):
-    """Turn the texts of regions and points into numbers and masks that fit their images."""
-    for number, image in enumerate(images, 1):
-        size = image.shape[:2]
+def check_places(arguments, sizes):
+    """Turn the texts of regions and points into numbers and masks, and check that they fit."""
+    for number, size in enumerate(sizes, 1):
         for name, parse, check in (
             (f"region{number}", parse_region, image_ops.region_weights),
             (f"point{number}", parse_point, cell_of),
@@ -458,7 +637,8 @@ def check_places(arguments, images):
             if text is not None:
                 try:
                     value = parse(text)
-                    check(value, size, (1, 1))
+                    if size is not None:
+                        check(value, size, (1, 1))
                 except ValueError as error:
                     reason = str(error).removeprefix(f"{name[:-1]}: ")
                     raise ValueError(f"--{name}: {reason}") from None

@@ -60,6 +60,7 @@ def load_network(
     weights=None,
     input_size=None,
     allow_unsafe=False,
+    graph=False,
 ):
     """Load an embedding network.
 
@@ -84,6 +85,8 @@ def load_network(
         Instead of the network's own.
     layer, preprocess, weights, input_size, allow_unsafe
         For Keras models, see `models.keras_model.load`.
+    graph : bool
+        Run as a compiled graph, which starts later and pays from some ten images on.
 
     Returns
     -------
@@ -115,8 +118,8 @@ def load_network(
     if _family(name) == "keras":
         from models import keras_model
 
-        return keras_model.load(name, pooling=pooling, **keras_options)
-    network = _load_imagenet() if name == "imagenet" else _load_authors(name, **authors)
+        return keras_model.load(name, pooling=pooling, graph=graph, **keras_options)
+    network = _load_imagenet(graph) if name == "imagenet" else _load_authors(name, graph, **authors)
     return replace(network, pooling=pooling or network.pooling)
 
 
@@ -168,22 +171,32 @@ def example_pair(name):
     return downloads.example_pair(name)
 
 
-def _load_imagenet():
+def to_numpy(run, input_size, graph):
+    """Return a function of batches (N, *input_size, 3) whose results are numpy arrays."""
+    if graph:
+        import tensorflow as tf
+
+        batches = tf.TensorSpec((None, *input_size, 3), tf.float32)
+        run = tf.function(run, input_signature=[batches])
+    return lambda batch: run(batch).numpy()
+
+
+def _load_imagenet(graph):
     from models import efficientnet_lite0
 
-    network = efficientnet_lite0.build(efficientnet_lite0.read_weights())
+    run = efficientnet_lite0.build(efficientnet_lite0.read_weights())
     return EmbeddingNetwork(
         name="imagenet",
         input_size=efficientnet_lite0.INPUT_SIZE,
         pooling="average",
         projection=None,
         preprocess=efficientnet_lite0.preprocess,
-        activations=lambda batch: network(batch).numpy(),
+        activations=to_numpy(run, efficientnet_lite0.INPUT_SIZE, graph),
         description="EfficientNet-Lite0 trained on ImageNet",
     )
 
 
-def _load_authors(name, checkpoint, mean_image, batch_norm):
+def _load_authors(name, graph, checkpoint, mean_image, batch_norm):
     from models import downloads
 
     batch_norm = batch_norm or "batch"
@@ -197,14 +210,14 @@ def _load_authors(name, checkpoint, mean_image, batch_norm):
 
     mean = resnet_v2.read_mean_image(mean_image)
     weights, ignored = resnet_v2.read_weights(checkpoint)
-    network = resnet_v2.build(weights, batch_norm)
+    run = resnet_v2.build(weights, batch_norm)
     return EmbeddingNetwork(
         name=name,
         input_size=resnet_v2.INPUT_SIZE,
         pooling="average",
         projection=resnet_v2.projection(weights),
         preprocess=lambda images: resnet_v2.preprocess(images, mean),
-        activations=lambda batch: network(batch).numpy(),
+        activations=to_numpy(run, resnet_v2.INPUT_SIZE, graph),
         independent=batch_norm == "moving",
         description=f"ResNet-50 v2, batch norm by {batch_norm} statistics, "
         f"{len(weights)} variables read, {ignored} others ignored",

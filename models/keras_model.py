@@ -45,6 +45,7 @@ def load(
     weights=None,
     input_size=None,
     allow_unsafe=False,
+    graph=False,
 ):
     """Make an EmbeddingNetwork of a Keras model.
 
@@ -69,6 +70,8 @@ def load(
         For a model that takes images of any size; by default 224 x 224.
     allow_unsafe : bool
         Whether a model file may hold Python code, which loading it then runs.
+    graph : bool
+        Run as a compiled graph, for many batches.
 
     Returns
     -------
@@ -90,6 +93,10 @@ def load(
     >>> network.pooling, network.projection[0].shape, network.embedding
     ('average', (8, 5), 'head')
     """
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            f"keras: it runs on {keras.backend.backend()} here, set KERAS_BACKEND=tensorflow"
+        )
     name = model if isinstance(model, (str, Path)) else model.name
     if isinstance(model, str) and model.startswith("keras:"):
         model, own_preprocess = _application(model, weights, pooling, input_size)
@@ -104,6 +111,9 @@ def load(
     size = _input_size(model, input_size)
     prepare = _preprocess(preprocess)
 
+    def run(batch):
+        return _capture(model, found["operation"], found["end"], batch)
+
     def to_batch(images):
         pixels = np.stack([image_ops.resize(image, size) for image in images])
         return np.asarray(prepare(pixels.astype(np.float32)), np.float32)
@@ -114,9 +124,9 @@ def load(
         pooling=pooling or found["pooling"],
         projection=found["projection"],
         preprocess=to_batch,
-        activations=lambda batch: _capture(model, found["operation"], found["end"], batch),
+        activations=models.to_numpy(run, size, graph),
         embedding="pooled" if found["projection"] is None else "head",
-        description=f"{found['pooling']} pooling after {found['where']}, pixels "
+        description=f"{pooling or found['pooling']} pooling after {found['where']}, pixels "
         + (
             preprocess
             if isinstance(preprocess, str)
@@ -510,7 +520,7 @@ def _recording(operation, end, records):
 
 
 def _capture(model, operation, end, batch):
-    """Run a model on a batch; return a feature map on its way, float32 (N, h, w, C)."""
+    """Run a model on a batch; return a feature map on its way, a float32 tensor (N, h, w, C)."""
     records = []
     with _recording(operation, end, records):
         model(keras.ops.convert_to_tensor(batch), training=False)
@@ -519,10 +529,10 @@ def _capture(model, operation, end, batch):
             f"layer: {_named(operation)} is called {len(records)} times in one run, so that its "
             "output is not one feature map"
         )
-    conv = np.asarray(keras.ops.convert_to_numpy(records[0]), np.float32)
-    if conv.ndim != 4:
+    conv = keras.ops.cast(records[0], "float32")
+    if len(conv.shape) != 4:
         raise ValueError(
-            f"layer: the output of {_named(operation)} has shape {conv.shape}, expected a feature "
-            "map (N, h, w, C)"
+            f"layer: the output of {_named(operation)} has shape {tuple(conv.shape)}, expected a "
+            "feature map (N, h, w, C)"
         )
     return conv

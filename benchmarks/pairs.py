@@ -1,0 +1,91 @@
+"""Many pairs at steady state, against the parts that no program can avoid: in one process."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+import image_ops
+import image_pairs
+import models
+import visualize_similarity
+from benchmarks import medians, table
+
+SIZE = (427, 640)  # of each image, so that a pair is 1280 pixels wide
+
+
+def write_images(folder, count):
+    """Write distinct images, shifted views of the example rooms; return the pairs of neighbours."""
+    rooms = [
+        image_ops.resize(image_ops.load_image(path), SIZE)
+        for path in sorted(visualize_similarity.EXAMPLES.glob("room_*.jpg"))
+    ]
+    paths = [str(Path(folder) / f"{i:04d}.jpg") for i in range(count)]
+    for i, path in enumerate(paths):
+        image_ops.save_image(path, np.roll(rooms[i % len(rooms)], 3 * i, axis=1))
+    return dict(enumerate(zip(paths[::2], paths[1::2], strict=True), 1))
+
+
+def report(count=240, repeats=3):
+    models.start_tensorflow()
+    network = models.load_network(graph=True)
+    with tempfile.TemporaryDirectory() as folder:
+        pairs = write_images(folder, count)
+        paths = [path for pair in pairs.values() for path in pair]
+
+        def decode():
+            for path in paths:
+                image_ops.load_image(path)
+
+        batches = [
+            network.preprocess([image_ops.load_image(path) for path in paths[i : i + 16]])
+            for i in range(0, count, image_pairs.BATCH_SIZE)
+        ]
+
+        def run_network():
+            for batch in batches:
+                network.activations(batch)
+
+        picture = image_ops.combine_horizontal([image_ops.load_image(path) for path in paths[:2]])
+
+        def encode():
+            for number in pairs:
+                image_ops.save_image(Path(folder) / f"bare{number}.jpg", picture)
+
+        def run(*options):
+            arguments = visualize_similarity.parse_arguments(["--pairs", "p.csv", *options])
+            arguments.output = Path(folder)
+            visualize_similarity.check_places(arguments, (None, None))
+            finish = visualize_similarity.pair_finisher(arguments, network, pairs)
+            keep_images = not arguments.no_pictures
+            for row in image_pairs.score(pairs, network, finish, folder, keep_images=keep_images):
+                if row["error"]:
+                    raise RuntimeError(row["error"])
+
+        decoding, bare, encoding, pictures, scores = medians(
+            decode, run_network, encode, run, lambda: run("--no-pictures"), repeats=repeats
+        )
+        convs = network.activations(batches[0])[:2]
+
+        def maps():
+            visualize_similarity.compute_maps(convs, (SIZE, SIZE), network)
+
+        (per_pair,) = medians(maps, repeats=200)
+    unavoidable = decoding + bare + encoding
+    table(
+        f"{len(pairs)} pairs of {count} images, {SIZE[1]} x {SIZE[0]} pixels, imagenet network",
+        ("", "measured"),
+        [
+            ("--pairs, in its unavoidable parts", f"{pictures / unavoidable:.2f}x"),
+            ("of these parts: decoding each image once", f"{decoding / unavoidable:.0%}"),
+            ("the bare network", f"{bare / unavoidable:.0%}"),
+            ("encoding the pictures", f"{encoding / unavoidable:.0%}"),
+            ("--no-pictures, in images per second of the bare network", f"{bare / scores:.2f}x"),
+            ("the maps of a pair, in the bare network on it", f"{per_pair / bare * count / 2:.1%}"),
+            ("the bare network, milliseconds an image", f"{1000 * bare / count:.1f}"),
+        ],
+    )
+
+
+if __name__ == "__main__":
+    report()

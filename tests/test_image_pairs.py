@@ -1,0 +1,381 @@
+"""Many pairs: what they are read from, what is written, and what happens when things go wrong."""
+
+import csv
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from numpy.testing import assert_allclose
+from PIL import Image
+
+import image_ops
+import image_pairs
+from models import EmbeddingNetwork
+from similarity_ops import compute_spatial_similarity
+from visualize_similarity import main, visualize_pair
+
+PROGRAM = [sys.executable, str(ROOT / "visualize_similarity.py")]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write_images(folder, count, size=(60, 45), seed=0):
+    """Write distinct smooth images; return their names."""
+    rng = np.random.default_rng(seed)
+    names = [f"{i:03d}.{('jpg', 'png')[i % 2]}" for i in range(count)]
+    for name in names:
+        coarse = Image.fromarray(rng.integers(0, 256, (4, 5, 3), dtype=np.uint8))
+        coarse.resize(size, Image.Resampling.BICUBIC).save(folder / name)
+    return names
+
+
+def write_pairs(path, pairs):
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows([("image1", "image2"), *pairs])
+
+
+def read_scores(folder):
+    with open(folder / "scores.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def tiny_network(independent=True):
+    """A network without TensorFlow: 2 x 2 means of 4 x 4 pixels, which may depend on the batch."""
+    seen = []
+
+    def activations(batch):
+        batch = np.asarray(batch)
+        seen.append(len(batch))
+        shift = 0 if independent else batch.mean(axis=(0, 1, 2)) / 2
+        return batch.reshape(-1, 2, 2, 2, 2, 3).mean(axis=(2, 4)) - shift
+
+    def preprocess(images):
+        return np.stack([image_ops.resize(image, (4, 4)) for image in images]).astype(np.float32)
+
+    network = EmbeddingNetwork(
+        name="tiny",
+        input_size=(4, 4),
+        pooling="average",
+        projection=None,
+        preprocess=preprocess,
+        activations=activations,
+        independent=independent,
+    )
+    return network, seen
+
+
+# --- which pairs ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("a.png,b.png\n", [("a.png", "b.png")]),
+        ("image1,image2\na.png,b.png\n", [("a.png", "b.png")]),
+        ("\ufeffleft,right\r\n\r\n a.png , sub/b.JPG\r\n", [("a.png", "sub/b.JPG")]),
+        ('"a,1.png","b ""x"".png"', [("a,1.png", 'b "x".png')]),
+        ("missing.png,gone.png\na.png,b.png", [("missing.png", "gone.png"), ("a.png", "b.png")]),
+        ("/elsewhere/a.png,b.png", [("/elsewhere/a.png", "b.png")]),
+    ],
+)
+def test_pairs_are_read_relative_to_their_file(folder, text, expected):
+    (folder / "lists").mkdir()
+    (folder / "lists" / "pairs.csv").write_text(text, encoding="utf-8", newline="")
+    found = image_pairs.read_pairs("lists/pairs.csv")
+    assert found == [tuple(os.path.join("lists", path) for path in pair) for pair in expected]
+
+
+def test_against_a_folder_takes_its_other_images(folder):
+    names = write_images(folder, 3)
+    (folder / "notes.txt").write_text("no image")
+    (folder / "broken.png").write_text("no image either, but called one")
+    expected = [(names[1], other) for other in (names[0], names[2], "broken.png")]
+    assert image_pairs.pairs_against(names[1], ".") == expected
+
+
+# --- activations ---------------------------------------------------------------------------------
+
+
+def collect(pairs, network, folder, **options):
+    """Return (similarity1, similarity2) of each pair, as score() computes them, and the rows."""
+    maps = {}
+
+    def finish(number, convs, sizes, load_images):
+        assert [image.shape[:2] for image in load_images()] == list(sizes)
+        maps[number] = compute_spatial_similarity(*convs)
+        return maps[number][0].sum(), 1.0
+
+    rows = list(image_pairs.score(pairs, network, finish, folder, **options))
+    return maps, rows
+
+
+@pytest.mark.parametrize("independent", [True, False])
+@pytest.mark.parametrize("keep_images", [True, False])
+def test_maps_of_many_are_the_maps_of_each(folder, rng, independent, keep_images):
+    names = write_images(folder, 9)
+    pairs = dict(enumerate([tuple(rng.choice(names, 2)) for _ in range(40)], 1))
+    pairs[41] = (names[0], names[0])
+    network, seen = tiny_network(independent)
+    options = {} if not independent else {"batch_size": 2}
+    maps, rows = collect(pairs, network, folder, keep_images=keep_images, **options)
+    distinct = {path for pair in pairs.values() for path in pair}
+    assert sum(seen) == (len(distinct) if independent else 82) and max(seen) == 2
+    assert [row["pair"] for row in rows] == list(pairs)
+    for number, pair in pairs.items():
+        convs = network.activations(network.preprocess([image_ops.load_image(p) for p in pair]))
+        for found, expected in zip(maps[number], compute_spatial_similarity(*convs), strict=True):
+            assert_allclose(found, expected, atol=1e-6)
+    assert sorted(os.listdir(folder)) == names  # the temporary file is gone
+
+
+def test_pairs_that_fail_leave_the_others(folder):
+    names = write_images(folder, 4)
+    (folder / "broken.png").write_text("no image")
+    pairs = [(names[0], names[1]), ("broken.png", names[1]), (names[2], "gone.png")]
+    pairs = dict(enumerate([*pairs, (names[2], names[3])], 1))
+    for independent in (True, False):
+        maps, rows = collect(pairs, tiny_network(independent)[0], folder)
+        assert sorted(maps) == [1, 4]
+        assert [bool(row["error"]) for row in rows] == [False, True, True, False]
+        assert "broken.png: not an image" in rows[1]["error"] and rows[1]["similarity"] == ""
+        assert "gone.png: no such image file" in rows[2]["error"]
+
+    def finish(number, *_):
+        if number == 4:
+            raise ValueError("region: too\nsmall")
+        return 0.5, 0.5
+
+    rows = list(image_pairs.score(pairs, tiny_network()[0], finish, folder))
+    assert rows[3]["error"] == "region: too small" and rows[0]["similarity"] == "0.500000"
+
+
+# --- the program ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_hundred(folder):
+    """200 pairs over 40 images, three of which are broken."""
+    names = write_images(folder, 40)
+    (folder / names[7]).write_text("no image")
+    (folder / names[20]).write_bytes((folder / names[20]).read_bytes()[:90])
+    (folder / names[33]).unlink()
+    rng = np.random.default_rng(1)
+    pairs = [tuple(names[i] for i in rng.choice(40, 2, replace=False)) for _ in range(200)]
+    write_pairs(folder / "pairs.csv", pairs)
+    return pairs, {names[7], names[20], names[33]}
+
+
+def start(*options, **kwargs):
+    command = [*PROGRAM, "--pairs", "pairs.csv", *options]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kwargs
+    )
+
+
+def test_two_hundred_pairs(folder, two_hundred, imagenet):
+    pairs, broken = two_hundred
+    process = start()
+    out, err = process.communicate()
+    assert process.returncode == 1 and err == ""
+    rows = read_scores(folder / "pairs_similarity")
+    assert [(row["image1"], row["image2"]) for row in rows] == pairs
+    assert [int(row["pair"]) for row in rows] == list(range(1, 201))
+    failed = [bool(row["error"]) for row in rows]
+    assert failed == [bool(broken & set(pair)) for pair in pairs]
+    assert (
+        f"pairs       {200 - sum(failed)} of 200\n" in out and f"failed      {sum(failed)}," in out
+    )
+    assert len(list((folder / "pairs_similarity").glob("*.jpg"))) == 200 - sum(failed)
+    for row in rows[:12]:
+        if not row["error"]:
+            pair = visualize_pair(row["image1"], row["image2"], imagenet)
+            assert_allclose(float(row["similarity"]), pair.similarity, atol=2e-6)
+            (path,) = (folder / "pairs_similarity").glob(f"{int(row['pair']):05d}_*.jpg")
+            drawn = image_ops.combine_horizontal([pair.overlay1, pair.overlay2])
+            image_ops.save_image("drawn.jpg", drawn)
+            difference = image_ops.load_image(path) - image_ops.load_image("drawn.jpg").astype(int)
+            assert np.abs(difference).mean() < 0.2
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_run_goes_on_where_it_was(folder, two_hundred, number):
+    output = folder / "pairs_similarity"
+    process = start("--save-maps")
+    while not (output / "scores.csv").is_file() or len(read_scores(output)) < 30:
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(number)
+    _, err = process.communicate()
+    assert process.returncode != 0 and "Traceback" not in err
+    before = read_scores(output)
+    assert 30 <= len(before) < 200, "it was interrupted too late to tell"
+    finished = {path: path.stat().st_mtime_ns for path in output.glob("0000*")}
+    done = {f"{int(row['pair']):05d}" for row in before if not row["error"]}
+    process = start("--save-maps")
+    out, err = process.communicate()
+    assert process.returncode == 1 and err == ""
+    assert f"{len(done)} of them by an earlier run" in out
+    again = [path for path, at in finished.items() if path.stat().st_mtime_ns != at]
+    assert not {path.name[:5] for path in again} & done
+    assert not [path for path in output.iterdir() if path.name.startswith(".")]
+    resumed = (output / "scores.csv").read_bytes()
+    assert start("--save-maps", "--output", "whole").wait() == 1
+    rows, expected = read_scores(output), read_scores(folder / "whole")
+    for row, whole in zip(rows, expected, strict=True):
+        if not whole["error"]:
+            assert_allclose(float(row["similarity"]), float(whole["similarity"]), atol=2e-6)
+        assert (row["pair"], row["error"]) == (whole["pair"], whole["error"])
+    assert len(resumed.splitlines()) == 201
+
+
+def test_memory_is_flat(folder):
+    """Four times as many pairs, of as many more distinct images, take the same memory."""
+    (name,) = write_images(folder, 1, size=(640, 427))
+    names = [f"{i}.jpg" for i in range(800)]
+    for other in names:
+        (folder / other).symlink_to(name)
+    peaks = []
+    for count in (100, 400):
+        write_pairs(folder / "pairs.csv", zip(names[:count], names[400 : 400 + count], strict=True))
+        command = [*PROGRAM, "--pairs", "pairs.csv", "--output", str(count)]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = status
+        assert status == 0
+        peaks.append(usage.ru_maxrss)
+    assert peaks[1] < 1.1 * peaks[0], peaks
+
+
+def test_against_a_folder_with_a_region_and_maps(folder, imagenet, capsys):
+    names = write_images(folder, 4)
+    command = [names[0], "--against", ".", "--region1", "10,10,50,30", "--save-maps"]
+    assert main([*command, "--save-pairwise", "--pooling", "max", "--no-pictures"]) == 0
+    out = capsys.readouterr().out
+    output = folder / f"000_against_{folder.name}_similarity"
+    rows = read_scores(output)
+    assert [row["image2"] for row in rows] == names[1:]
+    best = max(rows, key=lambda row: float(row["similarity"]))
+    assert f"highest     {best['similarity']}, of {names[0]} and {best['image2']}" in out
+    assert not list(output.glob("*.jpg"))
+    for row in rows:
+        (path,) = output.glob(f"{int(row['pair']):05d}_*.npz")
+        options = {"region1": (10, 10, 50, 30), "pooling": "max", "pairwise": True}
+        expected = visualize_pair(names[0], row["image2"], imagenet, **options)
+        with np.load(path) as maps:
+            assert_allclose(maps["similarity1"], expected.similarity1, atol=1e-6)
+            assert_allclose(maps["pairwise"], expected.pairwise, atol=1e-6)
+        assert_allclose(float(row["whole_similarity"]), expected.whole_similarity, atol=2e-6)
+
+
+def test_a_folder_of_results_is_not_mixed_with_other_things(folder, capsys):
+    names = write_images(folder, 3)
+    pairs = [(names[0], names[1]), (names[1], names[2])]
+    write_pairs("pairs.csv", pairs[:1])
+    command = ["--pairs", "pairs.csv", "--no-pictures"]
+    assert main(command) == 0
+    before = (folder / "pairs_similarity" / "scores.csv").read_bytes()
+    capsys.readouterr()
+    assert main([*command, "--pooling", "max"]) == 2
+    assert "holds results of other arguments" in capsys.readouterr().err
+    write_pairs("pairs.csv", pairs[::-1])
+    assert main(command) == 2
+    assert "holds results of other pairs" in capsys.readouterr().err
+    assert main([*command, "--output", "."]) == 2
+    assert "holds other files" in capsys.readouterr().err
+    assert (folder / "pairs_similarity" / "scores.csv").read_bytes() == before
+    # pairs that were added are computed on top, and half a row is forgotten
+    write_pairs("pairs.csv", pairs)
+    with open(folder / "pairs_similarity" / "scores.csv", "ab") as file:
+        file.write(b"2,001.png,002")
+    assert main(command) == 0
+    assert "pairs       2 of 2, 1 of them by an earlier run" in capsys.readouterr().out
+    rows = read_scores(folder / "pairs_similarity")
+    assert [(row["image1"], row["image2"]) for row in rows] == pairs
+    # a picture that was deleted is made again
+    assert main([*command[:2], "--output", "pictures"]) == 0
+    next((folder / "pictures").glob("00001*")).unlink()
+    assert main([*command[:2], "--output", "pictures"]) == 0
+    assert next((folder / "pictures").glob("00001*")).is_file()
+
+
+def test_odd_names_are_no_trouble(folder):
+    names = write_images(folder, 2)
+    odd = "a,\n\"'$x \udcff" + "n" * 200 + ".png"
+    (folder / names[1]).rename(folder / odd)
+    command = [*PROGRAM, names[0], "--against", ".", "--output", "o"]
+    subprocess.run(command, check=True)
+    (picture,) = (folder / "o").glob("*.jpg")
+    assert re.fullmatch(r"[\w.-]+", picture.name)
+    (row,) = image_pairs.read_scores(folder / "o")
+    assert row["image2"] == odd
+    again = subprocess.run(command, check=True, capture_output=True)
+    assert b"1 of them by an earlier run" in again.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ("--pairs gone.csv", "gone.csv: no such file of pairs"),
+        ("--pairs empty.csv", "empty.csv: holds no pair"),
+        ("--pairs header.csv", "header.csv: holds no pair"),
+        ("--pairs three.csv", "three.csv, line 2: expected two paths, got"),
+        ("--pairs nul.csv", "nul.csv"),
+        ("--pairs p.csv 000.jpg", "--pairs: the file names all images"),
+        ("--pairs p.csv --against .", "give one of them"),
+        ("--pairs p.csv --figure f.png", "--figure: is for a single pair"),
+        ("--pairs p.csv --save-maps m.npz", "--save-maps: with many pairs it takes no name"),
+        ("--pairs p.csv --batch-size 0", "--batch-size: expected 1 to 256"),
+        ("--pairs p.csv --output 000.jpg", "--output: 000.jpg is a file"),
+        ("--pairs p.csv --output no/where", "--output: there is no folder no"),
+        ("--pairs p.csv --embedding head", "no linear head"),
+        ("--pairs p.csv --region1 1,2", "--region1: expected X0"),
+        ("--against .", "--against: expected one image"),
+        ("000.jpg 001.png --against .", "--against: expected one image"),
+        ("000.jpg --against gone", "gone: no such folder"),
+        ("000.jpg --against none", "none: holds no image to compare with"),
+        ("gone.jpg --against .", "gone.jpg: no such image file"),
+        ("000.jpg 001.png --no-pictures", "--no-pictures: is for many pairs"),
+        ("000.jpg 001.png --batch-size 4", "--batch-size: is for many pairs"),
+        ("000.jpg 001.png --save-maps", "--save-maps: expected the name of a file"),
+    ],
+)
+def test_bad_input_is_one_line(folder, capsys, arguments, message):
+    names = write_images(folder, 2)
+    (folder / "none").mkdir()
+    (folder / "empty.csv").write_text("")
+    (folder / "header.csv").write_text("image1,image2\n")
+    (folder / "three.csv").write_text("a.png,b.png\na.png,b.png,c.png\n")
+    (folder / "nul.csv").write_bytes(b"\x00\xff,\n\x00" * 9)
+    write_pairs(folder / "p.csv", [names])
+    before = sorted(folder.rglob("*"))
+    assert main(arguments.split()) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and len(captured.err.splitlines()) == 1
+    assert message in captured.err
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_progress_bar_stands_on_a_terminal(folder):
+    names = write_images(folder, 2)
+    write_pairs(folder / "p.csv", [names])
+    controller, terminal = os.openpty()
+    process = subprocess.Popen([*PROGRAM, "--pairs", "p.csv"], stderr=terminal, stdout=terminal)
+    os.close(terminal)
+    shown = b""
+    while True:
+        try:
+            shown += os.read(controller, 1000)
+        except OSError:
+            break
+    assert process.wait() == 0
+    assert b"1/1" in shown and b"pairs/s" in shown and b"scores.csv" in shown
