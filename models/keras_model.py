@@ -435,6 +435,8 @@ def _fold(tail, channels):
     """Fold the operations after the pooling into one (kernel (C, D), bias (D,)), or None."""
     kernel, bias, rescaled = np.eye(channels), np.zeros(channels), False
     for operation, node in tail:
+        if not all(np.isfinite(weight).all() for weight in getattr(operation, "weights", ())):
+            raise ValueError(f"model: the weights of {_named(operation)} are not finite")
         inputs = tuple(node.input_tensors[0].shape[1:])
         affine = _affine(operation, node, inputs)
         if affine is not None and not (rescaled and np.abs(affine[1]).max() > 1e-6):
