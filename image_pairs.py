@@ -134,6 +134,8 @@ def score(pairs, network, finish, folder, *, batch_size=None, keep_images=True):
         Where reading or finishing a pair raised a ValueError or OSError, with the reason.
     """
 
+    from threadpoolctl import threadpool_limits
+
     def row(number, convs, sizes, load_images, error):
         scores = "", ""
         try:
@@ -146,7 +148,9 @@ def score(pairs, network, finish, folder, *, batch_size=None, keep_images=True):
 
     images = _Images(IMAGE_MEMORY if keep_images else 0)
     computed = activations_of_pairs(pairs, network, images, folder, batch_size or BATCH_SIZE)
-    yield from _ahead(lambda pair: row(*pair), computed, WAITING)
+    # BLAS's own threads would wait for the next small product on the cores that the network needs
+    with threadpool_limits(1, "blas"):
+        yield from _ahead(lambda pair: row(*pair), computed, WAITING)
 
 
 def activations_of_pairs(pairs, network, images, folder, batch_size):
