@@ -1,7 +1,8 @@
 """Print what is fast, as ratios measured in one run: python -m benchmarks"""
 
-from benchmarks import method, program
+from benchmarks import method, pairs, program
 
 if __name__ == "__main__":
     method.report()
     program.report()
+    pairs.report()

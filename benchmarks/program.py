@@ -8,6 +8,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks import table
 
 PROGRAM = Path(__file__).resolve().parent.parent / "visualize_similarity.py"
@@ -28,9 +30,17 @@ def cold(command, folder):
 
 def report(repeats=5):
     bare = [sys.executable, "-c", "import tensorflow"]
-    programs = {"imagenet, example pair": [sys.executable, str(PROGRAM)]}
     rows = []
     with tempfile.TemporaryDirectory() as folder:
+        # not in this process, whose memory would count as the first of its children
+        run_here(f"write_random_hotels({folder!r})")
+        examples = PROGRAM.parent / "example_images"
+        pair = [str(examples / f"room_a_view{number}.jpg") for number in (1, 2)]
+        hotels = ["--network", "hotels", "--checkpoint", "hotels", "--mean-image", "mean.npy"]
+        programs = {
+            "imagenet, example pair": [sys.executable, str(PROGRAM)],
+            "hotels, a random checkpoint": [sys.executable, str(PROGRAM), *pair, *hotels],
+        }
         for name, command in programs.items():
             runs = [(cold(bare, folder), cold(command, folder)) for _ in range(repeats + 1)][1:]
             ratios = [whole[0] / imported[0] for imported, whole in runs]
@@ -47,15 +57,39 @@ def report(repeats=5):
     parts()
 
 
+def run_here(call):
+    """Return what a call of this module's prints in a process of its own."""
+    program = f"import sys; sys.path.insert(0, {str(PROGRAM.parent)!r}); " + (
+        f"from benchmarks.program import *; {call}"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout
+
+
+def write_random_hotels(folder):
+    """Write a checkpoint of the authors' size, hotels, and a mean image, mean.npy."""
+    import tensorflow as tf
+
+    from models import resnet_v2
+
+    rng = np.random.default_rng(0)
+    weights = {
+        f"resnet_v2_50/{name}": rng.uniform(0.01, 0.02, [128 if n is None else n for n in shape])
+        for name, shape in resnet_v2.variable_shapes()
+    }
+    tf.raw_ops.SaveV2(
+        prefix=str(Path(folder) / "hotels"),
+        tensor_names=list(weights),
+        shape_and_slices=[""] * len(weights),
+        tensors=[tf.constant(values, tf.float32) for values in weights.values()],
+    )
+    np.save(Path(folder) / "mean.npy", np.full((*resnet_v2.INPUT_SIZE, 3), 123, np.float32))
+
+
 def parts():
     """Print the share of each part of a cold run, measured in a process of its own."""
-    program = f"import sys; sys.path.insert(0, {str(PROGRAM.parent)!r}); " + (
-        "from benchmarks.program import measure_parts; measure_parts()"
-    )
-    run = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-    times = [line.rsplit(" ", 1) for line in run.stdout.splitlines()]
+    times = [line.rsplit(" ", 1) for line in run_here("measure_parts()").splitlines()]
     total = sum(float(taken) for _, taken in times)
     table(
         "The parts of a cold run",

@@ -1,7 +1,10 @@
 """Make the pictures of the README: python -m docs.make_pictures"""
 
 import dataclasses
+import tempfile
 from pathlib import Path
+
+import numpy as np
 
 import image_ops
 from models import efficientnet_lite0, load_network
@@ -28,5 +31,42 @@ def make_pictures():
     image_ops.save_image(DOCS / "head.jpg", picture)
 
 
+def make_training_picture():
+    """Train a small network to tell red discs from green ones; show a pair before and after."""
+    import keras
+    from keras import layers
+
+    from models.training import SimilarityMaps
+
+    keras.utils.set_random_seed(0)
+    rng = np.random.default_rng(0)
+    images = rng.integers(60, 200, (256, 32, 32, 3)).astype(np.uint8)
+    classes = np.arange(len(images)) % 2
+    y, x = np.mgrid[:32, :32]
+    for image, color in zip(images, classes, strict=True):
+        cy, cx = rng.choice([8, 24], 2)
+        image[(y - cy) ** 2 + (x - cx) ** 2 < 36] = ((230, 30, 30), (30, 230, 30))[color]
+    model = keras.Sequential(
+        [
+            keras.Input((32, 32, 3)),
+            layers.Rescaling(1 / 127.5, -1),
+            layers.Conv2D(16, 3, strides=2, padding="same", activation="relu"),
+            layers.Conv2D(24, 3, strides=2, padding="same", activation="relu"),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(2),
+        ]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(0.01), loss)
+    with tempfile.TemporaryDirectory() as folder:
+        pair = images[0], images[2]
+        maps = SimilarityMaps([pair], folder=folder, epochs=4, look={"size": 224})
+        model.fit(images, classes, epochs=4, verbose=0, callbacks=[maps])
+        before, after = (image_ops.load_image(path) for path in sorted(Path(folder).iterdir()))
+    gap = np.full((len(before), 24, 3), 255, np.uint8)
+    image_ops.save_image(DOCS / "training.jpg", np.hstack([before, gap, after]))
+
+
 if __name__ == "__main__":
     make_pictures()
+    make_training_picture()

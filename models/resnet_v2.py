@@ -44,7 +44,7 @@ def read_weights(prefix):
     FileNotFoundError, ValueError
         Name the prefix, and all variables that are missing or misshapen.
     """
-    return read_tensorflow_variables(prefix, dict(_expected_shapes()), "resnet_v2_50/")
+    return read_tensorflow_variables(prefix, dict(variable_shapes()), "resnet_v2_50/")
 
 
 def build(weights, batch_norm):
@@ -172,7 +172,7 @@ def _units():
             channels = output
 
 
-def _expected_shapes():
+def variable_shapes():
     """Yield the name and shape of each of the 272 variables; None stands for any length."""
     yield "conv1/weights", (7, 7, 3, 64)
     yield "conv1/biases", (64,)
