@@ -528,8 +528,8 @@ def check_arguments(arguments):
     check_inputs(arguments)
     if arguments.input_size is not None:
         size = parse_numbers(arguments.input_size, 2, "--input-size H,W")
-        if not all(side == int(side) and 1 <= side <= 10_000 for side in size):
-            raise ValueError(f"--input-size: expected 1 to 10000 pixels, got {size}")
+        if not all(side == int(side) and 1 <= side <= 2048 for side in size):
+            raise ValueError(f"--input-size: expected 1 to 2048 whole pixels, got {size}")
         arguments.input_size = tuple(map(int, size))
     try:
         models.check_options(arguments.network, **picked(arguments, NETWORK_OPTIONS))

@@ -7,7 +7,8 @@ does not see).  Anything else is refused in words.
 """
 
 import importlib
-from contextlib import contextmanager
+import sys
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 import keras
@@ -150,12 +151,13 @@ def _application(name, weights, pooling, input_size):
     if weights not in (None, "imagenet", "none") and not Path(weights).is_file():
         raise FileNotFoundError(f"{weights}: no such weights file")
     try:
-        model = builder(
-            include_top=False,
-            weights=None if weights == "none" else weights or "imagenet",
-            input_shape=(*size, 3),
-            pooling="max" if pooling == "max" else "avg",
-        )
+        with redirect_stdout(sys.stderr):  # where Keras says what it downloads
+            model = builder(
+                include_top=False,
+                weights=None if weights == "none" else weights or "imagenet",
+                input_shape=(*size, 3),
+                pooling="max" if pooling == "max" else "avg",
+            )
     except Exception as error:
         problem = f"{name}: {_one_line(error)}"
         if weights in (None, "imagenet"):
