@@ -52,6 +52,7 @@ class PairVisualization:
     overlay1, overlay2 : uint8 (H, W, 3) arrays: the match where there is one, else the map, or, for
         the image that the only point lies in, the image; with regions and points drawn
     value_range1, value_range2 : (low, high), the values that got the colormap's ends
+    conv1, conv2 : float32 (h, w, C) arrays, the activations
     """
 
     similarity: float
@@ -67,6 +68,8 @@ class PairVisualization:
     overlay2: np.ndarray
     value_range1: tuple
     value_range2: tuple
+    conv1: np.ndarray
+    conv2: np.ndarray
 
 
 def visualize_pair(
@@ -144,7 +147,8 @@ def visualize_pair(
         **places,
     )
     look = {"colormap": colormap, "alpha": alpha, "upsample": upsample, "normalize": normalize}
-    return PairVisualization(*maps, *draw_overlays(images, maps, **places, **look, size=size))
+    drawn = draw_overlays(images, maps, **places, **look, size=size)
+    return PairVisualization(*maps, *drawn, *convs)
 
 
 class Maps(NamedTuple):
@@ -311,6 +315,8 @@ def run(arguments):
         save_maps(arguments.save_maps, arguments.images, pair, settings_of(arguments, network))
     if arguments.figure:
         save_figure(arguments, pair)
+    if arguments.html:
+        save_explorer(arguments, network, images, pair)
     print(f"network     {network.name}: {network.description}")
     print("maps        {} x {}".format(*pair.similarity1.shape))
     whole = ""
@@ -459,6 +465,27 @@ def save_figure(arguments, pair):
     image_ops.write_whole(arguments.figure, lambda file: figure.savefig(file, format=kind, dpi=200))
 
 
+def save_explorer(arguments, network, images, pair):
+    """Write a page to explore the pair in a browser."""
+    from explorer import write_explorer
+
+    write_explorer(
+        arguments.html,
+        *images,
+        pair.conv1,
+        pair.conv2,
+        pooling=network.pooling,
+        projection=network.projection,
+        power=arguments.power,
+        embedding=arguments.embedding or network.embedding,
+        colormap=arguments.colormap,
+        alpha=arguments.alpha,
+        normalize=arguments.normalize,
+        names=[Path(image).name for image in arguments.images],
+        network=f"{network.name}: {network.description}",
+    )
+
+
 # --- arguments -----------------------------------------------------------------------------------
 
 
@@ -506,6 +533,7 @@ def parse_arguments(argv=None):
     add("--save-maps", type=Path, nargs="?", const=True, metavar="FILE.npz", help=maps)
     add("--save-pairwise", action="store_true", help="with --save-maps: the pairwise tensor too")
     add("--figure", type=Path, metavar="FILE", help="a figure for a paper, .png, .pdf or .svg")
+    add("--html", type=Path, metavar="FILE.html", help="a page to explore the pair in a browser")
 
     add = parser.add_argument_group("looks").add_argument
     add("--colormap", default="jet", metavar="NAME", help="any of matplotlib's (default: jet)")
@@ -566,7 +594,7 @@ def check_inputs(arguments):
         raise ValueError(f"--against: expected one image, got {images}")
     if not many and len(images) not in (0, 2):
         raise ValueError(f"expected two images, or none for the example, got {images}")
-    for name in ("figure",) if many else ("batch_size", "no_pictures"):
+    for name in ("figure", "html") if many else ("batch_size", "no_pictures"):
         if getattr(arguments, name):
             kind = "a single pair" if many else "many pairs, with --pairs or --against"
             raise ValueError(f"--{name.replace('_', '-')}: is for {kind}")
@@ -600,6 +628,7 @@ def check_outputs(arguments):
         "output": tuple(image_ops.WRITE_FORMATS),
         "save_maps": (".npz",),
         "figure": FIGURE_FORMATS,
+        "html": (".html", ".htm"),
     }
     arguments.outputs = []
     for name, allowed in endings.items():

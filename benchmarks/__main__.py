@@ -1,8 +1,9 @@
 """Print what is fast, as ratios measured in one run: python -m benchmarks"""
 
-from benchmarks import method, pairs, program
+from benchmarks import explorer, method, pairs, program
 
 if __name__ == "__main__":
     method.report()
     program.report()
     pairs.report()
+    explorer.report()

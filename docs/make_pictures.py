@@ -67,6 +67,29 @@ def make_training_picture():
     image_ops.save_image(DOCS / "training.jpg", np.hstack([before, gap, after]))
 
 
+def make_screenshot():
+    """Show the explorer, asked about the picture on the wall."""
+    from benchmarks.explorer import browser, open_page
+
+    with tempfile.TemporaryDirectory() as folder, browser() as chromium:
+        path = Path(folder) / "pair.html"
+        files = ["--output", str(Path(folder) / "pair.png"), "--html", str(path)]
+        main([*map(str, EXAMPLE_PAIR), *files])
+        page = open_page(chromium, path, viewport={"width": 1440, "height": 830})
+        box = page.locator(".stage").first.bounding_box()
+        at = [
+            (box["x"] + x / 720 * box["width"], box["y"] + y / 480 * box["height"])
+            for x, y in ((196, 90), (334, 170))
+        ]
+        page.mouse.move(*at[0])
+        page.mouse.down()
+        page.mouse.move(*at[1], steps=5)
+        page.mouse.up()
+        page.mouse.move(0, 0)
+        page.screenshot(path=DOCS / "explorer.jpg", type="jpeg", quality=88)
+
+
 if __name__ == "__main__":
     make_pictures()
     make_training_picture()
+    make_screenshot()

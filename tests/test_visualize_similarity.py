@@ -105,6 +105,17 @@ def test_figures_are_written(pair, ending, capsys):
     assert f"figure{ending}" in capsys.readouterr().out
 
 
+def test_a_page_to_explore_is_written(pair, capsys):
+    assert main([*pair, "--html", "pair.html", "--colormap", "cividis"]) == 0
+    assert "written     pair.html" in capsys.readouterr().out
+    with open("pair.html", encoding="utf-8") as file:
+        page = file.read()
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page)[1])
+    assert [image["name"] for image in data["images"]] == list(pair)
+    assert [(image["width"], image["height"]) for image in data["images"]] == [(90, 60), (50, 80)]
+    assert data["settings"]["colormap"] == "cividis" and data["network"].startswith("imagenet: ")
+
+
 def test_odd_file_names_are_no_trouble(pair, tmp_path, capsys):
     odd = "$x_1^2$ ünï\n\udcff.png"
     (tmp_path / "left.png").rename(tmp_path / odd)
@@ -205,6 +216,7 @@ def test_the_head_explains_the_networks_output(pair, imagenet, rng):
         (["left.png", "right.jpg", "--output", "a.png", "--figure", "a.png"], "two outputs"),
         (["left.png", "right.jpg", "--save-maps", "maps.txt"], "--save-maps: .*.npz"),
         (["left.png", "right.jpg", "--figure", "figure.doc"], "--figure: .*.svg, got figure.doc"),
+        (["left.png", "right.jpg", "--html", "page.txt"], "--html: .*.html"),
         (["left.png", "right.jpg", "--batch-norm", "batch"], "--batch-norm: the imagenet"),
         (["left.png", "right.jpg", "--pooling", "mean"], "--pooling: invalid choice"),
         (["left.png", "right.jpg", "--gem-power", "0.5"], "--gem-power: .*got 0.5"),
