@@ -157,7 +157,7 @@ def _family(name):
     if str(name).startswith("keras:") or Path(name).suffix in MODEL_FILES or Path(name).is_dir():
         return "keras"
     raise ValueError(
-        f"network: expected {', '.join(NETWORKS)}, keras:NAME, or a .keras or .h5 file, "
+        f"network: expected one of {', '.join(NETWORKS)}, keras:NAME, or a .keras or .h5 file, "
         f"got {name!r}"
     )
 
