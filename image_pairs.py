@@ -146,7 +146,7 @@ def score(pairs, network, finish, folder, *, batch_size=None, keep_images=True):
         error = " ".join((error or "").split())
         return dict(zip(FIELDS, (number, *pairs[number], *scores, error), strict=True))
 
-    images = _Images(IMAGE_MEMORY if keep_images else 0)
+    images = _Images(IMAGE_MEMORY if keep_images else 0, pairs.values())
     computed = activations_of_pairs(pairs, network, images, folder, batch_size or BATCH_SIZE)
     # BLAS's own threads would wait for the next small product on the cores that the network needs
     with threadpool_limits(1, "blas"):
@@ -207,7 +207,7 @@ def activations_of_pairs(pairs, network, images, folder, batch_size):
                 image_sizes = [sizes.get(key) for key in pair]
 
                 def load_images(pair=pair):
-                    return [images.load(paths[key]) for key in pair]
+                    return [images.take(paths[key]) for key in pair]
 
                 yield number, convs, image_sizes, load_images, error
                 uses.subtract(pair)
@@ -233,10 +233,11 @@ def _ahead(function, values, count):
 
 
 class _Images:
-    """Decoded images, of which the latest are kept, up to so many bytes."""
+    """Decoded images, kept until all pairs have taken them, or as long as there is room."""
 
-    def __init__(self, room):
+    def __init__(self, room, pairs):
         self.kept, self.bytes, self.room, self.lock = OrderedDict(), 0, room, Lock()
+        self.wanted = Counter(path for pair in pairs for path in pair)
 
     def load(self, path):
         with self.lock:
@@ -249,8 +250,19 @@ class _Images:
                 self.kept[path] = image
                 self.bytes += image.nbytes
             while self.bytes > self.room:
-                self.bytes -= self.kept.popitem(last=False)[1].nbytes
+                self._drop(next(iter(self.kept)))
         return image
+
+    def take(self, path):
+        image = self.load(path)
+        with self.lock:
+            self.wanted[path] -= 1
+            if not self.wanted[path] and path in self.kept:
+                self._drop(path)
+        return image
+
+    def _drop(self, path):
+        self.bytes -= self.kept.pop(path).nbytes
 
 
 class _Rows:

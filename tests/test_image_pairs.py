@@ -1,6 +1,7 @@
 """Many pairs: what they are read from, what is written, and what happens when things go wrong."""
 
 import csv
+import json
 import os
 import re
 import signal
@@ -162,9 +163,10 @@ def test_pairs_that_fail_leave_the_others(folder):
 # --- the program ---------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def two_hundred(folder):
-    """200 pairs over 40 images, three of which are broken."""
+@pytest.fixture(scope="module")
+def two_hundred(tmp_path_factory):
+    """A folder with 200 pairs over 40 images, three of which are broken, and their results."""
+    folder = tmp_path_factory.mktemp("two_hundred")
     names = write_images(folder, 40)
     (folder / names[7]).write_text("no image")
     (folder / names[20]).write_bytes((folder / names[20]).read_bytes()[:90])
@@ -172,45 +174,48 @@ def two_hundred(folder):
     rng = np.random.default_rng(1)
     pairs = [tuple(names[i] for i in rng.choice(40, 2, replace=False)) for _ in range(200)]
     write_pairs(folder / "pairs.csv", pairs)
-    return pairs, {names[7], names[20], names[33]}
+    process = start(folder)
+    out, err = process.communicate()
+    assert process.returncode == 1 and err == ""
+    return folder, pairs, {names[7], names[20], names[33]}, out
 
 
-def start(*options, **kwargs):
-    command = [*PROGRAM, "--pairs", "pairs.csv", *options]
+def start(folder, *options):
+    command = [*PROGRAM, "--pairs", "pairs.csv", "--save-maps", *options]
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kwargs
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder
     )
 
 
-def test_two_hundred_pairs(folder, two_hundred, imagenet):
-    pairs, broken = two_hundred
-    process = start()
-    out, err = process.communicate()
-    assert process.returncode == 1 and err == ""
-    rows = read_scores(folder / "pairs_similarity")
+def test_two_hundred_pairs(two_hundred, imagenet, tmp_path):
+    folder, pairs, broken, out = two_hundred
+    output = folder / "pairs_similarity"
+    rows = read_scores(output)
     assert [(row["image1"], row["image2"]) for row in rows] == pairs
     assert [int(row["pair"]) for row in rows] == list(range(1, 201))
     failed = [bool(row["error"]) for row in rows]
     assert failed == [bool(broken & set(pair)) for pair in pairs]
-    assert (
-        f"pairs       {200 - sum(failed)} of 200\n" in out and f"failed      {sum(failed)}," in out
-    )
-    assert len(list((folder / "pairs_similarity").glob("*.jpg"))) == 200 - sum(failed)
+    assert f"pairs       {200 - sum(failed)} of 200\n" in out
+    assert f"failed      {sum(failed)}," in out
+    for ending in ("jpg", "npz"):
+        assert len(list(output.glob(f"*.{ending}"))) == 200 - sum(failed)
     for row in rows[:12]:
         if not row["error"]:
-            pair = visualize_pair(row["image1"], row["image2"], imagenet)
+            paths = folder / row["image1"], folder / row["image2"]
+            pair = visualize_pair(*paths, imagenet)
             assert_allclose(float(row["similarity"]), pair.similarity, atol=2e-6)
-            (path,) = (folder / "pairs_similarity").glob(f"{int(row['pair']):05d}_*.jpg")
+            (path,) = output.glob(f"{int(row['pair']):05d}_*.jpg")
             drawn = image_ops.combine_horizontal([pair.overlay1, pair.overlay2])
-            image_ops.save_image("drawn.jpg", drawn)
-            difference = image_ops.load_image(path) - image_ops.load_image("drawn.jpg").astype(int)
-            assert np.abs(difference).mean() < 0.2
+            image_ops.save_image(tmp_path / "drawn.jpg", drawn)
+            expected = image_ops.load_image(tmp_path / "drawn.jpg").astype(int)
+            assert np.abs(image_ops.load_image(path) - expected).mean() < 0.2
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_an_interrupted_run_goes_on_where_it_was(folder, two_hundred, number):
-    output = folder / "pairs_similarity"
-    process = start("--save-maps")
+def test_an_interrupted_run_goes_on_where_it_was(two_hundred, number):
+    folder = two_hundred[0]
+    output = folder / str(number)
+    process = start(folder, "--output", output)
     while not (output / "scores.csv").is_file() or len(read_scores(output)) < 30:
         assert process.poll() is None
         time.sleep(0.005)
@@ -219,28 +224,26 @@ def test_an_interrupted_run_goes_on_where_it_was(folder, two_hundred, number):
     assert process.returncode != 0 and "Traceback" not in err
     before = read_scores(output)
     assert 30 <= len(before) < 200, "it was interrupted too late to tell"
-    finished = {path: path.stat().st_mtime_ns for path in output.glob("0000*")}
+    finished = {path: path.stat().st_mtime_ns for path in output.glob("0*")}
     done = {f"{int(row['pair']):05d}" for row in before if not row["error"]}
-    process = start("--save-maps")
+    process = start(folder, "--output", output)
     out, err = process.communicate()
     assert process.returncode == 1 and err == ""
     assert f"{len(done)} of them by an earlier run" in out
     again = [path for path, at in finished.items() if path.stat().st_mtime_ns != at]
     assert not {path.name[:5] for path in again} & done
     assert not [path for path in output.iterdir() if path.name.startswith(".")]
-    resumed = (output / "scores.csv").read_bytes()
-    assert start("--save-maps", "--output", "whole").wait() == 1
-    rows, expected = read_scores(output), read_scores(folder / "whole")
-    for row, whole in zip(rows, expected, strict=True):
+    for row, whole in zip(
+        read_scores(output), read_scores(folder / "pairs_similarity"), strict=True
+    ):
         if not whole["error"]:
             assert_allclose(float(row["similarity"]), float(whole["similarity"]), atol=2e-6)
         assert (row["pair"], row["error"]) == (whole["pair"], whole["error"])
-    assert len(resumed.splitlines()) == 201
 
 
 def test_memory_is_flat(folder):
     """Four times as many pairs, of as many more distinct images, take the same memory."""
-    (name,) = write_images(folder, 1, size=(640, 427))
+    (name,) = write_images(folder, 1, size=(480, 320))
     names = [f"{i}.jpg" for i in range(800)]
     for other in names:
         (folder / other).symlink_to(name)
@@ -321,8 +324,9 @@ def test_odd_names_are_no_trouble(folder):
     assert re.fullmatch(r"[\w.-]+", picture.name)
     (row,) = image_pairs.read_scores(folder / "o")
     assert row["image2"] == odd
-    again = subprocess.run(command, check=True, capture_output=True)
-    assert b"1 of them by an earlier run" in again.stdout
+    settings = json.loads((folder / "o" / "settings.json").read_text())
+    pairs = {1: (names[0], odd)}
+    assert image_pairs.resume(folder / "o", settings, pairs, [".jpg"]) == {1: row}
 
 
 @pytest.mark.parametrize(
