@@ -6,6 +6,7 @@ arrays.  A map covers its whole image: cell (0, 0) is the top left corner's patc
 
 import os
 import uuid
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -196,6 +197,7 @@ def upsample_map(similarity, size, method="bilinear"):
     return rows @ similarity @ columns.T
 
 
+@lru_cache(maxsize=64)  # many pictures have few sizes
 def _interpolation(cells, pixels, degree):
     """Return the (pixels, cells) matrix that interpolates along one axis."""
     from scipy.ndimage import zoom
@@ -398,6 +400,7 @@ def colorize_map(similarity, colormap="jet", value_range=None):
     return np.array(indices.convert("RGB"))
 
 
+@lru_cache(maxsize=8)
 def _colors(colormap):
     """Return a colormap's 256 colours, uint8 (256, 3)."""
     import matplotlib

@@ -21,7 +21,7 @@ IMAGE_ENDINGS = (
     *(".jp2", ".ppm", ".pgm", ".pbm", ".pnm"),
 )
 FIELDS = ("pair", "image1", "image2", "similarity", "whole_similarity", "error")
-BATCH_SIZE = 16
+BATCH_SIZE = 8
 # Decoded images wait in memory for their picture up to this size, and are decoded again beyond it.
 IMAGE_MEMORY = 128 * 2**20
 WAITING = 8  # pairs that may wait to be finished

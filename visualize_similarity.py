@@ -523,7 +523,7 @@ def parse_arguments(argv=None):
     add = parser.add_argument_group("many pairs").add_argument
     add("--pairs", type=Path, metavar="FILE.csv", help="two columns of paths, relative to the file")
     add("--against", type=Path, metavar="FOLDER", help="IMAGE against all images in a folder")
-    add("--batch-size", type=int, metavar="N", help="images at once in the network (default: 16)")
+    add("--batch-size", type=int, metavar="N", help="images at once in the network (default: 8)")
     add("--no-pictures", action="store_true", help="write scores.csv alone")
 
     add = parser.add_argument_group("files").add_argument

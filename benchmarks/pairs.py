@@ -37,10 +37,9 @@ def report(count=240, repeats=3):
             for path in paths:
                 image_ops.load_image(path)
 
-        batches = [
-            network.preprocess([image_ops.load_image(path) for path in paths[i : i + 16]])
-            for i in range(0, count, image_pairs.BATCH_SIZE)
-        ]
+        inputs = [network.preprocess([image_ops.load_image(path)])[0] for path in paths]
+        size = image_pairs.BATCH_SIZE
+        batches = [np.stack(inputs[i : i + size]) for i in range(0, count, size)]
 
         def run_network():
             for batch in batches:
