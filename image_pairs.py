@@ -385,6 +385,9 @@ def write_scores(folder, rows):
 @contextmanager
 def progress_bar(total, done):
     """Show on a terminal how many pairs are done, how fast, and how long the rest takes."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
     from rich import progress
     from rich.console import Console
     from rich.text import Text
@@ -399,7 +402,6 @@ def progress_bar(total, done):
         Rate(),
         progress.TimeRemainingColumn(),
     )
-    hidden = not sys.stderr.isatty()
-    with progress.Progress(*columns, console=Console(stderr=True), disable=hidden) as bar:
+    with progress.Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("", total=total, completed=done)
         yield lambda: bar.advance(task)

@@ -281,12 +281,14 @@ def _reason(error):
 
 @contextmanager
 def _progress_bar(name, total):
+    if not sys.stderr.isatty():
+        yield lambda count: None
+        return
     from rich import progress
     from rich.console import Console
 
     columns = *progress.Progress.get_default_columns(), progress.DownloadColumn()
-    hidden = not sys.stderr.isatty()
-    with progress.Progress(*columns, console=Console(stderr=True), disable=hidden) as bar:
+    with progress.Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(name, total=total or None)
         yield lambda count: bar.advance(task, count)
 
