@@ -296,7 +296,8 @@ def file_stem(number, pair):
     >>> file_stem(7, ("rooms/a b.jpg", "rooms/c.png"))
     '00007_a_b_c'
     """
-    stems = (re.sub(r"[^\w.-]+", "_", Path(path).stem)[:40] for path in pair)
+    # a letter takes up to four bytes, and a file's name 255
+    stems = (re.sub(r"[^\w.-]+", "_", Path(path).stem)[:28] for path in pair)
     return "_".join((f"{number:05d}", *stems))
 
 

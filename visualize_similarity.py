@@ -297,6 +297,8 @@ def main(argv=None):
         print(f"visualize_similarity.py: error: {reason}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        rest = "; the same command goes on where it was" if "--pairs" in sys.argv else ""
+        print(f"visualize_similarity.py: interrupted{rest}", file=sys.stderr)
         return 130
 
 

@@ -173,12 +173,20 @@ def example_pair(name):
 
 def to_numpy(run, input_size, graph):
     """Return a function of batches (N, *input_size, 3) whose results are numpy arrays."""
-    if graph:
-        import tensorflow as tf
+    import tensorflow as tf
 
+    if graph:
         batches = tf.TensorSpec((None, *input_size, 3), tf.float32)
         run = tf.function(run, input_signature=[batches])
-    return lambda batch: run(batch).numpy()
+
+    def activations(batch):
+        try:
+            return run(batch).numpy()
+        except tf.errors.OpError as error:
+            reason = " ".join(str(error).split())[:300]
+            raise ValueError(f"network: it failed on a batch {batch.shape}: {reason}") from error
+
+    return activations
 
 
 def _load_imagenet(graph):

@@ -316,7 +316,7 @@ def test_a_folder_of_results_is_not_mixed_with_other_things(folder, capsys):
 
 def test_odd_names_are_no_trouble(folder):
     names = write_images(folder, 2)
-    odd = "a,\n\"'$x \udcff" + "n" * 200 + ".png"
+    odd = "a,\n\"'$x \udcff" + "語" * 70 + ".png"
     (folder / names[1]).rename(folder / odd)
     command = [*PROGRAM, names[0], "--against", ".", "--output", "o"]
     subprocess.run(command, check=True)

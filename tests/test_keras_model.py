@@ -270,6 +270,16 @@ def test_what_has_no_exact_maps_is_refused(build, message):
         load_network(build())
 
 
+@pytest.mark.parametrize("graph", [False, True])
+def test_a_network_that_fails_says_so(images, graph):
+    inputs, x = backbone()
+    x = keras.ops.take(x, [99], axis=1)
+    model = keras.Model(inputs, layers.GlobalMaxPooling2D()(x))
+    network = load_network(model, graph=graph)
+    with pytest.raises(ValueError, match=r"network: it failed on a batch \(2, 32, 32, 3\)"):
+        network.activations(network.preprocess(images))
+
+
 def test_options_are_checked(images):
     model = keras.Model(*pooled())
     for options, message in (
