@@ -471,6 +471,7 @@ def save_explorer(arguments, network, images, pair):
     """Write a page to explore the pair in a browser."""
     from explorer import write_explorer
 
+    regions = arguments.region1, arguments.region2
     write_explorer(
         arguments.html,
         *images,
@@ -483,6 +484,8 @@ def save_explorer(arguments, network, images, pair):
         colormap=arguments.colormap,
         alpha=arguments.alpha,
         normalize=arguments.normalize,
+        # a mask is no box: the page begins with the whole image then
+        regions=[region if np.ndim(region) == 1 else None for region in regions],
         names=[Path(image).name for image in arguments.images],
         network=f"{network.name}: {network.description}",
     )

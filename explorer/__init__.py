@@ -37,6 +37,7 @@ def write_explorer(
     colormap="jet",
     alpha=0.5,
     normalize="each",
+    regions=(None, None),
     names=("image 1", "image 2"),
     network="",
 ):
@@ -55,6 +56,7 @@ def write_explorer(
     colormap : str, any of matplotlib's, at first
     alpha : 0..1, how opaque the colours are at first
     normalize : "each" or "pair": each map over its own range of values, or both over one, at first
+    regions : two of None or a box (x0, y0, x1, y1) in pixels, what is asked about at first
     names : two str, for the eye
     network : str, for the eye
 
@@ -82,6 +84,9 @@ def write_explorer(
             raise ValueError(f"{name}: expected {' or '.join(allowed)}, got {value!r}")
     if embedding == "head" and projection is None:
         raise ValueError("embedding: head needs a projection, pass (kernel, bias) or use pooled")
+    for region, image in zip(regions, (image1, image2), strict=True):
+        if region is not None:
+            image_ops.check_box(region, image.shape[:2])
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha: expected a number in 0..1, got {alpha}")
     if not 1 <= power < float("inf"):
@@ -108,6 +113,7 @@ def write_explorer(
             "colormap": colormap,
             "opacity": float(alpha),
             "range": normalize,
+            "regions": [box and [float(edge) for edge in box] for box in regions],
         },
     }
     page = _page(data)

@@ -260,6 +260,15 @@ def test_cells_that_a_box_only_touches_take_no_part(rng, visit, explain):
     assert_shows(page, case.expected(explain, (box, None), cover=True))
 
 
+def test_a_page_may_begin_with_regions(case, visit):
+    boxes = (10.0, 5.0, 62.5, 40.0), None
+    page = visit(case, {"regions": boxes})
+    assert_shows(page, case.expected("average", boxes))
+    page.keyboard.press("Escape")
+    settle(page)
+    assert_shows(page, case.expected("average"))
+
+
 def test_a_region_within_one_cell(case, visit):
     page = visit(case)
     drag(page, 1, (30, 25, 41, 33))
