@@ -213,6 +213,8 @@ def test_two_hundred_pairs(two_hundred, imagenet, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_run_goes_on_where_it_was(two_hundred, number):
+    # a shell in the background ignores it, which its children would inherit
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = two_hundred[0]
     output = folder / str(number)
     process = start(folder, "--output", output)
