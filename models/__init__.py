@@ -31,10 +31,15 @@ class EmbeddingNetwork:
     projection : None or (kernel (C, D), bias (D,)), the linear head after the pooling
     preprocess : function of a list of RGB uint8 (H, W, 3) arrays -> float32 (N, H, W, 3) batch
     activations : function of a batch -> float32 (N, h, w, C), the last convolutional layer's output
-    embedding : "pooled" or "head", what is explained by default: the pooled feature, or the
+    embed : None or a function of a batch -> float32 (N, D), what the network itself puts out,
+        before a last normalisation, which a cosine does not see
+    power : the exponent of "gem"
+    explain : "pooled" or "head", what is explained by default: the pooled feature, or the
         network's output through the linear head
-    independent : whether an image's activations are the same whatever the rest of its batch
+    batch_independent : whether an image's activations are the same whatever the rest of its batch
     description : one line for people
+    run : function of (batch, explain) -> (activations, the network's own embedding of that kind or
+        None where it has none), in one pass; by default made of `activations` and `embed`
     """
 
     name: str
@@ -43,9 +48,47 @@ class EmbeddingNetwork:
     projection: tuple | None
     preprocess: Callable[[list], np.ndarray]
     activations: Callable[[np.ndarray], np.ndarray]
-    embedding: str = "pooled"
-    independent: bool = True
+    embed: Callable[[np.ndarray], np.ndarray] | None = None
+    power: float = 3.0
+    explain: str = "pooled"
+    batch_independent: bool = True
     description: str = ""
+    run: Callable | None = None
+
+    def __post_init__(self):
+        if self.run is None:
+            object.__setattr__(
+                self, "run", _run_both(self.activations, self.embed, self.projection)
+            )
+
+
+def _run_both(activations, embed, projection):
+    """Return a network's `run` where what it is made of are two functions."""
+    embeds = "pooled" if projection is None else "head"
+
+    def run(batch, explain):
+        return activations(batch), embed(batch) if embed and explain == embeds else None
+
+    return run
+
+
+def assemble(run, embeds, **fields):
+    """Make an EmbeddingNetwork of one function.
+
+    Parameters
+    ----------
+    run : function of a batch -> (activations, pooled feature, output of the head), numpy arrays, or
+        None for those that the network does not compute itself
+    embeds : "pooled" or "head", which of them is the network's embedding, or None
+    fields : of EmbeddingNetwork
+    """
+    place = {"pooled": 1, "head": 2}
+    return EmbeddingNetwork(
+        activations=lambda batch: run(batch)[0],
+        embed=embeds and (lambda batch: run(batch)[place[embeds]]),
+        run=lambda batch, explain: (lambda found: (found[0], found[place[explain]]))(run(batch)),
+        **fields,
+    )
 
 
 def load_network(
@@ -120,7 +163,9 @@ def load_network(
 
         return keras_model.load(name, pooling=pooling, graph=graph, **keras_options)
     network = _load_imagenet(graph) if name == "imagenet" else _load_authors(name, graph, **authors)
-    return replace(network, pooling=pooling or network.pooling)
+    if pooling in (None, network.pooling):
+        return network
+    return replace(network, pooling=pooling, embed=None, run=None)  # not what it puts out itself
 
 
 def check_options(name, *, pooling=None, **options):
@@ -172,34 +217,51 @@ def example_pair(name):
 
 
 def to_numpy(run, input_size, graph):
-    """Return a function of batches (N, *input_size, 3) whose results are numpy arrays."""
+    """Return a function of batches (N, *input_size, 3) that returns numpy arrays, or None."""
     import tensorflow as tf
 
     if graph:
         batches = tf.TensorSpec((None, *input_size, 3), tf.float32)
         run = tf.function(run, input_signature=[batches])
 
-    def activations(batch):
+    def run_to_numpy(batch):
         try:
-            return run(batch).numpy()
+            return [None if value is None else value.numpy() for value in run(batch)]
         except tf.errors.OpError as error:
             reason = " ".join(str(error).split())[:300]
             raise ValueError(f"network: it failed on a batch {batch.shape}: {reason}") from error
 
-    return activations
+    return run_to_numpy
+
+
+def with_head(run, projection):
+    """Return a function of batches: activations, their average, and that through a linear head."""
+    import tensorflow as tf
+
+    kernel, bias = (tf.constant(values, tf.float32) for values in projection)
+
+    def run_with_head(batch):
+        conv = run(batch)
+        pooled = tf.reduce_mean(conv, (1, 2))
+        return conv, pooled, pooled @ kernel + bias
+
+    return run_with_head
 
 
 def _load_imagenet(graph):
     from models import efficientnet_lite0
 
-    run = efficientnet_lite0.build(efficientnet_lite0.read_weights())
-    return EmbeddingNetwork(
+    weights = efficientnet_lite0.read_weights()
+    projection = efficientnet_lite0.classifier(weights)
+    run = with_head(efficientnet_lite0.build(weights), projection)
+    return assemble(
+        to_numpy(run, efficientnet_lite0.INPUT_SIZE, graph),
+        embeds="pooled",  # what lies close together; its classifier can be explained too
         name="imagenet",
         input_size=efficientnet_lite0.INPUT_SIZE,
         pooling="average",
-        projection=None,
+        projection=projection,
         preprocess=efficientnet_lite0.preprocess,
-        activations=to_numpy(run, efficientnet_lite0.INPUT_SIZE, graph),
         description="EfficientNet-Lite0 trained on ImageNet",
     )
 
@@ -218,15 +280,17 @@ def _load_authors(name, graph, checkpoint, mean_image, batch_norm):
 
     mean = resnet_v2.read_mean_image(mean_image)
     weights, ignored = resnet_v2.read_weights(checkpoint)
-    run = resnet_v2.build(weights, batch_norm)
-    return EmbeddingNetwork(
+    projection = resnet_v2.projection(weights)
+    run = with_head(resnet_v2.build(weights, batch_norm), projection)
+    return assemble(
+        to_numpy(run, resnet_v2.INPUT_SIZE, graph),
+        embeds="head",
         name=name,
         input_size=resnet_v2.INPUT_SIZE,
         pooling="average",
-        projection=resnet_v2.projection(weights),
+        projection=projection,
         preprocess=lambda images: resnet_v2.preprocess(images, mean),
-        activations=to_numpy(run, resnet_v2.INPUT_SIZE, graph),
-        independent=batch_norm == "moving",
+        batch_independent=batch_norm == "moving",
         description=f"ResNet-50 v2, batch norm by {batch_norm} statistics, "
         f"{len(weights)} variables read, {ignored} others ignored",
     )
