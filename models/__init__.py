@@ -31,9 +31,10 @@ class EmbeddingNetwork:
     projection : None or (kernel (C, D), bias (D,)), the linear head after the pooling
     preprocess : function of a list of RGB uint8 (H, W, 3) arrays -> float32 (N, H, W, 3) batch
     activations : function of a batch -> float32 (N, h, w, C), the last convolutional layer's output
-    embedding : "pooled" or "head", what is explained by default: the pooled feature, or the
+    explain : "pooled" or "head", what is explained by default: the pooled feature, or the
         network's output through the linear head
-    independent : whether an image's activations are the same whatever the rest of its batch
+    batch_independent : bool, whether an image's activations are the same whatever the rest of its
+        batch
     description : one line for people
     """
 
@@ -43,8 +44,8 @@ class EmbeddingNetwork:
     projection: tuple | None
     preprocess: Callable[[list], np.ndarray]
     activations: Callable[[np.ndarray], np.ndarray]
-    embedding: str = "pooled"
-    independent: bool = True
+    explain: str = "pooled"
+    batch_independent: bool = True
     description: str = ""
 
 
@@ -67,7 +68,8 @@ def load_network(
     Parameters
     ----------
     name : str or keras.Model
-        ``"imagenet"``: EfficientNet-Lite0 trained on ImageNet, with weights that pip brings.
+        ``"imagenet"``: EfficientNet-Lite0 trained on ImageNet, with weights that pip brings.  Its
+        linear head is the ImageNet classifier; the pooled feature is explained by default.
         ``"hotels"``, ``"faces"``: the authors' ResNet-50 v2 networks.  Without a checkpoint and a
         mean image of your own, their published files are downloaded once, to ``models/<name>/``.
         ``"keras:NAME"``: any model of keras.applications.  A ``.keras`` or ``.h5`` file, or a
@@ -192,12 +194,13 @@ def to_numpy(run, input_size, graph):
 def _load_imagenet(graph):
     from models import efficientnet_lite0
 
-    run = efficientnet_lite0.build(efficientnet_lite0.read_weights())
+    weights = efficientnet_lite0.read_weights()
+    run = efficientnet_lite0.build(weights)
     return EmbeddingNetwork(
         name="imagenet",
         input_size=efficientnet_lite0.INPUT_SIZE,
         pooling="average",
-        projection=None,
+        projection=efficientnet_lite0.classifier(weights),
         preprocess=efficientnet_lite0.preprocess,
         activations=to_numpy(run, efficientnet_lite0.INPUT_SIZE, graph),
         description="EfficientNet-Lite0 trained on ImageNet",
@@ -226,7 +229,7 @@ def _load_authors(name, graph, checkpoint, mean_image, batch_norm):
         projection=resnet_v2.projection(weights),
         preprocess=lambda images: resnet_v2.preprocess(images, mean),
         activations=to_numpy(run, resnet_v2.INPUT_SIZE, graph),
-        independent=batch_norm == "moving",
+        batch_independent=batch_norm == "moving",
         description=f"ResNet-50 v2, batch norm by {batch_norm} statistics, "
         f"{len(weights)} variables read, {ignored} others ignored",
     )
