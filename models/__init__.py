@@ -110,7 +110,8 @@ def load_network(
     Parameters
     ----------
     name : str or keras.Model
-        ``"imagenet"``: EfficientNet-Lite0 trained on ImageNet, with weights that pip brings.
+        ``"imagenet"``: EfficientNet-Lite0 trained on ImageNet, with weights that pip brings.  Its
+        linear head is the ImageNet classifier; the pooled feature is explained by default.
         ``"hotels"``, ``"faces"``: the authors' ResNet-50 v2 networks.  Without a checkpoint and a
         mean image of your own, their published files are downloaded once, to ``models/<name>/``.
         ``"keras:NAME"``: any model of keras.applications.  A ``.keras`` or ``.h5`` file, or a

@@ -70,7 +70,7 @@ def tiny_network(independent=True):
         projection=None,
         preprocess=preprocess,
         activations=activations,
-        independent=independent,
+        batch_independent=independent,
     )
     return network, seen
 

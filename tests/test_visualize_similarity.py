@@ -180,13 +180,13 @@ def test_a_point_shows_its_match_on_the_other_image_alone(pair, imagenet):
 def test_the_head_explains_the_networks_output(pair, imagenet, rng):
     head = rng.standard_normal((1280, 16)), rng.standard_normal(16)
     network = dataclasses.replace(imagenet, projection=head)
-    shown = visualize_pair(*pair, network, embedding="head")
+    shown = visualize_pair(*pair, network, explain="head")
     convs = network.activations(network.preprocess([image_ops.load_image(p) for p in pair]))
     outputs = [conv.mean(axis=(0, 1)) @ head[0] + head[1] for conv in convs]
     cosine = outputs[0] @ outputs[1] / np.prod([np.linalg.norm(output) for output in outputs])
     assert_allclose(shown.similarity, cosine, rtol=1e-5)
     assert visualize_pair(*pair, network).similarity != pytest.approx(cosine, rel=1e-3)
-    by_default = visualize_pair(*pair, dataclasses.replace(network, embedding="head"))
+    by_default = visualize_pair(*pair, dataclasses.replace(network, explain="head"))
     assert_allclose(by_default.similarity, cosine, rtol=1e-5)
 
 
