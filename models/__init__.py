@@ -38,6 +38,9 @@ class EmbeddingNetwork:
         network's output through the linear head
     batch_independent : whether an image's activations are the same whatever the rest of its batch
     description : one line for people
+    tolerance : how far the maps' sum may be from the cosine of the network's own embeddings
+    for_pairs : None, or this network in a quicker form: of a batch of two images, its activations
+        hold what the two maps need, and nothing more
     run : function of (batch, explain) -> (activations, the network's own embedding of that kind or
         None where it has none), in one pass; by default made of `activations` and `embed`
     """
@@ -53,6 +56,8 @@ class EmbeddingNetwork:
     explain: str = "pooled"
     batch_independent: bool = True
     description: str = ""
+    tolerance: float = 1e-3
+    for_pairs: "EmbeddingNetwork | None" = None
     run: Callable | None = None
 
     def __post_init__(self):
