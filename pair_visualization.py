@@ -12,7 +12,7 @@ from PIL import Image
 import image_ops
 import models
 from files import write_whole
-from pair_maps import Method, PairMaps, check_choice, check_places, compute_maps
+from pair_maps import Method, PairMaps, check_choice, check_number, check_places, compute_maps
 
 EXAMPLES = Path(__file__).resolve().parent / "example_images"
 EXAMPLE_PAIR = EXAMPLES / "room_a_view1.jpg", EXAMPLES / "room_a_view2.jpg"
@@ -102,10 +102,9 @@ class Look:
     def __post_init__(self):
         check_choice("upsample", self.upsample, tuple(image_ops.UPSAMPLINGS))
         check_choice("normalize", self.normalize, NORMALIZATIONS)
-        if not (np.isreal(self.alpha) and 0 <= self.alpha <= 1):
-            raise ValueError(f"alpha: expected a number in 0..1, got {self.alpha!r}")
-        if self.size is not None and not 1 <= self.size <= 10_000:
-            raise ValueError(f"size: expected 1 to 10000 pixels, got {self.size}")
+        check_number("alpha", self.alpha, 0, 1, "a number in 0..1")
+        if self.size is not None:
+            check_number("size", self.size, 1, 10_000, "1 to 10000 pixels")
         image_ops.colorize_map([[0.0]], self.colormap)  # raises for an unknown one
 
 
