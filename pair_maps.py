@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 
@@ -33,8 +34,8 @@ class Method:
     def __post_init__(self):
         check_choice("pooling", self.pooling, (None, *POOLINGS))
         check_choice("explain", self.explain, (None, *EXPLAINED))
-        if self.power is not None and not (np.isreal(self.power) and 1 <= self.power < np.inf):
-            raise ValueError(f"power: expected a number >= 1, got {self.power!r}")
+        if self.power is not None:
+            check_number("power", self.power, 1, np.inf, "a number >= 1")
 
     @property
     def regions(self):
@@ -255,4 +256,10 @@ def check_places(method, sizes):
 def check_choice(name, value, choices):
     if value not in choices:
         words = " or ".join(str(choice) for choice in choices if choice is not None)
+        raise ValueError(f"{name}: expected {words}, got {value!r}")
+
+
+def check_number(name, value, low, high, words):
+    """Raise a ValueError unless a value is a finite real number in low..high."""
+    if not (isinstance(value, Real) and low <= value <= high and value < np.inf):
         raise ValueError(f"{name}: expected {words}, got {value!r}")

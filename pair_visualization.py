@@ -16,6 +16,7 @@ from pair_maps import (
     Method,
     PairMaps,
     check_choice,
+    check_number,
     check_places,
     compute_maps,
     network_for,
@@ -111,10 +112,9 @@ class Look:
     def __post_init__(self):
         check_choice("upsample", self.upsample, tuple(image_ops.UPSAMPLINGS))
         check_choice("normalize", self.normalize, NORMALIZATIONS)
-        if not (np.isreal(self.alpha) and 0 <= self.alpha <= 1):
-            raise ValueError(f"alpha: expected a number in 0..1, got {self.alpha!r}")
-        if self.size is not None and not 1 <= self.size <= 10_000:
-            raise ValueError(f"size: expected 1 to 10000 pixels, got {self.size}")
+        check_number("alpha", self.alpha, 0, 1, "a number in 0..1")
+        if self.size is not None:
+            check_number("size", self.size, 1, 10_000, "1 to 10000 pixels")
         image_ops.colorize_map([[0.0]], self.colormap)  # raises for an unknown one
 
 

@@ -41,8 +41,7 @@ class EmbeddingNetwork:
     tolerance : how far the maps' sum may be from the cosine of the network's own embeddings
     for_pairs : None, or this network in a quicker form: of a batch of two images, its activations
         hold what the two maps need, and nothing more
-    run : function of (batch, explain) -> (activations, the network's own embedding of that kind or
-        None where it has none), in one pass; by default made of `activations` and `embed`
+    one_pass : None, or the network as a `OnePass`; without it, `run` calls both functions
     """
 
     name: str
@@ -58,40 +57,68 @@ class EmbeddingNetwork:
     description: str = ""
     tolerance: float = 1e-3
     for_pairs: "EmbeddingNetwork | None" = None
-    run: Callable | None = None
+    one_pass: "OnePass | None" = None
 
-    def __post_init__(self):
-        if self.run is None:
-            object.__setattr__(
-                self, "run", _run_both(self.activations, self.embed, self.projection)
-            )
+    def run(self, batch, explain=None):
+        """Return a batch's activations, and the network's own embedding that they explain.
+
+        Parameters
+        ----------
+        batch : float32 (N, H, W, 3) array
+        explain : None for the network's default, "pooled" or "head"
+
+        Returns
+        -------
+        activations : float32 (N, h, w, C) array
+        embeddings : float32 (N, D) array, or None where the network itself puts out no such thing
+        """
+        explain = explain or self.explain
+        if self.one_pass is None:
+            embeds = "pooled" if self.projection is None else "head"
+            convs, own = self.activations(batch), None
+            if self.embed is not None and explain == embeds:
+                own = self.embed(batch)
+        else:
+            convs, pooled, output = self.one_pass.run(batch)
+            own = pooled if explain == "pooled" else output
+            # of a pooling or a head that someone put in instead, it knows nothing
+            if self.pooling != self.one_pass.pooling or (
+                explain == "head" and self.projection is not self.one_pass.projection
+            ):
+                own = None
+        return np.asarray(convs, np.float32), own if own is None else np.asarray(own, np.float32)
 
 
-def _run_both(activations, embed, projection):
-    """Return a network's `run` where what it is made of are two functions."""
-    embeds = "pooled" if projection is None else "head"
+@dataclass(frozen=True)
+class OnePass:
+    """What a network computes itself, all of it in one pass.
 
-    def run(batch, explain):
-        return activations(batch), embed(batch) if embed and explain == embeds else None
+    run : function of a batch -> (activations, pooled feature, output of the head), or None for
+        those of the last two that it does not compute
+    pooling, projection : which, of EmbeddingNetwork, it does itself
+    """
 
-    return run
+    run: Callable
+    pooling: str
+    projection: tuple | None
 
 
-def assemble(run, embeds, **fields):
+def assemble(run, embeds, *, pooling, projection, **fields):
     """Make an EmbeddingNetwork of one function.
 
     Parameters
     ----------
-    run : function of a batch -> (activations, pooled feature, output of the head), numpy arrays, or
-        None for those that the network does not compute itself
+    run : see OnePass
     embeds : "pooled" or "head", which of them is the network's embedding, or None
-    fields : of EmbeddingNetwork
+    pooling, projection, fields : of EmbeddingNetwork
     """
     place = {"pooled": 1, "head": 2}
     return EmbeddingNetwork(
+        pooling=pooling,
+        projection=projection,
         activations=lambda batch: run(batch)[0],
         embed=embeds and (lambda batch: run(batch)[place[embeds]]),
-        run=lambda batch, explain: (lambda found: (found[0], found[place[explain]]))(run(batch)),
+        one_pass=OnePass(run, pooling, projection),
         **fields,
     )
 
@@ -169,9 +196,7 @@ def load_network(
 
         return keras_model.load(name, pooling=pooling, graph=graph, **keras_options)
     network = _load_imagenet(graph) if name == "imagenet" else _load_authors(name, graph, **authors)
-    if pooling in (None, network.pooling):
-        return network
-    return replace(network, pooling=pooling, embed=None, run=None)  # not what it puts out itself
+    return replace(network, pooling=pooling or network.pooling)
 
 
 def check_options(name, *, pooling=None, **options):

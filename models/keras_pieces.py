@@ -192,4 +192,5 @@ def rescales(piece):
 
 
 def _float64(values):
-    return np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(values, "float32")), np.float64)
+    values = keras.ops.cast(keras.ops.convert_to_tensor(values), "float32")
+    return np.asarray(keras.ops.convert_to_numpy(values), np.float64)
