@@ -17,7 +17,10 @@ MODEL_FILES = (".keras", ".h5", ".hdf5")
 OPTIONS = {  # of each family of networks, besides pooling
     "imagenet": (),
     "authors": ("checkpoint", "mean_image", "batch_norm"),
-    "keras": ("layer", "preprocess", "weights", "input_size", "allow_unsafe"),
+    "keras": (
+        *("layer", "preprocess", "weights", "input_size"),
+        *("grid", "prefix", "allow_unsafe"),
+    ),
 }
 
 
@@ -134,6 +137,8 @@ def load_network(
     preprocess=None,
     weights=None,
     input_size=None,
+    grid=None,
+    prefix=None,
     allow_unsafe=False,
     graph=False,
 ):
@@ -159,7 +164,7 @@ def load_network(
         ``"moving"`` uses the averages of the training: one embedding for each image.
     pooling : None, "average", "max" or "gem"
         Instead of the network's own.
-    layer, preprocess, weights, input_size, allow_unsafe
+    layer, preprocess, weights, input_size, grid, prefix, allow_unsafe
         For Keras models, see `models.keras_model.load`.
     graph : bool
         Run as a compiled graph, which starts later and pays from some ten images on.
@@ -188,6 +193,8 @@ def load_network(
         "preprocess": preprocess,
         "weights": weights,
         "input_size": input_size,
+        "grid": grid,
+        "prefix": prefix,
         "allow_unsafe": allow_unsafe,
     }
     check_options(name, pooling=pooling, **authors, **keras_options)
@@ -212,10 +219,11 @@ def check_options(name, *, pooling=None, **options):
     """
     family = _family(name)
     for option, value in options.items():
-        if value not in (None, False) and option not in OPTIONS[family]:
+        if value is not None and value is not False and option not in OPTIONS[family]:
             raise ValueError(f"{option}: the {name} network has no such option")
-    if pooling is not None and pooling not in POOLINGS:
-        raise ValueError(f"pooling: expected one of {', '.join(POOLINGS)}, got {pooling!r}")
+    poolings = (*POOLINGS, "network") if family == "keras" else POOLINGS
+    if pooling is not None and pooling not in poolings:
+        raise ValueError(f"pooling: expected one of {', '.join(poolings)}, got {pooling!r}")
     if options.get("batch_norm") not in (None, "batch", "moving"):
         raise ValueError(f"batch_norm: expected batch or moving, got {options['batch_norm']!r}")
 
