@@ -2,7 +2,8 @@
 
 With x an image's activations, r those of a reference, and F the network from there on:
 
-    F(x) = F(r) + sum_u l[u]      l[u] = integral over a in 0..1 of J_u(r + a (x - r)) da (x_u - r_u)
+    F(x) = F(r) + sum_u l[u]
+    l[u] = integral over a in 0..1 of J_u(r + a (x - r)) da (x_u - r_u)
 
 where J_u is the derivative of F by the activations at position u: integrated gradients of all
 numbers of the embedding at once (Moeller, Nikolaev, Pado, EMNLP 2023).  Gauss-Legendre nodes take

@@ -1,8 +1,8 @@
 """Where a Keras model's maps come from: its feature map, its pooling and head, or what follows it.
 
 All that an output is computed from lies on one line of bottlenecks: tensors that every way from the
-image leads through.  Between the last feature map, or sequence of tokens, and the output, each piece
-is called to see what it does.  Of three ways, the first that fits is taken:
+image leads through.  Between the last feature map, or sequence of tokens, and the output, each of
+the pieces is called to see what it does.  Of three ways, the first that fits is taken:
 
 - it pools by the mean, the maximum or GeM, and what follows maps affinely, or rescales its input by
   a positive number, which a cosine does not see: `similarity_ops` knows all of it;
@@ -122,7 +122,7 @@ def analyse(model, layer=None, pooling=None):
 
 
 def _analyse_layer(graph, layer, pooling):
-    """Explain a layer's output if it is a vector; else what is pooled of it, or all that follows."""
+    """Explain a layer's output, if it is a vector; else its pooled feature, or all that follows."""
     calls = [step for step in graph.steps if step.operation is layer]
     if len(calls) > 1:
         raise ValueError(
@@ -363,8 +363,8 @@ def _is_proportional(steps, conv, output, normalizations):
         whole, nothing = function(1.0), function(0.0)
         if x is values and np.isnan(whole).any():  # powers of what a network never puts out
             break
-        for factor in (0.1, 0.5, 2.0):
+        for factor in (0.01, 0.1, 0.5, 2.0, 100.0):  # far enough for biases to cross a threshold
             expected = nothing + factor * (whole - nothing)
-            if not np.allclose(function(factor), expected, 0, tolerance * np.abs(whole).max()):
+            if not np.allclose(function(factor), expected, 0, tolerance * np.abs(expected).max()):
                 return False
     return True

@@ -106,8 +106,10 @@ def load(
         pixels = np.stack([image_ops.resize(image, size) for image in images])
         return np.asarray(prepare(pixels.astype(np.float32)), np.float32)
 
-    front = models.to_numpy(_front(found), size, graph)
     grey = to_batch([np.full((*size, 3), 128, np.uint8)])
+    if not model.built:
+        model(grey)  # which would call its layers more than once, to see what shapes they have
+    front = models.to_numpy(_front(found), size, graph)
     shape = found.conv.shape
     if found.inside is not None or None in shape[1:]:
         shape = front(grey)[0].shape
@@ -187,8 +189,8 @@ def _token_grid(count, grid, prefix, size, maps):
             if h * w == count - few > 1:
                 return (h, w), few
     raise ValueError(
-        f"grid: {count} tokens are no grid that could be told; say grid=(h, w), and prefix= for how "
-        "many tokens stand before it"
+        f"grid: {count} tokens are no grid that could be told; say grid=(h, w), and prefix= for "
+        "how many tokens stand before it"
     )
 
 
@@ -325,9 +327,11 @@ def _local_features(found, conv, context, reference, directions):
             run_given_scales, tail.steps, normalizations=tail.normalizations, scales=scales
         )
         given(values=values_at(conv[None]))
-        return differentiate(
-            lambda points: output_of(given(values=values_at(points))), conv, directions
-        )
+
+        def follow_given_scales(points):
+            return output_of(given(values=values_at(points)))
+
+        return differentiate(follow_given_scales, conv, directions)
 
     def follow(points):
         if found.inside is None:

@@ -13,6 +13,7 @@ from keras import layers
 from numpy.testing import assert_allclose
 
 from models import load_network
+from pair_visualization import visualize_pair
 from similarity_ops import compute_pairwise_similarity, compute_spatial_similarity
 
 EXACT, MEASURED, HALF = 1e-5, 1e-4, 1e-2
@@ -20,7 +21,9 @@ EXACT, MEASURED, HALF = 1e-5, 1e-4, 1e-2
 
 @pytest.fixture
 def images(rng):
-    return list(rng.integers(0, 256, (2, 40, 50, 3), dtype=np.uint8))
+    noise = rng.integers(0, 256, (2, 40, 50, 3), dtype=np.uint8)
+    noise[0, :, 20:], noise[1, :25, :, 0] = 240, 0  # or else all that is pooled would be alike
+    return list(noise)
 
 
 @pytest.fixture(autouse=True)
@@ -324,3 +327,41 @@ def test_the_mean_of_tokens_is_exact(prefix, way, images):
 
     network = assert_contract(transformer(pool, prefix), images, EXACT, way=way)
     assert network.activations(network.preprocess(images)).shape[1:3] == (4, 4)
+
+
+# --- what is said of a network is checked ---------------------------------------------------------
+
+
+def smallest(x):
+    positive = layers.Activation("softplus")(x)
+    return layers.Lambda(lambda values: -keras.ops.max(-values, axis=(1, 2)))(positive)
+
+
+@pytest.mark.parametrize(
+    "pool, options, look",
+    [
+        (smallest, {"pooling": "gem"}, {}),
+        (smallest, {"pooling": "average"}, {}),
+        (average, {"pooling": "gem"}, {}),
+        (average, {"pooling": "max"}, {}),
+        (gem(8.0), {}, {"power": 1}),
+    ],
+)
+def test_what_is_said_of_a_network_is_checked(images, pool, options, look):
+    model = convolutional(pool)
+    options["preprocess"] = "-1..1"
+    true = visualize_pair(*images, load_network(model, preprocess="-1..1"))
+    assert_allclose(true.network_similarity, true.similarity, atol=EXACT)
+    message = (
+        r"maps sum to -?0\.\d+, but the network itself says -?0\.\d+.*(gem|average|max) pooling"
+    )
+    with pytest.raises(ValueError, match=message):
+        visualize_pair(*images, load_network(model, **options), **look)
+
+
+def test_a_grid_that_is_none_is_refused():
+    model = transformer(cls, 1)
+    for options in ({"grid": (5, 5)}, {"grid": (4, 4), "prefix": 2}, {"prefix": 3}):
+        with pytest.raises(ValueError, match=r"grid: .*17 tokens"):
+            load_network(model, **options)
+    assert "2 x 8" in load_network(model, grid=(2, 8)).description
