@@ -114,8 +114,8 @@ def network_options(arguments):
 def add_method_options(parser):
     add = parser.add_argument_group("method").add_argument
     add("--pooling", choices=POOLINGS, help="instead of the network's own")
-    power = "of GeM, >= 1 (default: 3)"
-    add("--gem-power", "--power", dest="power", type=float, default=3.0, metavar="P", help=power)
+    power = "of GeM, >= 1 (default: the network's own, or 3)"
+    add("--gem-power", "--power", dest="power", type=float, metavar="P", help=power)
     explain = "the pooled feature, or the network's output through its linear head"
     add("--explain", "--embedding", dest="explain", choices=EXPLAINED, help=explain)
     for number in (1, 2):

@@ -13,14 +13,22 @@ import numpy as np
 import image_ops
 from files import progress_bar, write_whole
 from image_stream import BATCH_SIZE, Activations, Images, ahead, stream_activations
-from pair_maps import Method, compute_maps, explained_head, settings_of
+from pair_maps import (
+    Method,
+    compute_maps,
+    explained_head,
+    network_for,
+    run_network,
+    settings_of,
+)
 from pair_visualization import Look, draw
 
 IMAGE_ENDINGS = (
     *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
     *(".jp2", ".ppm", ".pgm", ".pbm", ".pnm"),
 )
-FIELDS = ("pair", "image1", "image2", "similarity", "whole_similarity", "error")
+SCORES = ("similarity", "whole_similarity", "network_similarity")
+FIELDS = ("pair", "image1", "image2", *SCORES, "error")
 # Decoded images wait in memory for their picture up to this size, and are decoded again beyond it.
 IMAGE_MEMORY = 128 * 2**20
 WAITING = 8  # pairs that may wait to be finished
@@ -164,36 +172,44 @@ def visualize_pairs(
     settings = settings or {**settings_of(network, method), **vars(look), "pairwise": pairwise}
     endings = [".jpg"] * pictures + [".npz"] * save_maps
 
-    def finish(number, convs, sizes, load_images):
-        maps = compute_maps(convs, sizes, network, method, pairs[number], pairwise)
+    def finish(number, convs, embeddings, sizes, load_images):
+        maps = compute_maps(convs, sizes, network, method, pairs[number], pairwise, embeddings)
         path = folder / file_stem(number, pairs[number])
         if pictures:
             image_ops.save_image(f"{path}.jpg", draw(load_images(), maps, look).picture())
         if save_maps:
             maps.save_maps(f"{path}.npz", settings)
-        return maps.similarity, maps.whole_similarity
+        return [getattr(maps, name) for name in SCORES]
 
     finished = resume(folder, {**settings, "files": endings}, pairs, endings)
     left = {number: pair for number, pair in pairs.items() if number not in finished}
-    rows = score(left, network, finish, folder, batch_size=batch_size, keep_images=pictures)
+    runner = network_for(network, method, pairwise)
+
+    def run(batch):
+        return run_network(runner, batch, method)
+
+    rows = score(left, runner, finish, folder, run, batch_size=batch_size, keep_images=pictures)
     with progress_bar("", len(pairs), len(finished), "pairs") as advance:
         for _ in recorded(rows, folder):
             advance(1)
     return read_scores(folder), len(finished)
 
 
-def score(pairs, network, finish, folder, *, batch_size=None, keep_images=True):
+def score(pairs, network, finish, folder, run=None, *, batch_size=None, keep_images=True):
     """Run a network over many pairs, and finish each of them while it goes on to the next.
 
     Parameters
     ----------
     pairs : dict of a number to (path, path)
     network : EmbeddingNetwork
-    finish : function of (number, convs, sizes, load_images)
-        Gets a pair's activations, its images' (height, width) and a function that returns the
-        images, uint8 (H, W, 3); returns the similarity and that of the whole images.
+    finish : function of (number, convs, embeddings, sizes, load_images)
+        Gets a pair's activations, the network's own embeddings, its images' (height, width) and a
+        function that returns the images, uint8 (H, W, 3); returns the SCORES, or None for each
+        that there is not.
     folder : str or Path
         Where the temporary file of activations lies.
+    run : function of a batch, see `image_stream.stream_activations`
+        By default the network's, of what it explains by default.
     batch_size : None or int, how many images go through the network at once
     keep_images : bool, whether finish will want the images
 
@@ -213,32 +229,36 @@ def score(pairs, network, finish, folder, *, batch_size=None, keep_images=True):
         def load_images():
             return [images.take(path) for path in pairs[number]]
 
-        error, scores = next((each.error for each in activations if each.error), ""), ("", "")
+        error = next((each.error for each in activations if each.error), "")
+        scores = [""] * len(SCORES)
         try:
             if not error:
-                convs, sizes, _errors = zip(*activations, strict=True)
-                scores = [f"{score:.6f}" for score in finish(number, convs, sizes, load_images)]
+                convs, embeddings, sizes, _errors = zip(*activations, strict=True)
+                values = finish(number, convs, embeddings, sizes, load_images)
+                scores = ["" if value is None else f"{value:.6f}" for value in values]
         except (ValueError, OSError) as raised:
             error = str(raised)
         error = " ".join(error.split())
         return dict(zip(FIELDS, (number, *pairs[number], *scores, error), strict=True))
 
-    activations = _activations_of_pairs(pairs, network, images, folder, batch_size or BATCH_SIZE)
+    run = run or (lambda batch: network.run(batch, network.explain))
+    batch_size = batch_size or BATCH_SIZE
+    activations = _activations_of_pairs(pairs, network, run, images, folder, batch_size)
     # BLAS's own threads would wait for the next small product on the cores that the network needs
     with threadpool_limits(1, "blas"):
         yield from ahead(row, activations, WAITING)
 
 
-def _activations_of_pairs(pairs, network, images, folder, batch_size):
+def _activations_of_pairs(pairs, network, run, images, folder, batch_size):
     """Yield (number, two Activations) for each pair, running each distinct image once."""
     paths = [path for pair in pairs.values() for path in pair]
     if not network.batch_independent:  # each pair is a batch, and no image has activations alone
-        stream = stream_activations(paths, network, images, 2)
+        stream = stream_activations(paths, run, network, images, 2)
         for number in pairs:
             yield number, (next(stream), next(stream))
         return
     # distinct images in the order of their first pairs, so that the next one is the one needed
-    stream = stream_activations(list(dict.fromkeys(paths)), network, images, batch_size)
+    stream = stream_activations(list(dict.fromkeys(paths)), run, network, images, batch_size)
     uses = Counter(paths)
     with tempfile.TemporaryFile(dir=folder) as file:
         rows = _Rows(file)
@@ -266,14 +286,14 @@ class _Rows:
         place = self.freed.pop() if self.freed else len(self.kept)
         self.file.seek(place * conv.nbytes)
         self.file.write(conv)
-        self.kept[path] = place, conv.shape, activations.size, activations.error
+        self.kept[path] = place, conv.shape, activations[1:]
 
     def get(self, path):
-        place, shape, size, error = self.kept[path]
+        place, shape, rest = self.kept[path]
         conv = np.empty(shape, np.float32)
         self.file.seek(place * conv.nbytes)
         self.file.readinto(conv)
-        return Activations(conv, size, error)
+        return Activations(conv, *rest)
 
     def free(self, path):
         if path in self.kept:

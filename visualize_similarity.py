@@ -127,6 +127,9 @@ def report_pair(pair, files):
     if any(region is not None for region in method.regions):
         whole = f" of the region, {pair.whole_similarity:.4f} of the whole images"
     print(f"similarity  {pair.similarity:.4f}{whole}")
+    if pair.network_similarity is not None:
+        whole = " of the whole images" if whole else ""
+        print(f"network's   {pair.network_similarity:.4f}{whole}, of what it puts out itself")
     for point, match in ((method.point1, pair.match2), (method.point2, pair.match1)):
         if match is not None:
             print("point       {:g},{:g} adds {:.4f} of it".format(*point, match.sum()))
@@ -155,7 +158,7 @@ def settings_of(arguments, options, method, look, network):
     return {
         **{name: options[name] for name in NETWORK_OPTIONS},
         "pooling": network.pooling,
-        "power": method.power,
+        "power": method.power or network.power,
         "embedding": method.explain or network.explain,
         "region1": arguments.region1,
         "region2": arguments.region2,

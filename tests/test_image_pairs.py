@@ -111,10 +111,10 @@ def collect(pairs, network, folder, **options):
     """Return (similarity1, similarity2) of each pair, as score() computes them, and the rows."""
     maps = {}
 
-    def finish(number, convs, sizes, load_images):
+    def finish(number, convs, embeddings, sizes, load_images):
         assert [image.shape[:2] for image in load_images()] == list(sizes)
         maps[number] = compute_spatial_similarity(*convs)
-        return maps[number][0].sum(), 1.0
+        return maps[number][0].sum(), 1.0, None
 
     rows = list(image_pairs.score(pairs, network, finish, folder, **options))
     return maps, rows
@@ -154,7 +154,7 @@ def test_pairs_that_fail_leave_the_others(folder):
     def finish(number, *_):
         if number == 4:
             raise ValueError("region: too\nsmall")
-        return 0.5, 0.5
+        return 0.5, 0.5, 0.25
 
     rows = list(image_pairs.score(pairs, tiny_network()[0], finish, folder))
     assert rows[3]["error"] == "region: too small" and rows[0]["similarity"] == "0.500000"
