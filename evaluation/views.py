@@ -55,7 +55,7 @@ class View:
     name: str
     room: str
     number: int
-    labels: dict
+    labels: dict = field(hash=False)
     chain: str = ""
     swap_of: str = ""
     swapped: str = ""
