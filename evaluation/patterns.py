@@ -29,14 +29,15 @@ def random_palette(rng, count, saturation=(0.25, 0.95)):
 # --- paintings -----------------------------------------------------------------------------------
 
 
-def paint(family, colors, seed, shape=(160, 224)):
+def paint(family, colors, seed, aspect=1.5, shape=(144, 216)):
     """Return a painting of one of the PAINTINGS in four colours, (*shape, 3).
 
-    >>> paint("hills", random_palette(np.random.default_rng(1), 4), 2, (16, 24)).shape
+    aspect is its width over its height where it hangs, whatever its pixels' number.
+
+    >>> paint("hills", random_palette(np.random.default_rng(1), 4), 2, 1.5, (16, 24)).shape
     (16, 24, 3)
     """
-    height, width = shape
-    y, x = np.mgrid[0 : 1 : height * 1j, 0 : width / height : width * 1j]
+    y, x = np.mgrid[0 : 1 : shape[0] * 1j, 0 : aspect : shape[1] * 1j]
     return PAINTINGS[family](x, y, np.array(colors), np.random.default_rng(seed))
 
 
@@ -158,6 +159,18 @@ def weave(family, colors, seed, size=128):
     rng = np.random.default_rng(seed)
     which = WEAVES[family](x, y, rng)
     return np.array(colors)[which] * rng.uniform(0.86, 1.06, x.shape)[..., None]
+
+
+def cover(pixels, size, tile, shape):
+    """Return a pattern repeated over a surface, (*shape, 3).
+
+    size is the surface's height and width, tile one repeat's side, both in metres.
+    """
+    rows, columns = (
+        (np.arange(count) / count * length / tile * len(pixels)).astype(int) % len(pixels)
+        for count, length in zip(shape, size, strict=True)
+    )
+    return pixels[rows[:, None], columns]
 
 
 def _plain(x, y, rng):

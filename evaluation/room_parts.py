@@ -226,8 +226,9 @@ def build_shell(scene, look, floor, sky, drapes, floor_name="floor"):
     Parameters
     ----------
     look : dict
-        Materials of ``wall``, ``accent`` (the headboard's wall), ``curtains`` and ``wood``, and
-        ``light``, the radiance of the photographer's lamp.
+        Materials of ``wall``, ``accent`` (the headboard's wall), ``curtains`` and ``wood``;
+        ``light``, the radiance of the photographer's lamp; where the curtains have a pattern,
+        ``curtains_repeat``, its repeats a metre.
     floor : a material whose texture spans 5 x 6.2 m
     sky : radiances (H, W, 3) that the window shows
     drapes : pairs of (where along the wall, length of that); none for no curtains
@@ -249,7 +250,9 @@ def build_shell(scene, look, floor, sky, drapes, floor_name="floor"):
     for start, length in drapes:
         mesh = curtain(length, 2.42, 7)
         at = WIDTH - 0.13, start, 2.46
-        scene.mesh("curtains", mesh, at, look["curtains"], uv=look.get("curtains_uv"))
+        repeat = look.get("curtains_repeat")
+        uv = None if repeat is None else mesh[0][:, 1:] * repeat
+        scene.mesh("curtains", mesh, at, look["curtains"], uv=uv)
     if drapes:
         rail = (WIDTH - 0.16, near - 0.7, 2.46), (WIDTH - 0.12, far + 0.7, 2.50)
         scene.box("curtains", *rail, polished(look["wood"]), 0.02)
