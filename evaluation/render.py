@@ -20,12 +20,13 @@ from image_ops import write_whole
 
 CELLS = 8  # of a box's side: enough for this size
 DEPTH = 4  # light's bounces
+AUXILIARY = 6  # rays a pixel for the denoiser's albedo and normals
 # What is drawn at random must not change the code that the renderer compiles, which costs as much
 # as a view does: so scenes have one number of shapes, and no texture a transform of its own.
 SHAPES = 50  # or a multiple of it
 
 
-def save_view(view, parts, width=360, samples=3):
+def save_view(view, parts, width=360, samples=2):
     """Render a view of these parts and write its two files, the image last."""
     image, numbers = render_view(parts, width, samples, seed=view.number)
     png, webp = io.BytesIO(), io.BytesIO()
@@ -35,7 +36,7 @@ def save_view(view, parts, width=360, samples=3):
     write_whole(view.image_path, lambda file: file.write(webp.getvalue()))
 
 
-def render_view(parts, width=360, samples=3, seed=0):
+def render_view(parts, width=360, samples=2, seed=0):
     """Return a view as RGB uint8 (H, W, 3) and its objects' numbers, uint8 (H, W)."""
     if mi.variant() != "llvm_ad_rgb":
         mi.set_variant("llvm_ad_rgb")
@@ -49,11 +50,11 @@ def render_view(parts, width=360, samples=3, seed=0):
     sampler, rays = sample_rays(sensor, *shape, samples, seed)
     light, _valid, _aovs = path.sample(scene, sampler, rays)
     light = mean_over_samples(light, *shape, samples)
-    _sampler, rays = sample_rays(sensor, *shape, 2 * samples, seed + 1)
+    _sampler, rays = sample_rays(sensor, *shape, AUXILIARY, seed + 1)
     hit = scene.ray_intersect(rays)
-    albedo = mean_over_samples(hit.bsdf().eval_diffuse_reflectance(hit), *shape, 2 * samples)
-    normal = mean_over_samples(hit.sh_frame.n, *shape, 2 * samples)
-    linear = denoise(light, albedo=albedo, normal=normal, hdr=True)
+    albedo = mean_over_samples(hit.bsdf().eval_diffuse_reflectance(hit), *shape, AUXILIARY)
+    normal = mean_over_samples(hit.sh_frame.n, *shape, AUXILIARY)
+    linear = denoise(light, albedo=albedo, normal=normal, hdr=True, quality="fast")
     image = build.develop(linear, parts["light"]["gain"])
     return image, cast_objects(scene, sensor, *shape)
 

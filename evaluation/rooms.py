@@ -28,16 +28,20 @@ NUISANCE = ("television", "suitcase", "towel", "light", "wall")  # what swaps ch
 SMALLEST = 0.003  # of a view's pixels, for an object to be worth a swap
 
 
-def chain_of(room, chained):
+def chain_of(room, rooms, chained):
     """Return the name of the chain that a room is in and the object that it shares, or "", "".
 
-    >>> chain_of(7, chained=12), chain_of(12, chained=12)
-    (('chain_01_curtains', 'curtains'), ('', ''))
+    Rooms come in blocks of six; the blocks that are chains are spread evenly.
+
+    >>> chain_of(0, 24, 12), chain_of(6, 24, 12), chain_of(17, 24, 12)
+    (('chain_00_carpet', 'carpet'), ('', ''), ('chain_01_curtains', 'curtains'))
     """
-    if room >= chained:
+    block, blocks = room // CHAIN, -(-rooms // CHAIN)
+    chain, following = (-(-number * (chained // CHAIN) // blocks) for number in (block, block + 1))
+    if chain == following:
         return "", ""
-    shared = CHAINED[room // CHAIN % len(CHAINED)]
-    return f"chain_{room // CHAIN:02d}_{shared}", shared
+    shared = CHAINED[chain % len(CHAINED)]
+    return f"chain_{chain:02d}_{shared}", shared
 
 
 def carpet_of(rooms, seed, room, number):
@@ -62,10 +66,10 @@ def draw_view(teach, rooms, seed, room, number, chained=0):
     seed, room, number : int
         The set's, the room's and the view's.
     chained : int
-        How many rooms, the first ones, are in chains of six that share one object.
+        How many of the rooms are in chains of six that share one object.
     """
     name = f"{seed}_{room:03d}"
-    chain, shared = chain_of(room, chained)
+    chain, shared = chain_of(room, rooms, chained)
     if teach == "all":
         parts = {kind: draw_part(kind, seed, room) for kind in IDENTITY}
         labels = dict.fromkeys(("room", "headboard", "carpet"), f"room_{name}")
@@ -190,7 +194,7 @@ def _other_part(rng, drawn, index, kind):
 # --- the command ---------------------------------------------------------------------------------
 
 
-def render_set(folder, drawn, processes=2, width=360, samples=3):
+def render_set(folder, drawn, processes=2, width=360, samples=2):
     """Render the views that are not in the folder yet, and list in views.json those that are.
 
     Stopped at any moment, it goes on where it was when it is called again.
@@ -235,7 +239,7 @@ def main(argv=None):
     parser.add_argument("--count", type=int, default=64, help="swaps of each object")
     parser.add_argument("--deletions", type=int, default=0, help="deletions of each object")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--samples", type=int, default=3, help="per pixel")
+    parser.add_argument("--samples", type=int, default=2, help="per pixel")
     options = parser.parse_args(argv)
     try:
         drawn = draw_set(
