@@ -11,6 +11,7 @@ import drjit as dr
 import mitsuba as mi
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from pyoidn.denoise import denoise
 
 from evaluation import furniture, room_parts
@@ -27,17 +28,25 @@ SHAPES = 50  # or a multiple of it
 
 
 def save_view(view, parts, width=360, samples=2):
-    """Render a view of these parts and write its two files, the image last."""
-    image, numbers = render_view(parts, width, samples, seed=view.number)
-    png, webp = io.BytesIO(), io.BytesIO()
-    room_parts.save_objects(png, numbers, len(OBJECTS))
+    """Render a view of these parts and write its two files, the image last.
+
+    The masks' file keeps the brightness that the image was exposed for, as its text "median".
+    """
+    image, numbers, median = render_view(parts, width, samples, seed=view.number)
+    png, webp, text = io.BytesIO(), io.BytesIO(), PngInfo()
+    text.add_text("median", str(median))
+    room_parts.save_objects(png, numbers, len(OBJECTS), text)
     Image.fromarray(image).save(webp, "WEBP", quality=90)
     write_whole(view.objects_path, lambda file: file.write(png.getvalue()))
     write_whole(view.image_path, lambda file: file.write(webp.getvalue()))
 
 
 def render_view(parts, width=360, samples=2, seed=0):
-    """Return a view as RGB uint8 (H, W, 3) and its objects' numbers, uint8 (H, W)."""
+    """Return a view as RGB uint8 (H, W, 3), its objects' numbers, uint8 (H, W), and its exposure.
+
+    The exposure is the median brightness of the linear light, or ``parts["median"]``: a view with
+    one thing changed is exposed as it was before.
+    """
     if mi.variant() != "llvm_ad_rgb":
         mi.set_variant("llvm_ad_rgb")
         mi.set_log_level(mi.LogLevel.Error)
@@ -55,8 +64,9 @@ def render_view(parts, width=360, samples=2, seed=0):
     albedo = mean_over_samples(hit.bsdf().eval_diffuse_reflectance(hit), *shape, AUXILIARY)
     normal = mean_over_samples(hit.sh_frame.n, *shape, AUXILIARY)
     linear = denoise(light, albedo=albedo, normal=normal, hdr=True, quality="fast")
-    image = room_parts.develop(linear, parts["light"]["gain"])
-    return image, cast_objects(scene, sensor, *shape)
+    median = parts.get("median") or float(room_parts.brightness(linear))
+    image = room_parts.develop(linear, parts["light"]["gain"], np.float32(median))
+    return image, cast_objects(scene, sensor, *shape), median
 
 
 def camera_sensor(camera, height, width):

@@ -213,12 +213,18 @@ def wood(color, seed):
 # --- pictures ------------------------------------------------------------------------------------
 
 
-def develop(linear, gain=None):
+def brightness(linear):
+    """Return the median brightness of linear light (H, W, 3), which `develop` exposes for."""
+    return np.median(linear.mean(axis=2))
+
+
+def develop(linear, gain=None, median=None):
     """Return linear light as sRGB uint8, exposed for the room, the window's light rolled off.
 
-    gain is an exposure and white balance, three factors.
+    gain is an exposure and white balance, three factors; median the brightness to expose for if
+    it is not the picture's own.
     """
-    light = linear * 0.30 / np.median(linear.mean(axis=2))
+    light = linear * 0.30 / (brightness(linear) if median is None else median)
     if gain is not None:
         light = light * np.array(gain, light.dtype)
     light = (light * (1 + light / 16) / (1 + 0.7 * light)).clip(0, 1)
@@ -226,11 +232,14 @@ def develop(linear, gain=None):
     return (srgb * 255).round().astype(np.uint8)
 
 
-def save_objects(file, numbers, count):
-    """Write the objects' numbers, uint8 (H, W) below count, as a palette PNG of bright colours."""
+def save_objects(file, numbers, count, text=None):
+    """Write the objects' numbers, uint8 (H, W) below count, as a palette PNG of bright colours.
+
+    text is a PngInfo to keep with them.
+    """
     image = Image.fromarray(numbers)
     image = image.convert("P")
     palette = np.random.default_rng(5).integers(60, 256, (count, 3))
     palette[0] = 0
     image.putpalette(palette.astype(np.uint8).tobytes())
-    image.save(file, "PNG", optimize=True)
+    image.save(file, "PNG", optimize=True, pnginfo=text)

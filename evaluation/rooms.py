@@ -120,7 +120,7 @@ def draw_set(folder, teach, rooms, views, seed, chained=0):
 # --- swaps ---------------------------------------------------------------------------------------
 
 
-def draw_swaps(folder, drawn, shares, seed, count, deletions=0):
+def draw_swaps(folder, drawn, shares, medians, seed, count, deletions=0):
     """Return (View, parts) of a set's views with one object changed, in turns over the objects.
 
     Parameters
@@ -131,6 +131,9 @@ def draw_swaps(folder, drawn, shares, seed, count, deletions=0):
         The set, as from `draw_set`.
     shares : dict
         By view's name, the share of its pixels that each of the OBJECTS covers.
+    medians : dict
+        By view's name, the brightness that it was exposed for, and that the new views are, too,
+        unless the light is what changes.
     seed : int
     count, deletions : int
         Views in which each object is swapped for another room's, and in which it is taken away.
@@ -144,11 +147,10 @@ def draw_swaps(folder, drawn, shares, seed, count, deletions=0):
             rng = np.random.default_rng([seed, 3000, (*OBJECTS, "light").index(kind)])
             for turn, index in enumerate(_spread(rng, drawn, shares, kind)[:number]):
                 view, parts = drawn[index]
-                if change == "swap":
-                    part = _other_part(rng, drawn, index, kind)
-                    changed = {**parts, kind: part}
-                else:
-                    changed = {**parts, kind: None}
+                part = _other_part(rng, drawn, index, kind) if change == "swap" else None
+                changed = {**parts, kind: part}
+                if kind != "light":
+                    changed["median"] = medians[view.name]
                 name = f"{view.name}_{change}_{kind}"
                 new = View(
                     folder,
@@ -250,7 +252,7 @@ def main(argv=None):
             drawn = draw_swaps(
                 options.folder,
                 drawn,
-                shares_of(options.swaps),
+                *measure_views(options.swaps),
                 options.seed,
                 options.count,
                 options.deletions,
@@ -260,13 +262,14 @@ def main(argv=None):
         parser.exit(2, f"rooms: {error}\n")
 
 
-def shares_of(folder):
-    """Return by view's name the share of its pixels that each of the OBJECTS covers."""
-    shares = {}
+def measure_views(folder):
+    """Return by view's name the share of the pixels of each of the OBJECTS, and the exposure."""
+    shares, medians = {}, {}
     for view in load_views(folder):
         numbers = view.objects()
         shares[view.name] = np.bincount(numbers.ravel(), minlength=len(OBJECTS)) / numbers.size
-    return shares
+        medians[view.name] = view.exposure()
+    return shares, medians
 
 
 if __name__ == "__main__":

@@ -88,6 +88,18 @@ class View:
             )
         return numbers
 
+    def exposure(self):
+        """Return the brightness of the linear light that the image was exposed for."""
+        with Image.open(self.objects_path, formats=["PNG"]) as image:
+            text = image.text.get("median", "none")
+        try:
+            value = float(text)
+        except ValueError:
+            value = 0.0
+        if not 0 < value < np.inf:
+            raise ValueError(f"{self.objects_path} must have its exposure, got {text[:50]!r}")
+        return value
+
 
 def load_views(folder):
     """Return the views in a folder, in the order of its views.json.

@@ -111,6 +111,8 @@ def test_masks_must_be_palette_images_of_known_objects(tmp_path):
     view = write_view(tmp_path, number=len(OBJECTS))
     with pytest.raises(ValueError, match="below"):
         view.objects()
+    with pytest.raises(ValueError, match="exposure"):
+        view.exposure()
     Image.new("RGB", (6, 4)).save(view.objects_path)
     with pytest.raises(ValueError, match="palette"):
         view.objects()
@@ -192,12 +194,13 @@ def test_a_set_that_cannot_be_is_refused(tmp_path, arguments, message, capsys):
 def test_a_swap_changes_one_object_where_it_can_be_seen(tmp_path):
     drawn = draw_set(tmp_path, "all", 6, 3, 1)
     shares = {view.name: np.full(len(OBJECTS), 0.01) for view, _parts in drawn}
+    medians = {view.name: number + 0.5 for number, (view, _parts) in enumerate(drawn)}
     for view, parts in drawn:
         for name in ("suitcase", "towel"):
             shares[view.name][OBJECTS.index(name)] *= parts[name] is not None
     hidden = drawn[4][0].name
     shares[hidden][OBJECTS.index("runner")] = 0.0029
-    swaps = draw_swaps(tmp_path, drawn, shares, 1, 5, 2)
+    swaps = draw_swaps(tmp_path, drawn, shares, medians, 1, 5, 2)
     base = {view.name: parts for view, parts in drawn}
     counts = Counter((view.change, view.swapped) for view, _parts in swaps)
     assert {counts["swap", name] for name in (*IDENTITY, *NUISANCE)} == {5}
@@ -207,6 +210,7 @@ def test_a_swap_changes_one_object_where_it_can_be_seen(tmp_path):
         before = base[view.swap_of]
         assert {name for name in before if before[name] != parts[name]} <= {view.swapped}
         assert view.name.startswith(view.swap_of)
+        assert parts.get("median") == (medians[view.swap_of] if view.swapped != "light" else None)
         if view.change == "delete":
             assert parts[view.swapped] is None
         elif view.swapped in IDENTITY:
@@ -214,7 +218,7 @@ def test_a_swap_changes_one_object_where_it_can_be_seen(tmp_path):
             assert donors and view.room not in donors
     runners = [view for view, _parts in swaps if view.swapped == "runner"]
     assert len({view.room for view in runners if view.change == "swap"}) == 5
-    all_swaps = draw_swaps(tmp_path, drawn, shares, 1, 99)
+    all_swaps = draw_swaps(tmp_path, drawn, shares, medians, 1, 99)
     runners = {view.swap_of for view, _parts in all_swaps if view.swapped == "runner"}
     assert runners == set(base) - {hidden}
 
@@ -288,7 +292,7 @@ def render():
 @pytest.mark.parametrize("number", [0, 2])
 def test_masks_are_what_single_rays_meet(render, tmp_path, number):
     _view, parts = draw_set(tmp_path, "all", 1, 3, 4)[number]
-    image, objects = render.render_view(parts, width=36, samples=1)
+    image, objects, _median = render.render_view(parts, width=36, samples=1)
     assert image.shape == (24, 36, 3) and image.dtype == np.uint8
     mi = render.mi
     mi.set_variant("scalar_rgb")
@@ -304,11 +308,23 @@ def test_masks_are_what_single_rays_meet(render, tmp_path, number):
     assert len(np.unique(objects)) > 8
 
 
+def test_a_change_leaves_the_exposure_of_all_else(render, tmp_path):
+    _view, parts = draw_set(tmp_path, "all", 1, 1, 4)[0]
+    before, objects, median = render.render_view(parts, width=72, samples=1)
+    changed = {**parts, "armchair": None, "median": median}
+    after, _objects, kept = render.render_view(changed, width=72, samples=1)
+    assert kept == median
+    wall = (objects == OBJECTS.index("wall")) & (np.arange(72) < 36)
+    assert abs(before[wall].mean() - after[wall].mean()) < 3
+    brighter, _objects, _median = render.render_view({**parts, "median": median / 2}, 72, 1)
+    assert brighter[wall].mean() > before[wall].mean() + 20
+
+
 def test_what_is_deleted_is_gone_and_all_else_stays(render, tmp_path):
     _view, parts = draw_set(tmp_path, "all", 1, 1, 4)[0]
-    _image, before = render.render_view(parts, width=72, samples=1)
+    _image, before, _median = render.render_view(parts, width=72, samples=1)
     for name in ("picture", "headboard"):
-        _image, after = render.render_view({**parts, name: None}, width=72, samples=1)
+        _image, after, _median = render.render_view({**parts, name: None}, width=72, samples=1)
         gone = before == OBJECTS.index(name)
         assert gone.any() and not np.any(after == OBJECTS.index(name))
         np.testing.assert_array_equal(before[~gone], after[~gone])
@@ -319,6 +335,7 @@ def test_rendering_goes_on_where_it_stopped(render, tmp_path):
     render_set(tmp_path, drawn, processes=1, width=36, samples=1)
     views = load_views(tmp_path)
     assert views == [view for view, _parts in drawn]
+    assert all(0 < view.exposure() < 100 for view in views)
     first, second = (view.image_path.read_bytes() for view in views)
     views[0].image_path.unlink()
     kept = views[1].image_path.stat().st_mtime_ns
