@@ -98,9 +98,13 @@ def draw_set(folder, teach, rooms, views, seed, chained=0):
     Raises
     ------
     ValueError
-        If there are more views than rooms where each needs a carpet of its own, or the rooms in
-        chains are not whole chains of the rooms.
+        If there are no rooms or views, more views than rooms although each needs a carpet of its
+        own, or the rooms in chains are not whole chains of the rooms.
     """
+    if min(rooms, views) < 1 or seed < 0:
+        raise ValueError(
+            f"rooms and views must be positive, seed not negative; got {rooms}, {views}, {seed}"
+        )
     if teach == "parts" and views > rooms:
         raise ValueError(
             f"views must be at most the rooms, {rooms}, to have a carpet each; got {views}"
@@ -138,6 +142,12 @@ def draw_swaps(folder, drawn, shares, medians, seed, count, deletions=0):
     count, deletions : int
         Views in which each object is swapped for another room's, and in which it is taken away.
     """
+    missing = [view.name for view, _parts in drawn if view.name not in shares]
+    if missing or min(count, deletions) < 0:
+        raise ValueError(
+            f"swaps need a set that is rendered whole and counts from 0; got {count}, {deletions}, "
+            f"and {len(missing)} views are missing"
+        )
     changes = []
     for change, number, kinds in (
         ("swap", count, (*IDENTITY, *NUISANCE)),

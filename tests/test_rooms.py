@@ -180,7 +180,11 @@ def test_chained_rooms_share_exactly_one_object(tmp_path):
 
 @pytest.mark.parametrize(
     "arguments, message",
-    [(("parts", 3, 4, 1), "at most the rooms"), (("all", 12, 1, 1, 7), "multiple of 6")],
+    [
+        (("parts", 3, 4, 1), "at most the rooms"),
+        (("all", 12, 1, 1, 7), "multiple of 6"),
+        (("all", 0, 1, 1), "positive"),
+    ],
 )
 def test_a_set_that_cannot_be_is_refused(tmp_path, arguments, message, capsys):
     with pytest.raises(ValueError, match=message):
@@ -218,6 +222,8 @@ def test_a_swap_changes_one_object_where_it_can_be_seen(tmp_path):
             assert donors and view.room not in donors
     runners = [view for view, _parts in swaps if view.swapped == "runner"]
     assert len({view.room for view in runners if view.change == "swap"}) == 5
+    with pytest.raises(ValueError, match="1 views are missing"):
+        draw_swaps(tmp_path, drawn, dict(list(shares.items())[1:]), medians, 1, 5)
     all_swaps = draw_swaps(tmp_path, drawn, shares, medians, 1, 99)
     runners = {view.swap_of for view, _parts in all_swaps if view.swapped == "runner"}
     assert runners == set(base) - {hidden}
