@@ -51,6 +51,7 @@ def assert_explained(model, images, output=None, **options):
     assert conv1.dtype == np.float32 and conv1.ndim == 3
     assert_allclose(network.activations(batch), (conv1, conv2), atol=1e-5 * abs(conv1).max())
     method = {"projection": network.projection, "power": network.power}
+    method["data_format"] = "channels_last"
     for similarity in compute_spatial_similarity(conv1, conv2, network.pooling, **method):
         assert_allclose(similarity.sum(), cosine_of(outputs), atol=1e-4)
     if embeddings is not None:
