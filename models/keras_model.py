@@ -111,7 +111,7 @@ def load(
         model(grey)  # which would call its layers more than once, to see what shapes they have
     front = models.to_numpy(_front(found), size, graph)
     shape = found.conv.shape
-    if found.inside is not None or None in shape[1:]:
+    if found.inside is not None or len(shape) == 3:  # whose length Keras may not know, or wrongly
         shape = front(grey)[0].shape
     if len(shape) == 3:  # tokens
         grid, prefix = _token_grid(shape[1], grid, prefix, size, found.maps)
@@ -345,5 +345,5 @@ def _local_features(found, conv, context, reference, directions):
         with intercepted(found.inside, replace):
             return output_of(run(tail.steps, values_at(points)))
 
-    tolerance = 5e-3 if found.half else 1e-4
+    tolerance = 5e-3 if found.half else 3e-5
     return integrate(follow, conv, reference, directions, tolerance)
