@@ -34,9 +34,10 @@ class EmbeddingNetwork:
     projection : None or (kernel (C, D), bias (D,)), the linear head after the pooling
     preprocess : function of a list of RGB uint8 (H, W, 3) arrays -> float32 (N, H, W, 3) batch
     activations : function of a batch -> float32 (N, h, w, C), the last convolutional layer's output
-    embedding : "pooled" or "head", what is explained by default: the pooled feature, or the
+    explain : "pooled" or "head", what is explained by default: the pooled feature, or the
         network's output through the linear head
-    independent : whether an image's activations are the same whatever the rest of its batch
+    batch_independent : bool, whether an image's activations are the same whatever the rest of its
+        batch
     description : one line for people
     """
 
@@ -46,8 +47,8 @@ class EmbeddingNetwork:
     projection: tuple | None
     preprocess: Callable[[list], np.ndarray]
     activations: Callable[[np.ndarray], np.ndarray]
-    embedding: str = "pooled"
-    independent: bool = True
+    explain: str = "pooled"
+    batch_independent: bool = True
     description: str = ""
 
 
@@ -70,10 +71,8 @@ def load_network(
     Parameters
     ----------
     name : str or keras.Model
-        ``"imagenet"``: EfficientNet-Lite0 trained on ImageNet, with weights that pip brings.
-        ``"rooms"``: the same, taught which rendered hotel rooms are the same by all that stands in
-        them; ``"rooms-headboard"`` by the headboard and the pictures alone, ``"rooms-carpet"`` by
-        the carpet alone.
+        activations=to_numpy(run, size, graph),
+        batch_independent=batch_norm == "moving",
         ``"hotels"``, ``"faces"``: the authors' ResNet-50 v2 networks.  Without a checkpoint and a
         mean image of your own, their published files are downloaded once, to ``models/<name>/``.
         ``"keras:NAME"``: any model of keras.applications.  A ``.keras`` or ``.h5`` file, or a
@@ -226,15 +225,16 @@ def _load_efficientnet(name, graph, input_size):
     from models import efficientnet_lite0, rooms
 
     size = input_size or efficientnet_lite0.INPUT_SIZE
-    convolutions = efficientnet_lite0.fold_batch_norms(efficientnet_lite0.read_weights())
-    projection, description = None, "EfficientNet-Lite0 trained on ImageNet"
-    if name in ROOMS:
+    weights = efficientnet_lite0.read_weights()
+    convolutions = efficientnet_lite0.fold_batch_norms(weights)
+    if name == "imagenet":
+        projection = efficientnet_lite0.classifier(weights)
+        description = "EfficientNet-Lite0 trained on ImageNet"
+    else:
         taught, kernel = rooms.read_weights(name)
         convolutions |= taught
-        projection, description = (
-            (kernel, np.zeros(kernel.shape[1], np.float32)),
-            rooms.TAUGHT[name],
-        )
+        projection = kernel, np.zeros(kernel.shape[1], np.float32)
+        description = rooms.TAUGHT[name]
     run = efficientnet_lite0.build_folded(convolutions)
     return EmbeddingNetwork(
         name=name,
@@ -243,7 +243,7 @@ def _load_efficientnet(name, graph, input_size):
         projection=projection,
         preprocess=lambda images: efficientnet_lite0.preprocess(images, size),
         activations=to_numpy(run, size, graph),
-        embedding="pooled" if projection is None else "head",
+        explain="pooled" if name == "imagenet" else "head",
         description=description,
     )
 
@@ -272,7 +272,7 @@ def _load_authors(name, graph, input_size, checkpoint, mean_image, batch_norm):
         projection=resnet_v2.projection(weights),
         preprocess=lambda images: resnet_v2.preprocess(images, mean),
         activations=to_numpy(run, size, graph),
-        independent=batch_norm == "moving",
+        batch_independent=batch_norm == "moving",
         description=f"ResNet-50 v2, batch norm by {batch_norm} statistics, "
         f"{len(weights)} variables read, {ignored} others ignored{stretched}",
     )
