@@ -603,9 +603,7 @@ def _check_image(image, name="image"):
         return np.array(_to_rgb(ImageOps.exif_transpose(image)))
     array = np.asarray(image)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
-        found = (
-            f"{array.dtype} of shape {array.shape}" if array.ndim else f"{type(image).__name__}"
-        )
+        found = f"{array.dtype} of shape {array.shape}" if array.ndim else f"{type(image).__name__}"
         raise ValueError(f"{name}: expected an RGB uint8 (H, W, 3) array, got {found}")
     return array
 
