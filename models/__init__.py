@@ -124,15 +124,16 @@ def load_network(
         "allow_unsafe": allow_unsafe,
     }
     check_options(name, pooling=pooling, **authors, **keras_options)
+    if input_size is not None:
+        keras_options["input_size"] = input_size = tuple(map(int, input_size))
     if _family(name) == "keras":
         from models import keras_model
 
         return keras_model.load(name, pooling=pooling, graph=graph, **keras_options)
-    size = None if input_size is None else tuple(map(int, input_size))
     if _family(name) == "authors":
-        network = _load_authors(name, graph, size, **authors)
+        network = _load_authors(name, graph, input_size, **authors)
     else:
-        network = _load_efficientnet(name, graph, size)
+        network = _load_efficientnet(name, graph, input_size)
     return replace(network, pooling=pooling or network.pooling)
 
 
