@@ -25,11 +25,12 @@ from models import efficientnet_lite0, rooms
 from models.checkpoints import read_npz
 
 LABELS = {"rooms": "room", "rooms-headboard": "headboard", "rooms-carpet": "carpet"}
-ROOMS, VIEWS, CHAINED = 12, 3, 3  # of a batch, of each room; rooms of one chain at most
+ROOMS = {224: 12, 448: 4}  # input size -> rooms of a batch, which so cost the same
+VIEWS, CHAINED = 3, 3  # of each room; rooms of one chain in a batch at most
 TEMPERATURE = 0.1
 RATE, WARM_UP = 3e-4, 0.1  # Adam's learning rate; the part of the steps in which it rises
 LARGE_EVERY = 5  # every fifth step sees 448 pixels: maps of 14 x 14 cells become native
-STEPS, SAVE_EVERY = 400, 50
+STEPS, SAVE_EVERY = 250, 50
 
 
 def contrastive_loss(embeddings, labels, temperature=TEMPERATURE):
@@ -78,8 +79,8 @@ def group_views(views, label):
     return [group for group in groups.values() if len(group) >= VIEWS]
 
 
-def draw_batch(groups, chains, rng, chained=CHAINED):
-    """Return an int (rooms, 3) array of numbers of views: of up to 12 groups, three each.
+def draw_batch(groups, chains, rng, count=12, chained=CHAINED):
+    """Return an int (rooms, 3) array of numbers of views, three each of several groups.
 
     Parameters
     ----------
@@ -87,6 +88,8 @@ def draw_batch(groups, chains, rng, chained=CHAINED):
     chains : list of str
         Of each group; groups of one chain share an object, ``""`` shares none.
     rng : numpy.random.Generator
+    count : int
+        How many groups to draw, if there are as many.
     chained : int
         How many groups of one chain come together, if it has as many.  Only where more than one
         does is a network asked to tell rooms apart by what they do not share.
@@ -101,7 +104,7 @@ def draw_batch(groups, chains, rng, chained=CHAINED):
     for group in rng.permutation(len(groups)):
         by_chain.setdefault(chains[group] or group, []).append(group)
     drawn = [group for together in by_chain.values() for group in together[:chained]]
-    return np.array([rng.choice(groups[group], VIEWS, replace=False) for group in drawn[:ROOMS]])
+    return np.array([rng.choice(groups[group], VIEWS, replace=False) for group in drawn[:count]])
 
 
 class Learner:
@@ -195,7 +198,7 @@ def train(network, data, output, *, seed=0, steps=STEPS, chained=CHAINED, report
     views, output = load_views(data), Path(output)
     groups = group_views(views, LABELS[network])
     chains = [views[group[0]].chain for group in groups]
-    if len(draw_batch(groups, chains, np.random.default_rng(), chained)) < 2:
+    if len(draw_batch(groups, chains, np.random.default_rng(), chained=chained)) < 2:
         raise ValueError(f"{data}: expected {VIEWS} views or more of each of two rooms or more")
     features, learner = _prepare(views, output / "features", steps, seed)
     name = f"{network}_seed{seed}" + ("" if chained > 1 else "_no_chains")
@@ -208,8 +211,8 @@ def train(network, data, output, *, seed=0, steps=STEPS, chained=CHAINED, report
     losses, started = [], time.monotonic()
     for step in range(int(learner.optimizer.iterations), steps):
         rng = np.random.default_rng([seed, step])  # so a cut run draws what a whole one does
-        batch = draw_batch(groups, chains, rng, chained)
         size = 448 if step % LARGE_EVERY == LARGE_EVERY - 1 else 224
+        batch = draw_batch(groups, chains, rng, ROOMS[size], chained)
         labels = np.repeat(np.arange(len(batch)), VIEWS)
         losses.append(float(learner.step(features.draw(batch, size, rng), labels)))
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
