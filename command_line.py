@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -18,7 +19,8 @@ from similarity_ops import POOLINGS
 # The arguments that are options of models.load_network.
 NETWORK_OPTIONS = (
     *("checkpoint", "mean_image", "batch_norm", "pooling"),
-    *("layer", "preprocess", "weights", "input_size", "allow_unsafe"),
+    *("layer", "preprocess", "weights", "input_size"),
+    *("grid", "prefix", "import_file", "allow_unsafe"),
 )
 PLACES = ("region1", "region2", "point1", "point2")
 LOOKS = ("colormap", "alpha", "upsample", "normalize", "size")
@@ -72,7 +74,24 @@ def run_program(parser, run, argv=None, interrupted=None):
 
 
 def _in_words_of_the_shell(reason, parser, argv):
-    """Call a Python argument at the beginning of a message by the option that the user typed."""
+    """Call Python arguments by their options: at the beginning, by the one that was typed."""
+    for action in parser._actions:
+        if action.option_strings:
+            option = action.option_strings[0]
+            reason = re.sub(
+                rf"\b{action.dest}=(?:True|'(\w+)'|\((\w+), (\w+)\)|(?=\W|$))",
+                lambda found, option=option: (
+                    option
+                    + (
+                        f" {found[1]}"
+                        if found[1]
+                        else f" {found[2]},{found[3]}"
+                        if found[2]
+                        else ""
+                    )
+                ),
+                reason,
+            )
     name, colon, rest = reason.partition(":")
     for action in parser._actions:
         if action.dest == name and action.option_strings:
@@ -97,6 +116,10 @@ def add_network_options(parser):
     add("--weights", metavar="FILE", help="of keras:NAME: a weights file, or none for random ones")
     size = "that whole images are resized to: 448,448 makes finer maps than the usual 224,224"
     add("--input-size", metavar="H,W", help=size)
+    add("--grid", metavar="H,W", help="of a transformer's tokens, if it cannot be told")
+    add("--prefix", type=int, metavar="N", help="how many tokens before them are no place")
+    imported = "run this file, which registers the layers of a model file"
+    add("--import", dest="import_file", metavar="FILE.py", help=imported)
     add("--allow-unsafe", action="store_true", help="run the Python code in a model file")
 
 
@@ -105,13 +128,16 @@ def network_options(arguments):
     options = {name: getattr(arguments, name) for name in NETWORK_OPTIONS}
     if arguments.input_size is not None:
         options["input_size"] = parse_numbers(arguments.input_size, 2, "--input-size H,W")
+    if arguments.grid is not None:
+        options["grid"] = tuple(map(int, parse_numbers(arguments.grid, 2, "--grid H,W")))
     models.check_options(arguments.network, **options)
     return options
 
 
 def add_method_options(parser):
     add = parser.add_argument_group("method").add_argument
-    add("--pooling", choices=POOLINGS, help="instead of the network's own")
+    pooling = "instead of the network's own; network for all that it does after a --layer"
+    add("--pooling", choices=(*POOLINGS, "network"), help=pooling)
     power = "of GeM, >= 1 (default: the network's own, or 3)"
     add("--gem-power", "--power", dest="power", type=float, metavar="P", help=power)
     explain = "the pooled feature, or the network's output through its linear head"

@@ -22,7 +22,7 @@ OPTIONS = {  # of each family of networks, besides pooling
     "authors": ("checkpoint", "mean_image", "batch_norm", "input_size"),
     "keras": (
         *("layer", "preprocess", "weights", "input_size"),
-        *("grid", "prefix", "allow_unsafe"),
+        *("grid", "prefix", "import_file", "allow_unsafe"),
     ),
 }
 
@@ -142,6 +142,7 @@ def load_network(
     input_size=None,
     grid=None,
     prefix=None,
+    import_file=None,
     allow_unsafe=False,
     graph=False,
 ):
@@ -174,7 +175,7 @@ def load_network(
         Whole images are resized to it, by default to 224 x 224 pixels; (448, 448) gives maps of
         14 x 14 cells.  At least 32 pixels, but for Keras models.  For hotels and faces, the mean
         image is stretched to it, which the authors' code never did.
-    layer, preprocess, weights, grid, prefix, allow_unsafe
+    layer, preprocess, weights, grid, prefix, import_file, allow_unsafe
         For Keras models, see `models.keras_model.load`.
     graph : bool
         Run as a compiled graph, which starts later and pays from some ten images on.
@@ -205,6 +206,7 @@ def load_network(
         "input_size": input_size,
         "grid": grid,
         "prefix": prefix,
+        "import_file": import_file,
         "allow_unsafe": allow_unsafe,
     }
     check_options(name, pooling=pooling, **authors, **keras_options)

@@ -28,6 +28,7 @@ def load(
     input_size=None,
     grid=None,
     prefix=None,
+    import_file=None,
     allow_unsafe=False,
     graph=False,
 ):
@@ -57,6 +58,8 @@ def load(
         Of the image, in tokens, if it cannot be told from their number.
     prefix : None or int
         How many tokens that are no place in the image, as CLS and registers, stand before those.
+    import_file : None, str or Path
+        A Python file that registers the layers of one's own in a model file; it is run first.
     allow_unsafe : bool
         Whether a model file may hold Python code, which loading it then runs.
     graph : bool
@@ -94,6 +97,8 @@ def load(
     else:
         if weights is not None:
             raise ValueError("weights: only a keras:NAME network has weights apart from the model")
+        if import_file is not None:
+            keras_sources.run_file(Path(import_file))
         if isinstance(model, (str, Path)):
             model = keras_sources.read(Path(model), allow_unsafe)
         own_pooling = pooling

@@ -1,6 +1,7 @@
 """Where Keras models come from, and what pixels they are given."""
 
 import importlib
+import runpy
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -53,7 +54,7 @@ def application(name, weights, pooling, input_size):
     except Exception as error:
         problem = f"{name}: {_one_line(error)}"
         if weights in (None, "imagenet"):
-            ways = "give a file with --weights, or --weights none for random ones"
+            ways = "give a file with weights=, or say weights='none' for random ones"
             raise OSError(f"{problem}; its weights cannot be fetched, {ways}") from None
         raise ValueError(problem) from None
     return model, importlib.import_module(builder.__module__).preprocess_input
@@ -82,12 +83,35 @@ def read(path, allow_unsafe):
         reason = _one_line(error)
         if "ambda" in reason and not allow_unsafe:
             reason = "it holds Python code (a Lambda), which loading would run; if you trust it, "
-            reason += "say --allow-unsafe"
+            reason += "say allow_unsafe=True"
+        elif "Could not locate" in reason:
+            reason += "; name the Python file that registers it with import_file="
         raise ValueError(f"{path}: cannot be loaded: {reason}") from None
 
 
+def run_file(path):
+    """Run a Python file, for what it registers with Keras; say so on stderr.
+
+    Raises
+    ------
+    ValueError, OSError
+        Name the file, and what was raised in it.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"import_file: {path}: no such file")
+    print(f"running {path}", file=sys.stderr)
+    try:
+        runpy.run_path(str(path))
+    except Exception as error:
+        raise ValueError(
+            f"import_file: {path}: {type(error).__name__}: {_one_line(error)}"
+        ) from None
+
+
 def _one_line(error):
-    return " ".join(str(error).split())[:300]
+    """Return the point of a message of Keras, without the configurations around it."""
+    words = " ".join(str(error).split()).rpartition("Exception encountered: ")[2]
+    return words.partition("Full object config:")[0].strip()[:600]
 
 
 def preprocessing(how):

@@ -396,3 +396,38 @@ def test_bad_networks_are_one_line(folder, capsys, network, message):
     assert main(["a.png", "b.png", "--network", *network.split()]) == 2
     error = capsys.readouterr().err
     assert re.search(message, error) and len(error.splitlines()) == 1
+
+
+def test_layers_of_ones_own_are_registered_by_a_file(folder, images, capsys):
+    (folder / "own.py").write_text(
+        "import keras\n\n\n"
+        "@keras.saving.register_keras_serializable('own')\n"
+        "class Doubled(keras.layers.Layer):\n"
+        "    def call(self, x):\n"
+        "        return 2 * x\n"
+    )
+    import runpy
+
+    doubled = runpy.run_path("own.py")["Doubled"]
+    inputs, x = pooled()
+    keras.Model(inputs, layers.Dense(3)(doubled()(x))).save("own.keras")
+    keras.saving.get_custom_objects().clear()
+    command = ["a.png", "b.png", "--network", "own.keras"]
+    assert main(command) == 2
+    assert "Could not locate class 'Doubled'" in (error := capsys.readouterr().err)
+    assert error.endswith("registers it with --import\n") and len(error.splitlines()) == 1
+    assert main([*command, "--import", "own.py"]) == 0
+    assert "running own.py" in capsys.readouterr().err
+    (folder / "broken.py").write_text("1 / 0")
+    for name, message in (("broken.py", "ZeroDivisionError"), ("gone.py", "no such file")):
+        assert main([*command, "--import", name]) == 2
+        assert f"--import: {name}: {message}" in capsys.readouterr().err
+
+
+def test_refusals_speak_the_language_of_who_asked(folder, capsys):
+    model = keras.Model(*backbone())
+    model.save("map.keras")
+    with pytest.raises(ValueError, match="say pooling=, average, max or gem"):
+        load_network(model)
+    assert main(["a.png", "b.png", "--network", "map.keras"]) == 2
+    assert "say --pooling, average, max or gem" in capsys.readouterr().err
