@@ -323,6 +323,62 @@ def test_the_mean_of_tokens_is_exact(prefix, way, images):
     assert network.activations(network.preprocess(images)).shape[1:3] == (4, 4)
 
 
+# --- the maps are where what was learned is -------------------------------------------------------
+
+
+def patches(count, seed):
+    """Return noise with one of six colours in one of 4 x 4 patches, the colours and the places."""
+    rng = np.random.default_rng(seed)
+    images = rng.integers(80, 176, (count, 32, 32, 3), dtype=np.uint8)
+    colours, places = rng.integers(0, 6, count), rng.integers(0, 16, count)
+    for image, colour, place in zip(images, colours, places, strict=True):
+        y, x = 8 * (place // 4), 8 * (place % 4)
+        image[y : y + 8, x : x + 8] = 255 * np.array(
+            [colour + 1 & 1, colour + 1 & 2, colour + 1 & 4]
+        ).astype(bool)
+    return images, colours, places
+
+
+def small_network(kind):
+    if kind == "an MLP after a CNN":
+        inputs = keras.Input((32, 32, 3))
+        x = layers.Conv2D(24, 8, strides=8, activation="relu")(inputs)
+        x = layers.Dense(32, activation="gelu")(average(layers.Conv2D(24, 1, activation="relu")(x)))
+        return keras.Model(inputs, layers.Dense(8)(x))
+    inputs = keras.Input((32, 32, 3))
+    x = Tokens(1, name="tokens")(layers.Conv2D(24, 8, strides=8)(inputs))
+    return keras.Model(inputs, layers.Dense(8)(Block()(Block()(x))[:, 0]))
+
+
+@pytest.mark.parametrize(
+    "kind, layer, share",
+    [
+        ("an MLP after a CNN", None, 0.9),
+        ("CLS of a transformer", None, 0.5),  # the first block has moved some of it by then
+        ("CLS of a transformer", "tokens", 0.9),
+    ],
+)
+def test_the_patch_that_tells_the_label_comes_first(kind, layer, share):
+    model = small_network(kind)
+    images, colours, _ = patches(1024, seed=1)
+    classifier = keras.Sequential([model, layers.Activation("gelu"), layers.Dense(6)])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    classifier.compile(keras.optimizers.Adam(3e-3), loss, metrics=["accuracy"])
+    history = classifier.fit(images / 127.5 - 1, colours, 32, 5, verbose=0)
+    assert history.history["accuracy"][-1] > 0.95
+    network = load_network(model, preprocess="-1..1", layer=layer)
+    images, colours, places = patches(30, seed=2)
+    first = []
+    for colour in range(6):
+        alike = np.flatnonzero(colours == colour)
+        for pair in zip(alike[::2], alike[1::2], strict=False):
+            shown = visualize_pair(*images[list(pair)], network)
+            maps = shown.similarity1, shown.similarity2
+            first += [np.argmax(each) == places[i] for each, i in zip(maps, pair, strict=True)]
+    print(f"\nFIRST {kind} {layer} {np.mean(first):.2f} of {len(first)}")
+    assert len(first) >= 20 and np.mean(first) > share  # of maps at random, one in sixteen
+
+
 # --- layers by name, at any depth -----------------------------------------------------------------
 
 

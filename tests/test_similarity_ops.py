@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 from similarity_ops import (
     POOLINGS,
@@ -17,6 +17,7 @@ from similarity_ops import (
     local_features,
     point_similarity,
     pool_features,
+    tokens_to_map,
 )
 
 # Drawn arrays may have fewer channels than rows and columns, which is warned of.
@@ -431,3 +432,19 @@ assert not outside, outside
 similarity_ops.compute_spatial_similarity(numpy.ones((2, 2, 3)), numpy.ones((2, 2, 3)))
 """
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
+
+
+# --- tokens --------------------------------------------------------------------------------------
+
+
+def test_tokens_lie_row_by_row_after_those_that_are_no_place():
+    tokens = np.arange(2 * 8 * 3.0).reshape(2, 8, 3)
+    conv = tokens_to_map(tokens, (2, 3), 2)
+    assert conv.shape == (2, 2, 3, 3)
+    assert_array_equal(conv[1, 1, 2], tokens[1, 2 + 1 * 3 + 2])
+    assert_array_equal(tokens_to_map(tokens[0, :5], prefix=1), tokens[0, 1:5].reshape(2, 2, 3))
+    for grid, prefix in (((2, 3), 1), (None, 2), ((4, 2), 1), ((0, 0), 8), ((3, 3), -1)):
+        with pytest.raises(ValueError, match="grid: 8 tokens, "):
+            tokens_to_map(tokens, grid, prefix)
+    with pytest.raises(ValueError, match=r"tokens: expected .* got shape \(8,\)"):
+        tokens_to_map(np.zeros(8))
