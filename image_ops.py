@@ -5,6 +5,7 @@ sizes are (height, width), similarity maps are real (h, w) arrays.  A map covers
 cell (0, 0) is the top left corner's patch, not its point.
 """
 
+import numbers
 import os
 from functools import lru_cache
 from pathlib import Path
@@ -120,7 +121,7 @@ def resize(image, size):
     Raises
     ------
     ValueError
-        For an image of another shape or dtype.
+        For an image of another shape or dtype, or a size that is no two whole numbers >= 1.
 
     Examples
     --------
@@ -128,7 +129,7 @@ def resize(image, size):
     (224, 224, 3)
     """
     image = _check_image(image)
-    height, width = size
+    height, width = _check_size(size)
     return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
 
@@ -151,7 +152,7 @@ def resize_like_opencv(image, size):
     Raises
     ------
     ValueError
-        For an image of another shape or dtype.
+        For an image of another shape or dtype, or a size that is no two whole numbers >= 1.
 
     Examples
     --------
@@ -159,7 +160,7 @@ def resize_like_opencv(image, size):
     array([  0,  25,  75, 100], dtype=uint8)
     """
     image = _check_image(image)
-    height, width = size
+    height, width = _check_size(size)
     left, share = _opencv_positions(image.shape[1], width)
     outside = (left < 0) | (left >= image.shape[1] - 1)
     share = np.where(outside, np.float32(0), share)
@@ -209,7 +210,8 @@ def upsample_map(similarity, size, method="bilinear"):
     Raises
     ------
     ValueError
-        For a map of another shape, non-finite values or an unknown method.
+        For a map of another shape, non-finite values, a size that is no two whole numbers >= 1, or
+        an unknown method.
 
     Examples
     --------
@@ -217,12 +219,12 @@ def upsample_map(similarity, size, method="bilinear"):
     array([[0.  , 0.25, 0.75, 1.  ]])
     """
     similarity = _check_map(similarity)
-    if method not in UPSAMPLINGS:
+    if not (isinstance(method, str) and method in UPSAMPLINGS):
         raise ValueError(f"method: expected one of {', '.join(UPSAMPLINGS)}, got {method!r}")
     # Interpolation is linear in the values, and works along each axis alone: two small matrices.
     rows, columns = (
         _interpolation(cells, pixels, UPSAMPLINGS[method])
-        for cells, pixels in zip(similarity.shape, size, strict=True)
+        for cells, pixels in zip(similarity.shape, _check_size(size), strict=True)
     )
     return rows @ similarity @ columns.T
 
@@ -266,7 +268,7 @@ def region_weights(region, image_size, map_shape):
     array([[1. , 0.5, 0. , 0. ],
            [1. , 0.5, 0. , 0. ]])
     """
-    (height, width), (rows, columns) = image_size, map_shape
+    (height, width), (rows, columns) = image_size, _check_size(map_shape, "map_shape")
     if len(np.shape(region)) == 1:
         x0, y0, x1, y1 = check_box(region, image_size)
         across = _coverage(np.array([x0 / width, x1 / width]), columns)
@@ -301,7 +303,11 @@ def cell_of(point, image_size, map_shape):
     >>> cell_of((3.5, 1.5), (4, 8), (2, 4))
     (0.5, 1.5)
     """
-    (x, y), (height, width), (rows, columns) = point, image_size, map_shape
+    (x, y), (height, width), (rows, columns) = (
+        _check_numbers(point, 2, "point"),
+        image_size,
+        map_shape,
+    )
     if not (0 <= x <= width - 1 and 0 <= y <= height - 1):
         raise ValueError(
             f"point: {x:g},{y:g} is outside of the image, which is {width} x {height} pixels"
@@ -320,10 +326,7 @@ def _coverage(edges, cells):
 def check_box(box, image_size):
     """Return a box as four floats, or raise a ValueError that says what is wrong with it."""
     height, width = image_size
-    box = tuple(float(edge) for edge in box)
-    if len(box) != 4 or not np.isfinite(box).all():
-        raise ValueError(f"region: expected a box X0,Y0,X1,Y1, got {box}")
-    x0, y0, x1, y1 = box
+    x0, y0, x1, y1 = box = _check_numbers(box, 4, "region", "a box X0,Y0,X1,Y1")
     if not (x0 < x1 and y0 < y1):
         raise ValueError(f"region: expected X0 < X1 and Y0 < Y1, got {box}")
     if x0 < 0 or y0 < 0 or x1 > width or y1 > height:
@@ -333,7 +336,11 @@ def check_box(box, image_size):
 
 def check_mask(mask, image_size):
     """Return a mask as float64, integers as fractions, or raise a ValueError."""
+    if np.ma.is_masked(mask):
+        raise ValueError("region: some of the mask's own values are masked, fill them")
     mask = np.asarray(mask)
+    if mask.dtype.kind not in "biuf":
+        raise ValueError(f"region: expected a box or a mask of numbers, got {mask.dtype}")
     if mask.shape != tuple(image_size):
         (height, width), got = image_size, " x ".join(map(str, mask.shape[::-1]))
         raise ValueError(
@@ -400,6 +407,7 @@ def draw_point(image, x, y):
     array([ 99, 255,   0], dtype=uint8)
     """
     image = _check_image(image)
+    x, y = _check_numbers((x, y), 2, "x and y", "a pair")
     width = _line_width(image)
     radius = 5 * width
     drawn = Image.fromarray(image)
@@ -443,10 +451,12 @@ def colorize_map(similarity, colormap="jet", value_range=None):
             [127,   0,   0]]], dtype=uint8)
     """
     similarity = _check_map(similarity)
-    low, high = (similarity.min(), similarity.max()) if value_range is None else value_range
-    if not (np.isfinite([low, high]).all() and low <= high):
-        raise ValueError(f"value_range: expected finite low <= high, got {value_range!r}")
-    colors = _colors(colormap)
+    low, high = similarity.min(), similarity.max()
+    if value_range is not None:
+        low, high = _check_numbers(value_range, 2, "value_range", "(low, high)")
+    if low > high:
+        raise ValueError(f"value_range: expected low <= high, got {value_range!r}")
+    colors = _colors(str(colormap))
     # The halves keep a range as wide as floating point itself from overflowing.
     span = high / 2 - low / 2
     if span > 0:
@@ -499,8 +509,8 @@ def blend(image, heatmap, alpha=0.5):
     heatmap = _check_image(heatmap, "heatmap")
     if image.shape != heatmap.shape:
         raise ValueError(f"heatmap: expected shape {image.shape}, got {heatmap.shape}")
-    if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha: expected a number in 0..1, got {alpha}")
+    if not (isinstance(alpha, numbers.Real) and 0 <= alpha <= 1):
+        raise ValueError(f"alpha: expected a number in 0..1, got {alpha!r}")
     mixed = Image.blend(Image.fromarray(image), Image.fromarray(heatmap), alpha)
     return np.array(mixed)
 
@@ -603,17 +613,40 @@ def _check_image(image, name="image"):
         return np.array(_to_rgb(ImageOps.exif_transpose(image)))
     array = np.asarray(image)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
-        found = (
-            f"{array.dtype} of shape {array.shape}" if array.ndim else f"{type(image).__name__}"
-        )
+        found = f"{array.dtype} of shape {array.shape}" if array.ndim else f"{type(image).__name__}"
         raise ValueError(f"{name}: expected an RGB uint8 (H, W, 3) array, got {found}")
     return array
 
 
 def _check_map(similarity):
-    similarity = np.asarray(similarity, np.float64)
-    if similarity.ndim != 2 or similarity.size == 0:
-        raise ValueError(f"similarity: expected an (h, w) map, got shape {similarity.shape}")
-    if not np.isfinite(similarity).all():
-        raise ValueError("similarity: expected finite values, got NaN or infinity")
-    return similarity
+    array = np.asarray(similarity)
+    if array.dtype.kind not in "biuf" or array.ndim != 2 or array.size == 0:
+        raise ValueError(
+            f"similarity: expected a real (h, w) map, got {array.dtype} of shape {array.shape}"
+        )
+    if np.ma.is_masked(similarity) or not np.isfinite(array).all():
+        raise ValueError("similarity: expected finite values, got NaN, infinity or masked ones")
+    return array.astype(np.float64, copy=False)
+
+
+def _check_size(size, name="size"):
+    """Return (height, width) as two ints, or raise a ValueError."""
+    if not (
+        len(np.shape(size)) == 1
+        and len(size) == 2
+        and all(isinstance(side, numbers.Integral) and 1 <= side < 2**31 for side in size)
+    ):
+        raise ValueError(f"{name}: expected (height, width), whole numbers >= 1, got {size!r}")
+    return int(size[0]), int(size[1])
+
+
+def _check_numbers(values, count, name, form="(x, y)"):
+    """Return so many finite numbers as floats, or raise a ValueError."""
+    largest = np.finfo(np.float64).max
+    if (
+        isinstance(values, (tuple, list, np.ndarray))
+        and len(values) == count
+        and all(isinstance(value, numbers.Real) and abs(value) <= largest for value in values)
+    ):
+        return tuple(map(float, values))
+    raise ValueError(f"{name}: expected {form} of finite numbers, got {values!r}")
