@@ -7,6 +7,10 @@ cell (0, 0) is the top left corner's patch, not its point.
 
 import numbers
 import os
+import re
+import sys
+import threading
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,6 +21,13 @@ from files import write_whole
 
 # Formats that are decoded in this process.  Pillow would hand others, EPS for one, to programs.
 READ_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "WEBP", "TIFF", "JPEG2000")
+# What no photograph needs, but a small file can ask for.  The pixels that an image may have are
+# PIL.Image.MAX_IMAGE_PIXELS, and a half of them where decoding takes twice the memory.
+MAX_SIDE = 65_535  # JPEG's own
+MAX_SCANS = 64  # of a JPEG file; progressive ones have some 10
+MAX_SCANNED = 20  # times the pixels that an image may have, all scans together
+MAX_COMBINED = 2**28  # pixels of images side by side
+HEAVY_FORMATS = ("JPEG2000", "WEBP")
 WRITE_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 UPSAMPLINGS = {"bilinear": 1, "bicubic": 3}  # and the degree of the spline
 
@@ -40,8 +51,9 @@ def load_image(path):
     FileNotFoundError
         Where there is no file.
     ValueError
-        Names the file, where it cannot be decoded, or has more pixels than
-        ``PIL.Image.MAX_IMAGE_PIXELS``.
+        Names the file, where it cannot be decoded, has more pixels than
+        ``PIL.Image.MAX_IMAGE_PIXELS``, or half as many in JPEG 2000, WebP or with samples of 32
+        bits, a side over `MAX_SIDE`, or over `MAX_SCANS` scans.
 
     Examples
     --------
@@ -54,43 +66,69 @@ def load_image(path):
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such image file")
     try:
-        with Image.open(path, formats=READ_FORMATS) as image:
-            limit = Image.MAX_IMAGE_PIXELS
-            if limit and image.width * image.height > limit:
-                raise ValueError(f"{image.width} x {image.height} is over the limit of {limit}")
+        with Image.open(path, formats=READ_FORMATS) as image, _libtiff_silenced(image):
+            _check_cost(image, path)
             return np.array(_to_rgb(ImageOps.exif_transpose(image)))
     except Image.UnidentifiedImageError:
         raise ValueError(f"{path}: not an image, or in none of {', '.join(READ_FORMATS)}") from None
+    except MemoryError:
+        raise ValueError(f"{path}: takes more memory to read than there is") from None
     except Exception as error:  # a damaged file raises nearly anything, down in its decoder
-        raise ValueError(f"{path}: cannot be read as an image: {error}") from None
+        reason = " ".join(str(error).split())
+        if not reason or "decoder error" in reason:
+            reason = "its data are damaged"
+        raise ValueError(f"{path}: cannot be read as an image: {reason}") from None
 
 
-def as_image(image):
-    """Return what stands for an image as an RGB array.
+def _check_cost(image, path):
+    """Raise a ValueError for an image, not decoded yet, that would take much time or memory."""
+    width, height = image.size
+    if max(width, height) > MAX_SIDE:
+        raise ValueError(f"{width} x {height} pixels, over the limit of {MAX_SIDE} a side")
+    limit = Image.MAX_IMAGE_PIXELS or np.inf
+    heavy = image.format in HEAVY_FORMATS or image.mode in ("I", "F")
+    pixels, most = width * height, limit / 2 if heavy else limit
+    if image.format == "TIFF":  # a tile is decoded whole, however little of it lies in the image
+        pixels = max(pixels, image.tag_v2.get(322, 0) * image.tag_v2.get(323, 0))
+    if pixels > most:
+        raise ValueError(f"{width} x {height} is over the limit of {most:.0f} pixels")
+    if image.format in ("JPEG", "MPO"):
+        most = min(MAX_SCANS, MAX_SCANNED * limit / pixels)
+        data = path.read_bytes()
+        if data.count(b"\xff\xda") > most and _count_scans(data) > most:
+            raise ValueError(f"it has more than {most:.0f} scans, the limit for {pixels} pixels")
 
-    Parameters
-    ----------
-    image : str, Path, PIL image, or anything that ``np.asarray`` makes an RGB uint8 (H, W, 3) of
-        A path is read by `load_image`, and a PIL image treated as such a file would be.
 
-    Returns
-    -------
-    image : uint8 (H, W, 3) array
-        Not a copy, if an array was given.
+def _count_scans(data):
+    """Return how many scans a JPEG file has, in the first of the images that may lie in it."""
+    marker, scans, position = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]"), 0, 2
+    while found := marker.search(data, position):
+        position, code = found.end(), data[found.end() - 1]
+        if code == 0xD9:  # the image's end
+            break
+        scans += code == 0xDA
+        position += int.from_bytes(data[position : position + 2], "big")
+    return scans
 
-    Raises
-    ------
-    ValueError, OSError
-        For what is no image, naming what came.
 
-    Examples
-    --------
-    >>> as_image(Image.new("L", (3, 2), 255)).shape
-    (2, 3, 3)
-    """
-    if isinstance(image, (str, os.PathLike)):
-        return load_image(image)
-    return _check_image(image)
+_stderr = threading.Lock()
+
+
+@contextmanager
+def _libtiff_silenced(image):
+    """Keep libtiff, which says what is wrong on stderr and again in its error, from the former."""
+    if image.format != "TIFF" or sys.stderr is None:
+        yield
+        return
+    with _stderr, open(os.devnull, "wb") as nothing:
+        sys.stderr.flush()
+        kept = os.dup(2)
+        os.dup2(nothing.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def _to_rgb(image):
@@ -549,6 +587,9 @@ def combine_image_and_heatmap(
 def combine_horizontal(images):
     """Put images side by side, all brought to the height of the tallest.
 
+    That height is lowered if the picture would be wider than `MAX_SIDE` or have more pixels than
+    `MAX_COMBINED`.
+
     Parameters
     ----------
     images : sequence of uint8 (H, W, 3) arrays
@@ -571,7 +612,12 @@ def combine_horizontal(images):
     if len(images) == 0:
         raise ValueError("images: expected at least one, got none")
     images = [_check_image(image) for image in images]
-    height = max(len(image) for image in images)
+    # Of two thin images, one high, one wide, the wide one would become a thousand times larger.
+    ratio = sum(image.shape[1] / len(image) for image in images)  # of the picture's sides
+    height = min(
+        max(len(image) for image in images), MAX_SIDE / ratio, np.sqrt(MAX_COMBINED / ratio)
+    )
+    height = max(1, int(height))
     return np.hstack(
         [
             image
