@@ -159,6 +159,41 @@ def test_bad_mean_images_are_named(tmp_path, content, message):
         read_mean_image(tmp_path / "nowhere.npy")
 
 
+def test_however_a_mean_image_is_damaged_the_error_is_one_line(tmp_path):
+    header = "{'descr': '<f4', 'fortran_order': False, 'shape': (224, 224, 3), }"
+
+    def write(header, data=b""):
+        text = header.encode().ljust(117) + b"\n"
+        path.write_bytes(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + data)
+
+    path = tmp_path / "mean.npy"
+    damaged = [
+        header.replace("}", ""),
+        header.replace("}", "'"),
+        header.replace("224, 224", "9" * 30),
+        header.replace("(224", "(-224"),
+        header.replace("(224", "(" * 40 + "224"),
+        header.replace("<f4", "<f4000000000000"),
+        header.replace("'<f4'", "'O'"),
+        header.replace("'<f4'", "[('a', '<f4')]"),
+        header.replace("'descr'", "descr"),
+        "",
+        header,  # and no data
+    ]
+    for text in damaged:
+        write(text)
+        with pytest.raises(ValueError, match="mean.npy: [^\n]+$"):
+            read_mean_image(path)
+    for value, kind in ((np.longdouble("1e4000"), np.longdouble), (1e300, float), (-np.inf, float)):
+        np.save(path, np.full((224, 224, 3), value, kind))
+        with pytest.raises(ValueError, match="mean.npy: expected finite values"):
+            read_mean_image(path)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ValueError, match="mean.npy: not a mean image"):
+        read_mean_image(path)
+
+
 # --- preprocessing -------------------------------------------------------------------------------
 
 
