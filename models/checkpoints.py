@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from models.checkpoint_index import check_index
+
 MAX_BYTES = 2**30  # of a weights file; those that this project reads have under 200 MB
 _TORCH_MAGIC = 0x1950A86A20F9469CFC6C
 _STORAGES = {("torch", "FloatStorage"): "<f4", ("torch", "LongStorage"): "<i8"}
@@ -80,15 +82,17 @@ def read_tensorflow_variables(prefix, expected, scope=""):
         Names the prefix, where it is damaged, or all variables that are missing or misshapen.
     """
     with _damage_named(prefix):
+        check_index(prefix)
         reader = tf.train.load_checkpoint(str(prefix))
-        shapes = reader.get_variable_to_shape_map()
+        shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
     found = {name: tuple(shapes[scope + name]) for name in expected if scope + name in shapes}
     check_names_and_shapes(found, expected, prefix)
-    with _damage_named(prefix):
-        arrays = {name: reader.get_tensor(scope + name) for name in expected}
-    wrong = [f"{name} is {array.dtype}" for name, array in arrays.items() if array.dtype != "f4"]
+    dtypes = {name: dtypes[scope + name] for name in expected}
+    wrong = [f"{name} is {dtype.name}" for name, dtype in dtypes.items() if dtype != tf.float32]
     if wrong:
         raise ValueError(f"{prefix}: expected float32 variables, but {'; '.join(wrong)}")
+    with _damage_named(prefix):
+        arrays = {name: reader.get_tensor(scope + name) for name in expected}
     return arrays, len(shapes) - len(arrays)
 
 
