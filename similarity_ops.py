@@ -457,8 +457,8 @@ def _warn_of_channels_first(conv, name):
     if conv.ndim == 3 and 0 < conv.shape[2] < min(conv.shape[:2]):
         height, width, channels = conv.shape
         warnings.warn(
-            f"{name}: read as (H, W, C), {height} x {width} positions of {channels} channels; if it "
-            'is (C, H, W), say data_format="channels_first", if not, data_format="channels_last"',
+            f"{name}: read as (H, W, C), {height} x {width} positions of {channels} channels; say "
+            'data_format="channels_first" if it is (C, H, W), or "channels_last" if that is right',
             stacklevel=7,  # the line that called the public function
         )
 

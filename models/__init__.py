@@ -31,11 +31,17 @@ class EmbeddingNetwork:
     projection : None or (kernel (C, D), bias (D,)), the linear head after the pooling
     preprocess : function of a list of RGB uint8 (H, W, 3) arrays -> float32 (N, H, W, 3) batch
     activations : function of a batch -> float32 (N, h, w, C), the last convolutional layer's output
+    embed : None or a function of a batch -> float32 (N, D), what the network itself puts out,
+        before a last normalisation, which a cosine does not see
+    power : the exponent of "gem"
     explain : "pooled" or "head", what is explained by default: the pooled feature, or the
         network's output through the linear head
-    batch_independent : bool, whether an image's activations are the same whatever the rest of its
-        batch
+    batch_independent : whether an image's activations are the same whatever the rest of its batch
     description : one line for people
+    tolerance : how far the maps' sum may be from the cosine of the network's own embeddings
+    for_pairs : None, or this network in a quicker form: of a batch of two images, its activations
+        hold what the two maps need, and nothing more
+    one_pass : None, or the network as a `OnePass`; without it, `run` calls both functions
     """
 
     name: str
@@ -44,9 +50,77 @@ class EmbeddingNetwork:
     projection: tuple | None
     preprocess: Callable[[list], np.ndarray]
     activations: Callable[[np.ndarray], np.ndarray]
+    embed: Callable[[np.ndarray], np.ndarray] | None = None
+    power: float = 3.0
     explain: str = "pooled"
     batch_independent: bool = True
     description: str = ""
+    tolerance: float = 1e-3
+    for_pairs: "EmbeddingNetwork | None" = None
+    one_pass: "OnePass | None" = None
+
+    def run(self, batch, explain=None):
+        """Return a batch's activations, and the network's own embedding that they explain.
+
+        Parameters
+        ----------
+        batch : float32 (N, H, W, 3) array
+        explain : None for the network's default, "pooled" or "head"
+
+        Returns
+        -------
+        activations : float32 (N, h, w, C) array
+        embeddings : float32 (N, D) array, or None where the network itself puts out no such thing
+        """
+        explain = explain or self.explain
+        if self.one_pass is None:
+            embeds = "pooled" if self.projection is None else "head"
+            convs, own = self.activations(batch), None
+            if self.embed is not None and explain == embeds:
+                own = self.embed(batch)
+        else:
+            convs, pooled, output = self.one_pass.run(batch)
+            own = pooled if explain == "pooled" else output
+            # of a pooling or a head that someone put in instead, it knows nothing
+            if self.pooling != self.one_pass.pooling or (
+                explain == "head" and self.projection is not self.one_pass.projection
+            ):
+                own = None
+        return np.asarray(convs, np.float32), own if own is None else np.asarray(own, np.float32)
+
+
+@dataclass(frozen=True)
+class OnePass:
+    """What a network computes itself, all of it in one pass.
+
+    run : function of a batch -> (activations, pooled feature, output of the head), or None for
+        those of the last two that it does not compute
+    pooling, projection : which, of EmbeddingNetwork, it does itself
+    """
+
+    run: Callable
+    pooling: str
+    projection: tuple | None
+
+
+def assemble(run, embeds, *, pooling, projection, **fields):
+    """Make an EmbeddingNetwork of one function.
+
+    Parameters
+    ----------
+    run : see OnePass
+    embeds : "pooled" or "head", which of them is the network's embedding, or None
+    pooling, projection, fields : of EmbeddingNetwork
+    """
+    place = {"pooled": 1, "head": 2}
+    return EmbeddingNetwork(
+        pooling=pooling,
+        projection=projection,
+        activations=lambda batch: run(batch)[0],
+        embed=embeds and (lambda batch: run(batch)[place[embeds]]),
+        one_pass=OnePass(run, pooling, projection),
+        **fields,
+    )
 
 
 def load_network(
@@ -174,35 +248,51 @@ def example_pair(name):
 
 
 def to_numpy(run, input_size, graph):
-    """Return a function of batches (N, *input_size, 3) whose results are numpy arrays."""
+    """Return a function of batches (N, *input_size, 3) that returns numpy arrays, or None."""
     import tensorflow as tf
 
     if graph:
         batches = tf.TensorSpec((None, *input_size, 3), tf.float32)
         run = tf.function(run, input_signature=[batches])
 
-    def activations(batch):
+    def run_to_numpy(batch):
         try:
-            return run(batch).numpy()
+            return [None if value is None else value.numpy() for value in run(batch)]
         except tf.errors.OpError as error:
             reason = " ".join(str(error).split())[:300]
             raise ValueError(f"network: it failed on a batch {batch.shape}: {reason}") from error
 
-    return activations
+    return run_to_numpy
+
+
+def with_head(run, projection):
+    """Return a function of batches: activations, their average, and that through a linear head."""
+    import tensorflow as tf
+
+    kernel, bias = (tf.constant(values, tf.float32) for values in projection)
+
+    def run_with_head(batch):
+        conv = run(batch)
+        pooled = tf.reduce_mean(conv, (1, 2))
+        return conv, pooled, pooled @ kernel + bias
+
+    return run_with_head
 
 
 def _load_imagenet(graph):
     from models import efficientnet_lite0
 
     weights = efficientnet_lite0.read_weights()
-    run = efficientnet_lite0.build(weights)
-    return EmbeddingNetwork(
+    projection = efficientnet_lite0.classifier(weights)
+    run = with_head(efficientnet_lite0.build(weights), projection)
+    return assemble(
+        to_numpy(run, efficientnet_lite0.INPUT_SIZE, graph),
+        embeds="pooled",  # what lies close together; its classifier can be explained too
         name="imagenet",
         input_size=efficientnet_lite0.INPUT_SIZE,
         pooling="average",
-        projection=efficientnet_lite0.classifier(weights),
+        projection=projection,
         preprocess=efficientnet_lite0.preprocess,
-        activations=to_numpy(run, efficientnet_lite0.INPUT_SIZE, graph),
         description="EfficientNet-Lite0 trained on ImageNet",
     )
 
@@ -221,14 +311,16 @@ def _load_authors(name, graph, checkpoint, mean_image, batch_norm):
 
     mean = resnet_v2.read_mean_image(mean_image)
     weights, ignored = resnet_v2.read_weights(checkpoint)
-    run = resnet_v2.build(weights, batch_norm)
-    return EmbeddingNetwork(
+    projection = resnet_v2.projection(weights)
+    run = with_head(resnet_v2.build(weights, batch_norm), projection)
+    return assemble(
+        to_numpy(run, resnet_v2.INPUT_SIZE, graph),
+        embeds="head",
         name=name,
         input_size=resnet_v2.INPUT_SIZE,
         pooling="average",
-        projection=resnet_v2.projection(weights),
+        projection=projection,
         preprocess=lambda images: resnet_v2.preprocess(images, mean),
-        activations=to_numpy(run, resnet_v2.INPUT_SIZE, graph),
         batch_independent=batch_norm == "moving",
         description=f"ResNet-50 v2, batch norm by {batch_norm} statistics, "
         f"{len(weights)} variables read, {ignored} others ignored",

@@ -70,7 +70,7 @@ def tiny_network(independent=True):
         projection=None,
         preprocess=preprocess,
         activations=activations,
-        independent=independent,
+        batch_independent=independent,
     )
     return network, seen
 
@@ -111,10 +111,10 @@ def collect(pairs, network, folder, **options):
     """Return (similarity1, similarity2) of each pair, as score() computes them, and the rows."""
     maps = {}
 
-    def finish(number, convs, sizes, load_images):
+    def finish(number, convs, embeddings, sizes, load_images):
         assert [image.shape[:2] for image in load_images()] == list(sizes)
         maps[number] = compute_spatial_similarity(*convs)
-        return maps[number][0].sum(), 1.0
+        return maps[number][0].sum(), 1.0, None
 
     rows = list(image_pairs.score(pairs, network, finish, folder, **options))
     return maps, rows
@@ -154,7 +154,7 @@ def test_pairs_that_fail_leave_the_others(folder):
     def finish(number, *_):
         if number == 4:
             raise ValueError("region: too\nsmall")
-        return 0.5, 0.5
+        return 0.5, 0.5, 0.25
 
     rows = list(image_pairs.score(pairs, tiny_network()[0], finish, folder))
     assert rows[3]["error"] == "region: too small" and rows[0]["similarity"] == "0.500000"
@@ -346,7 +346,7 @@ def test_odd_names_are_no_trouble(folder):
         ("--pairs p.csv --batch-size 0", "--batch-size: expected 1 to 256"),
         ("--pairs p.csv --output 000.jpg", "--output: 000.jpg is a file"),
         ("--pairs p.csv --output no/where", "--output: there is no folder no"),
-        ("--pairs p.csv --embedding head", "no linear head"),
+        ("--pairs p.csv --embedding all", "--explain/--embedding: invalid choice"),
         ("--pairs p.csv --region1 1,2", "--region1: expected X0"),
         ("--against .", "--against: expected one image"),
         ("000.jpg 001.png --against .", "--against: expected one image"),

@@ -47,20 +47,36 @@ def assert_explained(model, images, output=None, **options):
     batch = network.preprocess(images)
     outputs = (output or model)(batch, training=False)
     outputs = np.asarray(outputs, np.float64).reshape(2, -1)
-    cosine = outputs[0] @ outputs[1] / np.prod(np.linalg.norm(outputs, axis=1))
-    conv1, conv2 = network.activations(batch)
+    (conv1, conv2), embeddings = network.run(batch, network.explain)
     assert conv1.dtype == np.float32 and conv1.ndim == 3
-    for similarity in compute_spatial_similarity(
-        conv1, conv2, network.pooling, projection=network.projection
-    ):
-        assert_allclose(similarity.sum(), cosine, atol=1e-4)
+    assert_allclose(network.activations(batch), (conv1, conv2), atol=1e-5 * abs(conv1).max())
+    method = {"projection": network.projection, "power": network.power}
+    method["data_format"] = "channels_last"
+    for similarity in compute_spatial_similarity(conv1, conv2, network.pooling, **method):
+        assert_allclose(similarity.sum(), cosine_of(outputs), atol=1e-4)
+    if embeddings is not None:
+        assert embeddings.dtype == np.float32 and embeddings.shape == outputs.shape
+        assert_allclose(network.embed(batch), embeddings, atol=1e-5 * abs(embeddings).max())
+        assert_allclose(cosine_of(embeddings), cosine_of(outputs), atol=1e-5)
     return network
+
+
+def cosine_of(embeddings):
+    embeddings = np.asarray(embeddings, np.float64)
+    return embeddings[0] @ embeddings[1] / np.prod(np.linalg.norm(embeddings, axis=1))
 
 
 # --- families ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+# one of each kind: with squeeze-and-excite, with sums of branches, with concatenations
+KINDS = ("MobileNetV3Small", "ResNet50V2", "DenseNet121")
+
+
+@pytest.mark.parametrize(
+    "family",
+    [pytest.param(name, marks=() if name in KINDS else pytest.mark.families) for name in FAMILIES],
+)
 def test_families_as_they_come_and_wrapped_as_users_do(family, images):
     shape = (FAMILIES[family], FAMILIES[family], 3)
     build = getattr(keras.applications, family)
@@ -72,15 +88,19 @@ def test_families_as_they_come_and_wrapped_as_users_do(family, images):
     x = base(layers.Rescaling(1 / 127.5, -1)(x))
     outputs = layers.UnitNormalization()(layers.Dense(16)(x))
     network = assert_explained(keras.Model(inputs, outputs), images)
-    assert network.embedding == "head" and network.projection[0].shape[1] == 16
+    assert network.explain == "head" and network.projection[0].shape[1] == 16
 
 
 # --- heads ---------------------------------------------------------------------------------------
 
 
 class Gem(layers.Layer):
+    def __init__(self, p=3.0, **options):
+        super().__init__(**options)
+        self.p = p
+
     def call(self, x):
-        return keras.ops.mean(keras.ops.relu(x) ** 3, axis=(1, 2)) ** (1 / 3)
+        return keras.ops.mean(keras.ops.maximum(x, 1e-6) ** self.p, axis=(1, 2)) ** (1 / self.p)
 
 
 HEADS = {
@@ -135,12 +155,24 @@ def test_poolings_are_measured_not_named(images, pooling, expected):
     assert network.pooling == expected
 
 
-def test_gem_is_taken_where_the_user_says_so(images):
+@pytest.mark.parametrize("power", [1.5, 2.3, 3, 4, 8])
+def test_gem_is_recognised_and_so_is_its_power(images, power):
     inputs, x = backbone()
-    model = keras.Model(inputs, Gem()(layers.ReLU()(x)))
-    with pytest.raises(ValueError, match=r"gem \(Gem\) pools .* say pooling='gem'"):
+    head = layers.Dense(5, bias_initializer="normal")
+    network = assert_explained(keras.Model(inputs, head(Gem(power)(x))), images)
+    assert network.pooling == "gem" and network.projection[0].shape == (8, 5)
+    assert_allclose(network.power, power, rtol=1e-4)
+
+
+def test_what_pools_in_another_way_is_taken_where_the_user_says_so(images):
+    inputs, x = backbone()
+    model = keras.Model(inputs, layers.Lambda(lambda v: -keras.ops.max(-v, axis=(1, 2)))(x))
+    with pytest.raises(
+        ValueError, match=r"Lambda\) pools .* neither by mean nor by maximum nor by"
+    ):
         load_network(model)
-    assert_explained(model, images, pooling="gem")
+    network = load_network(model, pooling="gem")
+    assert network.pooling == "gem" and network.embed is not None  # which the maps are checked by
 
 
 # --- shapes of models ----------------------------------------------------------------------------
@@ -189,6 +221,17 @@ def test_two_outputs_need_a_word_where_both_could_be_meant(images):
     assert_explained(model, images, output, layer="embedding")
 
 
+def test_further_inputs_and_outputs_run_only_where_they_are_needed(images):
+    inputs, x = backbone()
+    words = keras.Input((7,), name="words")
+    embedding = layers.Dense(6, name="embedding")(layers.GlobalAveragePooling2D()(x))
+    both = layers.Concatenate(name="both")([embedding, layers.Dense(3)(words)])
+    model = keras.Model([words, inputs], both)
+    with pytest.raises(ValueError, match=r"both \(Concatenate\) merges 2 tensors.*words.*layer="):
+        load_network(model)
+    assert_explained(model, images, keras.Model(inputs, embedding), layer="embedding")
+
+
 def test_a_siamese_wrapper_names_its_shared_model(images):
     inputs, x = pooled()
     shared = keras.Model(inputs, layers.Dense(6)(x), name="shared")
@@ -225,7 +268,7 @@ def test_a_layer_explains_the_pooled_feature_before_a_nonlinear_head(images):
     output = keras.Model(inputs, x)
     for layer in ("last_conv", "pool"):
         network = assert_explained(model, images, output, layer=layer)
-        assert network.projection is None and network.embedding == "pooled"
+        assert network.projection is None and network.explain == "pooled"
     nested = keras.Sequential([keras.Input((32, 32, 3)), layers.Rescaling(1 / 255), model])
     front = keras.Sequential([keras.Input((32, 32, 3)), layers.Rescaling(1 / 255), output])
     assert_explained(nested, images, front, layer="pool")
@@ -244,7 +287,7 @@ def transformer():
 @pytest.mark.parametrize(
     "build, message",
     [
-        (transformer, r"GlobalAveragePooling1D\) works on a sequence.*transformer"),
+        (transformer, r"MultiHeadAttention\) puts out a sequence.*transformer"),
         (lambda: keras.Model(*backbone()), r"last_conv \(Conv2D\), is a feature map that nothing"),
         (lambda: keras.Model(*pooled(layers.Flatten())), r"Flatten\) keeps positions apart"),
         (

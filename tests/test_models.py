@@ -10,7 +10,7 @@ from conftest import ROOT
 from numpy.testing import assert_allclose
 
 from image_ops import load_image
-from models import load_network
+from models import EmbeddingNetwork, load_network
 from models.checkpoints import check_names_and_shapes, read_torch_state_dict
 from models.efficientnet_lite0 import build, classifier, read_weights, weights_path
 from similarity_ops import pool_features
@@ -126,3 +126,34 @@ def test_damaged_and_missing_files_are_named(tmp_path):
 def test_unknown_networks_are_refused_before_tensorflow_is_imported():
     with pytest.raises(ValueError, match="network: expected one of imagenet.*got 'resnet'"):
         load_network("resnet")
+
+
+# --- a network and its own embedding -------------------------------------------------------------
+
+
+def test_one_pass_gives_the_activations_and_the_networks_own_embedding(imagenet):
+    images = [load_image(ROOT / "example_images" / f"room_a_view{i}.jpg") for i in (1, 2)]
+    batch = imagenet.preprocess(images)
+    for explain, projection in (("pooled", None), ("head", imagenet.projection)):
+        convs, embeddings = imagenet.run(batch, explain)
+        expected = [pool_features(conv, projection=projection) for conv in convs]
+        assert_allclose(embeddings, expected, rtol=1e-4, atol=1e-4)
+    assert_allclose(imagenet.activations(batch), convs, atol=1e-5)
+    assert_allclose(imagenet.embed(batch), [pool_features(conv) for conv in convs], atol=1e-4)
+    # another pooling than the network's is a question of what if, which it has no answer to
+    assert load_network("imagenet", pooling="max").run(batch, "pooled")[1] is None
+
+
+@pytest.mark.parametrize("projection", [None, (np.ones((3, 2)), np.zeros(2))])
+def test_a_network_made_by_hand_of_two_functions(projection):
+    def embed(batch):
+        return batch.mean((1, 2)) @ (np.eye(3) if projection is None else projection[0])
+
+    def made(**embed):
+        return EmbeddingNetwork("own", (2, 2), "average", projection, np.stack, np.abs, **embed)
+
+    batch = np.ones((1, 2, 2, 3))
+    for explain in ("pooled", "head"):
+        assert made().run(batch, explain)[1] is None
+        own = made(embed=embed).run(batch, explain)[1]
+        assert (own is not None) == (explain == ("head" if projection else "pooled"))
