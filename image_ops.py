@@ -80,6 +80,34 @@ def load_image(path):
         raise ValueError(f"{path}: cannot be read as an image: {reason}") from None
 
 
+def as_image(image):
+    """Return what stands for an image as an RGB array.
+
+    Parameters
+    ----------
+    image : str, Path, PIL image, or anything that ``np.asarray`` makes an RGB uint8 (H, W, 3) of
+        A path is read by `load_image`, and a PIL image treated as such a file would be.
+
+    Returns
+    -------
+    image : uint8 (H, W, 3) array
+        Not a copy, if an array was given.
+
+    Raises
+    ------
+    ValueError, OSError
+        For what is no image, naming what came.
+
+    Examples
+    --------
+    >>> as_image(Image.new("L", (3, 2), 255)).shape
+    (2, 3, 3)
+    """
+    if isinstance(image, (str, os.PathLike)):
+        return load_image(image)
+    return _check_image(image)
+
+
 def _check_cost(image, path):
     """Raise a ValueError for an image, not decoded yet, that would take much time or memory."""
     width, height = image.size

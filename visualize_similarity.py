@@ -22,7 +22,7 @@ from command_line import (
     network_options,
     run_program,
 )
-from pair_maps import check_places
+from pair_maps import check_places, mask_hash
 from pair_visualization import (
     EXAMPLE_PAIR,
     FIGURE_FORMATS,
@@ -162,6 +162,8 @@ def settings_of(arguments, options, method, look, network):
         "embedding": method.explain or network.explain,
         "region1": arguments.region1,
         "region2": arguments.region2,
+        "mask1": mask_hash(method.region1),
+        "mask2": mask_hash(method.region2),
         "point1": method.point1,
         "point2": method.point2,
         **vars(look),

@@ -102,6 +102,7 @@ def load(
         if isinstance(model, (str, Path)):
             model = keras_sources.read(Path(model), allow_unsafe)
         own_pooling = pooling
+    contents = _contents(name, model)
     model, layer = _chosen(model, layer)
     found = _analyse(model, layer, own_pooling)
     if pooling not in (None, found.pooling):  # not the network's own, which has no GeM
@@ -123,6 +124,7 @@ def load(
         power=found.power or 3.0,
         projection=found.projection,
         preprocess=to_batch,
+        weights=contents,
         explain="pooled" if found.projection is None else "head",
         description=f"{found.pooling} pooling after {found.conv.operation.name}, "
         f"pixels {pixels or '0..255'}",
@@ -142,6 +144,18 @@ class Found:
     pooled: Tensor | None = None  # the network's own pooled feature, where it has one
     output: Tensor | None = None  # its embedding, before a last normalisation
     inside: object = None  # the layer whose output conv is, where that is hidden inside of a step
+
+
+def _contents(source, model):
+    """Return a function that returns the arrays by which two models differ."""
+
+    def contents():
+        path = Path(source)
+        if path.suffix in models.MODEL_FILES and path.is_file():  # which says more than its weights
+            return [np.fromfile(path, np.uint8)]
+        return [np.asarray(weight) for weight in model.weights]
+
+    return contents
 
 
 def _chosen(model, name):

@@ -10,7 +10,7 @@ from conftest import ROOT
 from numpy.testing import assert_allclose
 
 from image_ops import load_image
-from models import EmbeddingNetwork, load_network
+from models import EmbeddingNetwork, checkpoints, load_network
 from models.checkpoints import check_names_and_shapes, read_torch_state_dict
 from models.efficientnet_lite0 import build, classifier, read_weights, weights_path
 from similarity_ops import pool_features
