@@ -10,6 +10,30 @@ from pathlib import Path
 LOCK = ".lock"  # of a folder that one run owns
 
 
+def plain(path):
+    """Return a path without the ``..`` that can be taken out of it.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    path : str
+        The same file, also if a folder in the path is a link.
+
+    Examples
+    --------
+    >>> plain("rooms/../a.png"), plain("./a.png")
+    ('a.png', 'a.png')
+    """
+    path = str(path)
+    if ".." not in Path(path).parts:
+        return str(Path(path))
+    normal, real = os.path.normpath(path), os.path.realpath(path)
+    return normal if os.path.realpath(normal) == real else real
+
+
 def write_whole(path, write):
     """Call ``write(file)`` so that path ends up with all that it writes, or as it was before.
 

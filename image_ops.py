@@ -21,6 +21,10 @@ from files import write_whole
 
 # Formats that are decoded in this process.  Pillow would hand others, EPS for one, to programs.
 READ_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "WEBP", "TIFF", "JPEG2000")
+IMAGE_ENDINGS = (
+    *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
+    *(".jp2", ".ppm", ".pgm", ".pbm", ".pnm"),
+)
 # What no photograph needs, but a small file can ask for.  The pixels that an image may have are
 # PIL.Image.MAX_IMAGE_PIXELS, and a half of them where decoding takes twice the memory.
 MAX_SIDE = 65_535  # JPEG's own

@@ -7,12 +7,14 @@ import re
 import tempfile
 from collections import Counter
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 import image_ops
-from files import LOCK, locked, progress_bar, unchanged, write_whole
+from files import LOCK, locked, plain, progress_bar, unchanged, write_whole
+from image_ops import IMAGE_ENDINGS
 from image_stream import BATCH_SIZE, Activations, Images, ahead, stream_activations
 from pair_maps import (
     Method,
@@ -24,10 +26,6 @@ from pair_maps import (
 )
 from pair_visualization import Look, draw
 
-IMAGE_ENDINGS = (
-    *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
-    *(".jp2", ".ppm", ".pgm", ".pbm", ".pnm"),
-)
 SCORES = ("similarity", "whole_similarity", "network_similarity")
 FIELDS = ("pair", "image1", "image2", *SCORES, "error", "contents1", "contents2")
 # Decoded images wait in memory for their picture up to this size, and are decoded again beyond it.
@@ -44,8 +42,10 @@ def read_pairs(path):
     Parameters
     ----------
     path : str or Path
-        Two columns, separated by commas, relative to the file's folder.  A first row without an
-        image's ending is a header.
+        The first two columns are paths, relative to the file's folder; what else there is does not
+        matter.  A first row without an image's ending is a header.  Columns are separated by
+        commas, semicolons or tabs: the first of these that makes two paths, or two columns, of the
+        first row.
 
     Returns
     -------
@@ -54,7 +54,7 @@ def read_pairs(path):
     Raises
     ------
     ValueError, OSError
-        Name the line that has not two columns, or the file if it holds no pair.
+        Name the line that has no two columns, or the file if it holds no pair.
 
     Examples
     --------
@@ -66,10 +66,10 @@ def read_pairs(path):
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file of pairs")
     with open(path, **TEXT) as file:
-        reader = csv.reader(file)
+        reader = csv.reader(file, delimiter=_delimiter(file))
         try:
             for row in reader:
-                row = [cell.strip().removeprefix("\ufeff") for cell in row]
+                row = [cell.strip().removeprefix("\ufeff") for cell in row][:2]
                 if not any(row):
                     continue
                 if len(row) != 2 or not all(row):
@@ -82,12 +82,27 @@ def read_pairs(path):
                     )
                 if not pairs and not any(cell.lower().endswith(IMAGE_ENDINGS) for cell in row):
                     continue
-                pairs.append(tuple(str(path.parent / cell) for cell in row))
+                pairs.append(tuple(plain(path.parent / cell) for cell in row))
         except csv.Error as error:
             raise ValueError(f"{path}, line {reader.line_num}: {error}") from None
     if not pairs:
         raise ValueError(f"{path}: holds no pair, expected two columns of paths to images")
     return pairs
+
+
+def _delimiter(file):
+    """Return what separates the columns of a CSV file, which is left at its beginning."""
+    text = "".join(islice((line for line in file if line.strip()), 5))  # a name may have newlines
+    file.seek(0)
+    columns = {}
+    for delimiter in ",;\t":
+        try:
+            row = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), [])
+        except csv.Error:
+            row = []
+        paths = [cell.strip().lower().endswith(IMAGE_ENDINGS) for cell in row[:2]]
+        columns[delimiter] = len(row) > 1, sum(paths)
+    return max(columns, key=columns.get)  # of equal ones the first
 
 
 def pairs_against(image, folder):
@@ -196,7 +211,7 @@ def visualize_pairs(
         return run_network(runner, batch, method)
 
     depends = {**settings, "files": endings, "weights": network.fingerprint()}
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         finished = resume(folder, depends, pairs, endings)
         left = {number: pair for number, pair in pairs.items() if number not in finished}

@@ -1,5 +1,6 @@
 """Where Keras models come from, and what pixels they are given."""
 
+import difflib
 import importlib
 import sys
 from contextlib import redirect_stdout
@@ -37,8 +38,12 @@ def application(name, weights, pooling, input_size):
     """
     builder = getattr(keras.applications, name.removeprefix("keras:"), None)
     if not callable(builder):
-        known = [key for key, value in vars(keras.applications).items() if callable(value)]
-        raise ValueError(f"{name}: keras.applications has {', '.join(sorted(known))}")
+        known = sorted(key for key, value in vars(keras.applications).items() if callable(value))
+        lower = {key.lower(): key for key in known}
+        close = difflib.get_close_matches(name.removeprefix("keras:").lower(), lower, 1)
+        if close:
+            raise ValueError(f"network: there is no {name}, did you mean keras:{lower[close[0]]}?")
+        raise ValueError(f"network: there is no {name}; keras.applications has {', '.join(known)}")
     size = input_size or (SIZES.get(builder.__name__, DEFAULT_SIZE),) * 2
     if weights not in (None, "imagenet", "none") and not Path(weights).is_file():
         raise FileNotFoundError(f"{weights}: no such weights file")

@@ -88,6 +88,11 @@ def tiny_network(independent=True):
         ('"a,1.png","b ""x"".png"', [("a,1.png", 'b "x".png')]),
         ("missing.png,gone.png\na.png,b.png", [("missing.png", "gone.png"), ("a.png", "b.png")]),
         ("/elsewhere/a.png,b.png", [("/elsewhere/a.png", "b.png")]),
+        ("a.png;b.png\nc,1.png;d.png", [("a.png", "b.png"), ("c,1.png", "d.png")]),
+        ("a,1.png;b.png;0.5", [("a,1.png", "b.png")]),
+        ("image1\timage2\tscore\na.png\tb.png\t0.5", [("a.png", "b.png")]),
+        ("left;right\na.png;b.png", [("a.png", "b.png")]),
+        ("a.png,b.png,0.5,a;b;c", [("a.png", "b.png")]),
     ],
 )
 def test_pairs_are_read_relative_to_their_file(folder, text, expected):
@@ -95,6 +100,16 @@ def test_pairs_are_read_relative_to_their_file(folder, text, expected):
     (folder / "lists" / "pairs.csv").write_text(text, encoding="utf-8", newline="")
     found = image_pairs.read_pairs("lists/pairs.csv")
     assert found == [tuple(os.path.join("lists", path) for path in pair) for pair in expected]
+
+
+def test_paths_are_told_without_detours(folder):
+    (folder / "lists").mkdir()
+    (folder / "elsewhere" / "deep").mkdir(parents=True)
+    (folder / "link").symlink_to("elsewhere/deep")
+    (folder / "lists" / "p.csv").write_text("../a.png,../link/../b.png\n")
+    # what a link leads to is not where the link is
+    real = os.path.realpath(folder / "elsewhere" / "b.png")
+    assert image_pairs.read_pairs("lists/p.csv") == [("a.png", real)]
 
 
 def test_against_a_folder_takes_its_other_images(folder):
@@ -486,7 +501,7 @@ def test_odd_names_are_no_trouble(folder):
         ("--pairs gone.csv", "gone.csv: no such file of pairs"),
         ("--pairs empty.csv", "empty.csv: holds no pair"),
         ("--pairs header.csv", "header.csv: holds no pair"),
-        ("--pairs three.csv", "three.csv, line 2: expected two paths, got"),
+        ("--pairs one.csv", "one.csv, line 2: expected two paths, got"),
         ("--pairs nul.csv", "nul.csv"),
         ("--pairs long.csv", "long.csv, line 1: a path has over 4096 letters"),
         ("--pairs huge.csv", "huge.csv, line 1: field larger than field limit"),
@@ -496,7 +511,8 @@ def test_odd_names_are_no_trouble(folder):
         ("--pairs p.csv --save-maps m.npz", "--save-maps: with many pairs it takes no name"),
         ("--pairs p.csv --batch-size 0", "--batch-size: expected 1 to 256"),
         ("--pairs p.csv --output 000.jpg", "--output: 000.jpg is a file"),
-        ("--pairs p.csv --output no/where", "--output: there is no folder no"),
+        ("--pairs p.csv --output 000.jpg/where", "000.jpg is no folder"),
+        ("--network keras:resnet50 --pairs p.csv", "did you mean keras:ResNet50?"),
         ("--pairs p.csv --embedding all", "--explain/--embedding: invalid choice"),
         ("--pairs p.csv --region1 1,2", "--region1: expected X0"),
         ("--against .", "--against: expected one image"),
@@ -514,7 +530,7 @@ def test_bad_input_is_one_line(folder, capsys, arguments, message):
     (folder / "none").mkdir()
     (folder / "empty.csv").write_text("")
     (folder / "header.csv").write_text("image1,image2\n")
-    (folder / "three.csv").write_text("a.png,b.png\na.png,b.png,c.png\n")
+    (folder / "one.csv").write_text("a.png,b.png\na.png\n")
     (folder / "long.csv").write_text(f"a.png,{'b' * 131_000}.png\n")
     (folder / "huge.csv").write_text(f"a.png,{'b' * 140_000}.png\n")
     (folder / "nul.csv").write_bytes(b"\x00\xff,\n\x00" * 9)
