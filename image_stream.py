@@ -12,7 +12,11 @@ import numpy as np
 import image_ops
 from files import fingerprint
 
-BATCH_SIZE = 8  # images that go through the network at once
+# Images that go through the network at once.  With two or more, the last digit of an image's
+# activations depends on its place among them, and so on what else there is to do; with one, they
+# depend on the image alone, in the same time.
+BATCH_SIZE = 1
+PREPARED = 8  # images, at the least, that are read ahead of the network
 
 
 class Activations(NamedTuple):
@@ -56,7 +60,7 @@ def stream_activations(paths, run, network, images, batch_size=BATCH_SIZE):
         embeddings = [None] * len(convs) if embeddings is None else embeddings
         return list(map(Activations, convs, embeddings, sizes, errors, contents))
 
-    prepared = ahead(prepare, paths, 2 * batch_size)
+    prepared = ahead(prepare, paths, max(PREPARED, 2 * batch_size))
     batches = iter(lambda: list(islice(prepared, batch_size)), [])
     for activations in ahead(run_batch, batches, 2):
         yield from activations

@@ -204,7 +204,7 @@ def parser():
     add = parser.add_argument_group("many pairs").add_argument
     add("--pairs", type=Path, metavar="FILE.csv", help="two columns of paths, relative to the file")
     add("--against", type=Path, metavar="FOLDER", help="IMAGE against all images in a folder")
-    add("--batch-size", type=int, metavar="N", help="images at once in the network (default: 8)")
+    add("--batch-size", type=int, metavar="N", help="images at once in the network (default: 1)")
     add("--no-pictures", action="store_true", help="write scores.csv alone")
 
     add = parser.add_argument_group("files").add_argument
