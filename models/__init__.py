@@ -1,5 +1,6 @@
 """Embedding networks.  This package is the only place that imports TensorFlow, and only on use."""
 
+import hashlib
 import os
 import sys
 import tempfile
@@ -48,6 +49,7 @@ class EmbeddingNetwork:
     for_pairs : None, or this network in a quicker form: of a batch of two images, its activations
         hold what the two maps need, and nothing more
     one_pass : None, or the network as a `OnePass`; without it, `run` calls both functions
+    weights : None or a function that returns the arrays that the network is made of
     """
 
     name: str
@@ -64,6 +66,18 @@ class EmbeddingNetwork:
     tolerance: float = 1e-3
     for_pairs: "EmbeddingNetwork | None" = None
     one_pass: "OnePass | None" = None
+    weights: Callable | None = None
+
+    def fingerprint(self):
+        """Return a text that is another one for other weights, or None if they are not known."""
+        if self.weights is None:
+            return None
+        digest = hashlib.sha256()
+        for part in self.weights():
+            array = np.ascontiguousarray(part)
+            digest.update(f"{array.dtype} {array.shape}".encode())
+            digest.update(array.view(np.uint8))
+        return digest.hexdigest()
 
     def run(self, batch, explain=None):
         """Return a batch's activations, and the network's own embedding that they explain.
@@ -359,6 +373,7 @@ def _load_efficientnet(name, graph, input_size):
         preprocess=lambda images: efficientnet_lite0.preprocess(images, size),
         explain=explain,
         description=description,
+        weights=lambda: [part for pair in convolutions.values() for part in pair] + [*projection],
     )
 
 
@@ -389,6 +404,7 @@ def _load_authors(name, graph, input_size, checkpoint, mean_image, batch_norm):
         projection=projection,
         preprocess=lambda images: resnet_v2.preprocess(images, mean),
         batch_independent=batch_norm == "moving",
+        weights=lambda: [*weights.values(), mean],
         description=f"ResNet-50 v2, batch norm by {batch_norm} statistics, "
         f"{len(weights)} variables read, {ignored} others ignored{stretched}",
     )

@@ -102,6 +102,7 @@ def load(
         if isinstance(model, (str, Path)):
             model = keras_sources.read(Path(model), allow_unsafe)
         own_pooling = pooling
+    contents = _contents(name, model)
     model, layer = _chosen(model, layer)
     with models.failures_in_words("numbers at random"):
         found = analyse(model, layer, own_pooling)
@@ -138,6 +139,7 @@ def load(
         "name": str(name),
         "input_size": size,
         "preprocess": to_batch,
+        "weights": contents,
         "tolerance": 1e-2 if found.half else 1e-3,
         "description": f"{_words(found, pooling, grid, prefix)}, pixels {pixels or '0..255'}",
     }
@@ -146,6 +148,18 @@ def load(
     if pooling not in (None, found.pooling):  # an application's own is no GeM
         return _pooled(found, front, grid, prefix, {**fields, "pooling": pooling})
     return _pooled(found, front, grid, prefix, fields)
+
+
+def _contents(source, model):
+    """Return a function that returns the arrays by which two models differ."""
+
+    def contents():
+        path = Path(source)
+        if path.suffix in models.MODEL_FILES and path.is_file():  # which says more than its weights
+            return [np.fromfile(path, np.uint8)]
+        return [np.asarray(weight) for weight in model.weights]
+
+    return contents
 
 
 def _chosen(model, name):

@@ -1,5 +1,6 @@
 """Where Keras models come from, and what pixels they are given."""
 
+import difflib
 import importlib
 import runpy
 import sys
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import keras
 import numpy as np
+
+from models.keras_limits import check_model_file
 
 PREPROCESS = {  # of float32 RGB pixels in 0..255
     "none": lambda pixels: pixels,
@@ -19,6 +22,7 @@ PREPROCESS = {  # of float32 RGB pixels in 0..255
     ),
 }
 DEFAULT_SIZE = 224
+MAX_SIDE = 2048  # pixels, of what goes into a network
 SIZES = {  # of the applications that were trained on other sizes
     **dict.fromkeys(("InceptionV3", "InceptionResNetV2", "Xception"), 299),
     **{"NASNetLarge": 331, "EfficientNetB1": 240, "EfficientNetB2": 260, "EfficientNetB3": 300},
@@ -38,8 +42,12 @@ def application(name, weights, pooling, input_size):
     """
     builder = getattr(keras.applications, name.removeprefix("keras:"), None)
     if not callable(builder):
-        known = [key for key, value in vars(keras.applications).items() if callable(value)]
-        raise ValueError(f"{name}: keras.applications has {', '.join(sorted(known))}")
+        known = sorted(key for key, value in vars(keras.applications).items() if callable(value))
+        lower = {key.lower(): key for key in known}
+        close = difflib.get_close_matches(name.removeprefix("keras:").lower(), lower, 1)
+        if close:
+            raise ValueError(f"network: there is no {name}, did you mean keras:{lower[close[0]]}?")
+        raise ValueError(f"network: there is no {name}; keras.applications has {', '.join(known)}")
     size = input_size or (SIZES.get(builder.__name__, DEFAULT_SIZE),) * 2
     if weights not in (None, "imagenet", "none") and not Path(weights).is_file():
         raise FileNotFoundError(f"{weights}: no such weights file")
@@ -78,9 +86,13 @@ def read(path, allow_unsafe):
     if path.suffix not in (".keras", ".h5", ".hdf5"):
         raise ValueError(f"{path}: expected a model file ending in .keras or .h5")
     try:
+        if not allow_unsafe:
+            check_model_file(path)
         return keras.saving.load_model(path, compile=False, safe_mode=not allow_unsafe)
+    except MemoryError:
+        raise ValueError(f"{path}: takes more memory to load than there is") from None
     except Exception as error:
-        reason = _one_line(error)
+        reason = _one_line(error) or "it is damaged"
         if "ambda" in reason and not allow_unsafe:
             reason = "it holds Python code (a Lambda), which loading would run; if you trust it, "
             reason += "say allow_unsafe=True"
@@ -130,6 +142,8 @@ def input_size_of(shape, wanted):
     if len(shape) != 4 or shape[-1] not in (3, None):
         raise ValueError(f"model: expected input (N, H, W, 3), channels last, got {shape}")
     own = tuple(shape[1:3])
+    if max(side or 0 for side in own) > MAX_SIDE:
+        raise ValueError(f"model: expected input of at most {MAX_SIDE} pixels a side, got {own}")
     if wanted is not None and any(o not in (None, w) for o, w in zip(own, wanted, strict=True)):
         raise ValueError(f"input_size: the model takes {own}, not {tuple(wanted)}")
     return tuple(o or w for o, w in zip(own, wanted or (DEFAULT_SIZE,) * 2, strict=True))
