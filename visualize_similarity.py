@@ -26,12 +26,21 @@ from pair_maps import check_places
 from pair_visualization import (
     EXAMPLE_PAIR,
     FIGURE_FORMATS,
+    FIGURE_STYLES,
     PairVisualization,
     visualize,
     visualize_pair,
 )
+from triplet_visualization import TripletVisualization, compare, visualize_triplet
 
-__all__ = ["EXAMPLE_PAIR", "PairVisualization", "main", "visualize_pair"]
+__all__ = [
+    "EXAMPLE_PAIR",
+    "PairVisualization",
+    "TripletVisualization",
+    "main",
+    "visualize_pair",
+    "visualize_triplet",
+]
 
 ENDINGS = {  # of the files that are written for a pair
     "output": tuple(image_ops.WRITE_FORMATS),
@@ -39,6 +48,12 @@ ENDINGS = {  # of the files that are written for a pair
     "figure": FIGURE_FORMATS,
     "html": (".html", ".htm"),
 }
+
+
+NOT_OF_TRIPLETS = (
+    *("region2", "point1", "point2", "matches", "normalize"),
+    *("save_pairwise", "figure", "html"),
+)
 
 
 def main(argv=None):
@@ -59,7 +74,9 @@ def main(argv=None):
 
     def run(arguments):
         check_images(arguments)
-        return run_pairs(arguments) if is_many(arguments) else run_pair(arguments)
+        if is_many(arguments):
+            return run_pairs(arguments)
+        return run_triplet(arguments) if arguments.than else run_pair(arguments)
 
     def interrupted(arguments):
         return "; the same command goes on where it was" if is_many(arguments) else ""
@@ -81,14 +98,40 @@ def run_pair(arguments):
     names = [str(path) for path in paths]
     pair = visualize(images, network, method, look, names, arguments.save_pairwise)
 
-    image_ops.save_image(files["output"], pair.picture())
+    image_ops.save_image(files["output"], pair.picture(legend=not arguments.plain))
     if "save_maps" in files:
         pair.save_maps(files["save_maps"], settings_of(arguments, options, method, look, network))
     if "figure" in files:
-        pair.save_figure(files["figure"])
+        pair.save_figure(files["figure"], arguments.figure_style or "screen")
     if "html" in files:
         pair.save_page(files["html"])
     report_pair(pair, files)
+    return 0
+
+
+def run_triplet(arguments):
+    """Show why the first image is closer to the second one than to --than."""
+    arguments.normalize = "zero"
+    options, look, method = network_options(arguments), look_of(arguments), method_of(arguments)
+    paths = [*(arguments.images or EXAMPLE_PAIR), arguments.than]
+    files = files_of(arguments, paths)
+    images = [image_ops.load_image(path) for path in paths]
+    check_places(method, [image.shape[:2] for image in images[:2]])
+
+    models.start_tensorflow()
+    network = models.load_network(arguments.network, **options)
+    triplet = compare(images, network, method, look, [str(path) for path in paths])
+
+    image_ops.save_image(files["output"], triplet.picture(legend=not arguments.plain))
+    if "save_maps" in files:
+        triplet.save_maps(files["save_maps"])
+    print(f"network     {network.name}: {network.description}")
+    print("maps        {} x {}".format(*triplet.difference_map.shape))
+    for name, maps in (("similarity", triplet.closer), ("than", triplet.farther)):
+        print(f"{name:11} {maps.similarity:.4f} to {maps.names[1]}")
+    print(f"difference  {triplet.difference:.4f}")
+    for path in files.values():
+        print(f"written     {path}")
     return 0
 
 
@@ -164,6 +207,7 @@ def settings_of(arguments, options, method, look, network):
         "region2": arguments.region2,
         "point1": method.point1,
         "point2": method.point2,
+        "matches": method.matches,
         **vars(look),
         "network": network.name,
         "pairwise": arguments.save_pairwise,
@@ -183,6 +227,8 @@ def parser():
     add("images", nargs="*", metavar="IMAGE", help="two image files; none for an example pair")
     add_network_options(parser)
     add_method_options(parser)
+    than = "why IMAGE 1 is closer to IMAGE 2 than to this one, or why it is not"
+    parser.add_argument("--than", metavar="IMAGE3", help=than)
 
     add = parser.add_argument_group("many pairs").add_argument
     add("--pairs", type=Path, metavar="FILE.csv", help="two columns of paths, relative to the file")
@@ -196,9 +242,14 @@ def parser():
     maps = "the raw maps and the settings; of many pairs, without a FILE, into the folder"
     add("--save-maps", type=Path, nargs="?", const=True, metavar="FILE.npz", help=maps)
     add("--save-pairwise", action="store_true", help="with --save-maps: the pairwise tensor too")
-    add("--figure", type=Path, metavar="FILE", help="a figure for a paper, .png, .pdf or .svg")
+    figure = f"a figure for a paper, {', '.join(FIGURE_FORMATS)}"
+    add("--figure", type=Path, metavar="FILE", help=figure)
+    styles = "for a screen (the default), or of a column's width"
+    add("--figure-style", choices=FIGURE_STYLES, help=styles)
     add("--html", type=Path, metavar="FILE.html", help="a page to explore the pair in a browser")
     add_look_options(parser)
+    plain = "leave the legend off the picture, as it is off those of many pairs"
+    add("--plain", action="store_true", help=plain)
     return parser
 
 
@@ -217,16 +268,21 @@ def check_images(arguments):
         raise ValueError(f"against: expected one image, got {images}")
     if not many and len(images) not in (0, 2):
         raise ValueError(f"expected two images, or none for the example, got {images}")
-    for name in ("figure", "html") if many else ("batch_size", "no_pictures"):
+    for name in ("figure", "html", "than") if many else ("batch_size", "no_pictures"):
         if getattr(arguments, name):
             kind = "a single pair" if many else "many pairs, with --pairs or --against"
             raise ValueError(f"{name}: is for {kind}")
+    for name in NOT_OF_TRIPLETS if arguments.than else ():
+        if getattr(arguments, name):
+            raise ValueError(f"{name}: is for a pair, without --than")
     if many and isinstance(arguments.save_maps, Path):
         raise ValueError("save_maps: with many pairs it takes no name, the maps lie in --output")
     if not many and arguments.save_maps is True:
         raise ValueError("save_maps: expected the name of a file, FILE.npz")
     if arguments.save_pairwise and not arguments.save_maps:
         raise ValueError("save_pairwise: needs --save-maps to be written to")
+    if arguments.figure_style and not arguments.figure:
+        raise ValueError("figure_style: needs --figure to be written to")
     if arguments.batch_size is not None and not 1 <= arguments.batch_size <= 256:
         raise ValueError(f"batch_size: expected 1 to 256 images, got {arguments.batch_size}")
 
