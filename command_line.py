@@ -127,17 +127,20 @@ def add_method_options(parser):
 
 def method_of(arguments):
     """Return the `Method` that the arguments ask for; masks are read."""
-    places = {}
-    for name in PLACES:
-        text = getattr(arguments, name)
-        try:
-            places[name] = text and (parse_region if "region" in name else parse_point)(text)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
+    places = {name: place_of(arguments, name) for name in PLACES}
     # the pooling is the network's, see network_options
     return Method(
         power=arguments.power, explain=arguments.explain, matches=arguments.matches, **places
     )
+
+
+def place_of(arguments, name):
+    """Return the region or the point that an argument names, or None."""
+    text = getattr(arguments, name)
+    try:
+        return text and (parse_point if "point" in name else parse_region)(text)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
 
 
 def add_look_options(parser):

@@ -25,13 +25,13 @@ class PairFigure(Figure):
     """A matplotlib figure that keeps its images' own pixels, and its text as text, when saved."""
 
     def savefig(self, fname, *, format=None, dpi=None, **options):
-        kind = format or Path(str(getattr(fname, "name", fname))).suffix[1:] or "png"
+        kind = format or (Path(fname).suffix[1:] if isinstance(fname, (str, Path)) else "png")
         images = [image for ax in self.axes for image in ax.images]
         if kind.lower() in VECTORS:
             for image in images:
                 image.set_interpolation("none")  # embeds it as it is
         with matplotlib.rc_context(SAVING):
-            super().savefig(fname, format=kind, dpi=dpi or self._dpi_of_images(images), **options)
+            super().savefig(fname, format=format, dpi=dpi or self._dpi_of_images(images), **options)
 
     def _dpi_of_images(self, images):
         """Return the dots per inch, 200 or more, at which no image has more pixels than dots."""

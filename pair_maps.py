@@ -139,6 +139,15 @@ def network_for(network, method, pairwise=False):
     return network.for_pairs if alone and network.for_pairs else network
 
 
+def find_maps(images, network, method, names, pairwise=False):
+    """Run a network on two uint8 (H, W, 3) arrays; return their `PairMaps`."""
+    runner = network_for(network, method, pairwise)
+    convs, embeddings = run_network(runner, network.preprocess(images), method)
+    embeddings = (None, None) if embeddings is None else embeddings
+    sizes = [image.shape[:2] for image in images]
+    return compute_maps(convs, sizes, network, method, names, pairwise, embeddings)
+
+
 def compute_maps(convs, sizes, network, method, names, pairwise=False, embeddings=(None, None)):
     """Return the `PairMaps` of two images.
 

@@ -19,10 +19,8 @@ from pair_maps import (
     PairMaps,
     check_choice,
     check_places,
-    compute_maps,
-    network_for,
+    find_maps,
     network_words,
-    run_network,
     similarity_words,
 )
 
@@ -207,8 +205,9 @@ class PairVisualization(PairMaps):
             colormap=self.look.colormap,
             alpha=self.look.alpha,
             normalize=self.look.normalize,
-            # a mask is no box: the page begins with the whole image then
-            regions=[region if np.ndim(region) == 1 else None for region in self.method.regions],
+            upsample=self.look.upsample,
+            regions=self.method.regions,
+            points=self.method.points,
             names=[Path(name).name for name in self.names],
             network=words,
         )
@@ -232,15 +231,6 @@ def notebook_view(picture, words):
 def visualize(images, network, method, look, names, pairwise=False):
     """Return the `PairVisualization` of two uint8 (H, W, 3) arrays."""
     return draw(images, find_maps(images, network, method, names, pairwise), look)
-
-
-def find_maps(images, network, method, names, pairwise=False):
-    """Run a network on two uint8 (H, W, 3) arrays; return their `PairMaps`."""
-    runner = network_for(network, method, pairwise)
-    convs, embeddings = run_network(runner, network.preprocess(images), method)
-    embeddings = (None, None) if embeddings is None else embeddings
-    sizes = [image.shape[:2] for image in images]
-    return compute_maps(convs, sizes, network, method, names, pairwise, embeddings)
 
 
 def draw(images, maps, look):

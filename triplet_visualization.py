@@ -10,8 +10,8 @@ import models
 from drawing import Bar, add_legend
 from files import write_whole
 from overlays import Look, lay_over, mark
-from pair_maps import Method, PairMaps, check_places, network_words
-from pair_visualization import EXAMPLE_PAIR, EXAMPLES, find_maps, notebook_view
+from pair_maps import Method, PairMaps, check_places, find_maps, network_words
+from pair_visualization import EXAMPLE_PAIR, EXAMPLES, notebook_view
 
 EXAMPLE_TRIPLET = *EXAMPLE_PAIR, EXAMPLES / "room_b_view1.jpg"
 

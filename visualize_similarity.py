@@ -20,8 +20,10 @@ from command_line import (
     look_of,
     method_of,
     network_options,
+    place_of,
     run_program,
 )
+from cover_up import FILLINGS, cover_up
 from pair_maps import check_places
 from pair_visualization import (
     EXAMPLE_PAIR,
@@ -52,7 +54,7 @@ ENDINGS = {  # of the files that are written for a pair
 
 NOT_OF_TRIPLETS = (
     *("region2", "point1", "point2", "matches", "normalize"),
-    *("save_pairwise", "figure", "html"),
+    *("save_pairwise", "figure", "html", "cover1", "cover2"),
 )
 
 
@@ -92,6 +94,7 @@ def run_pair(arguments):
     images = [image_ops.load_image(path) for path in paths]
     method = method_of(arguments)
     check_places(method, [image.shape[:2] for image in images])
+    covers = covers_of(arguments, images)
 
     models.start_tensorflow()
     network = models.load_network(arguments.network, **options)
@@ -105,7 +108,11 @@ def run_pair(arguments):
         pair.save_figure(files["figure"], arguments.figure_style or "screen")
     if "html" in files:
         pair.save_page(files["html"])
-    report_pair(pair, files)
+    covered = [
+        cover_up(images, pair, region, number, arguments.cover_with or "mean")
+        for number, region in covers.items()
+    ]
+    report_pair(pair, files, covered)
     return 0
 
 
@@ -161,7 +168,7 @@ def run_pairs(arguments):
     return report_pairs(network, rows, resumed, folder)
 
 
-def report_pair(pair, files):
+def report_pair(pair, files, covered=()):
     """Print what was found, and where it is."""
     method = pair.method
     print(f"network     {pair.network.name}: {pair.network.description}")
@@ -176,6 +183,12 @@ def report_pair(pair, files):
     for point, match in ((method.point1, pair.match2), (method.point2, pair.match1)):
         if match is not None:
             print("point       {:g},{:g} adds {:.4f} of it".format(*point, match.sum()))
+    for cover in covered:
+        estimate = "nothing left" if cover.estimate is None else f"{cover.estimate:.4f}"
+        print(
+            f"covered     image {cover.image}'s region: {estimate} by estimate from the maps, "
+            f"{cover.truth:.4f} by the network"
+        )
     for path in files.values():
         print(f"written     {path}")
 
@@ -227,6 +240,12 @@ def parser():
     add("images", nargs="*", metavar="IMAGE", help="two image files; none for an example pair")
     add_network_options(parser)
     add_method_options(parser)
+    add = parser.add_argument_group("cover-up test").add_argument
+    for number in (1, 2):
+        cover = f"what the similarity is without this part of image {number}: estimated, and true"
+        add(f"--cover{number}", metavar="X0,Y0,X1,Y1|MASK.png", help=cover)
+    filling = "what is put there for the network: the image's mean colour, or a blur"
+    add("--cover-with", choices=FILLINGS, help=filling)
     than = "why IMAGE 1 is closer to IMAGE 2 than to this one, or why it is not"
     parser.add_argument("--than", metavar="IMAGE3", help=than)
 
@@ -268,7 +287,8 @@ def check_images(arguments):
         raise ValueError(f"against: expected one image, got {images}")
     if not many and len(images) not in (0, 2):
         raise ValueError(f"expected two images, or none for the example, got {images}")
-    for name in ("figure", "html", "than") if many else ("batch_size", "no_pictures"):
+    singles = "figure", "html", "than", "cover1", "cover2"
+    for name in singles if many else ("batch_size", "no_pictures"):
         if getattr(arguments, name):
             kind = "a single pair" if many else "many pairs, with --pairs or --against"
             raise ValueError(f"{name}: is for {kind}")
@@ -281,10 +301,31 @@ def check_images(arguments):
         raise ValueError("save_maps: expected the name of a file, FILE.npz")
     if arguments.save_pairwise and not arguments.save_maps:
         raise ValueError("save_pairwise: needs --save-maps to be written to")
+    covers = arguments.cover1 or arguments.cover2
+    if covers and (arguments.region1 or arguments.region2):
+        raise ValueError("--cover1, --cover2: are for whole images, without --region1, --region2")
+    if arguments.cover_with and not covers:
+        raise ValueError("cover_with: needs --cover1 or --cover2")
     if arguments.figure_style and not arguments.figure:
         raise ValueError("figure_style: needs --figure to be written to")
     if arguments.batch_size is not None and not 1 <= arguments.batch_size <= 256:
         raise ValueError(f"batch_size: expected 1 to 256 images, got {arguments.batch_size}")
+
+
+def covers_of(arguments, images):
+    """Return {number of an image: the region to cover}, which fits."""
+    covers = {}
+    for number, image in enumerate(images, 1):
+        name = f"cover{number}"
+        region = place_of(arguments, name)
+        if region is not None:
+            covers[number] = region
+            try:
+                image_ops.region_weights(region, image.shape[:2], (1, 1))
+            except ValueError as error:
+                reason = str(error).removeprefix("region: ")
+                raise ValueError(f"{name}: {reason}") from None
+    return covers
 
 
 def files_of(arguments, images):

@@ -69,7 +69,7 @@ def test_what_the_shell_writes_a_notebook_writes(pair, tmp_path, monkeypatch, ca
     assert settings[1]["region1"] == [196, 90, 334, 170]
 
 
-# --- over which values the colours go --------------------------------------------------------------
+# --- over which values the colours go -------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,7 @@ def test_cells_are_visible_on_request(imagenet):
     assert_array_equal(cells, image_ops.colorize_map(pair.similarity1))
 
 
-# --- legend and matches ----------------------------------------------------------------------------
+# --- legend and matches ---------------------------------------------------------------------------
 
 
 def test_the_legend_has_the_maps_own_numbers(pair):
