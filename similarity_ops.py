@@ -271,6 +271,48 @@ def pool_features(
     return image.embedding
 
 
+def tokens_to_map(tokens, grid=None, prefix=0):
+    """Lay tokens, as a transformer puts them out, where they are in the image.
+
+    Parameters
+    ----------
+    tokens : (T, C) or (N, T, C) array
+        Those that are no place in the image first, as CLS and registers, then places row by row.
+    grid : None or (height, width)
+        In tokens; None for a square.
+    prefix : int >= 0
+        How many tokens stand before the first place.
+
+    Returns
+    -------
+    conv : (h, w, C) or (N, h, w, C) view of the tokens
+
+    Raises
+    ------
+    ValueError
+        If the tokens do not make that grid, or no square.
+
+    Examples
+    --------
+    >>> tokens_to_map(np.zeros((197, 768)), prefix=1).shape
+    (14, 14, 768)
+    """
+    tokens = np.asarray(tokens)
+    if tokens.ndim not in (2, 3):
+        raise ValueError(f"tokens: expected (T, C) or (N, T, C), got shape {tokens.shape}")
+    count = tokens.shape[-2] - prefix
+    if grid is None:
+        side = int(np.sqrt(max(count, 0)))
+        grid = side, side
+    height, width = grid
+    if not (prefix >= 0 and count > 0 and height * width == count):
+        raise ValueError(
+            f"grid: {tokens.shape[-2]} tokens, {prefix} of them before the others, do not make "
+            f"{height} x {width}"
+        )
+    return tokens[..., prefix:, :].reshape(*tokens.shape[:-2], height, width, tokens.shape[-1])
+
+
 class _Pooled(NamedTuple):
     """An image after pooling.  Its local features, before a linear head, factor into
 

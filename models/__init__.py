@@ -12,12 +12,18 @@ import numpy as np
 
 from similarity_ops import POOLINGS
 
-NETWORKS = ("imagenet", "hotels", "faces")
+ROOMS = ("rooms", "rooms-headboard", "rooms-carpet")
+NETWORKS = ("imagenet", *ROOMS, "hotels", "faces")
 MODEL_FILES = (".keras", ".h5", ".hdf5")
+SMALLEST_INPUT, LARGEST_INPUT = 32, 2048  # pixels a side
 OPTIONS = {  # of each family of networks, besides pooling
-    "imagenet": (),
-    "authors": ("checkpoint", "mean_image", "batch_norm"),
-    "keras": ("layer", "preprocess", "weights", "input_size", "allow_unsafe"),
+    "imagenet": ("input_size",),
+    "rooms": ("input_size",),
+    "authors": ("checkpoint", "mean_image", "batch_norm", "input_size"),
+    "keras": (
+        *("layer", "preprocess", "weights", "input_size"),
+        *("grid", "prefix", "allow_unsafe"),
+    ),
 }
 
 
@@ -134,6 +140,8 @@ def load_network(
     preprocess=None,
     weights=None,
     input_size=None,
+    grid=None,
+    prefix=None,
     allow_unsafe=False,
     graph=False,
 ):
@@ -144,6 +152,9 @@ def load_network(
     name : str or keras.Model
         ``"imagenet"``: EfficientNet-Lite0 trained on ImageNet, with weights that pip brings.  Its
         linear head is the ImageNet classifier; the pooled feature is explained by default.
+        ``"rooms"``, ``"rooms-headboard"``, ``"rooms-carpet"``: the same network, taught on rendered
+        rooms to tell them apart: by all that there is in them, by headboard and pictures alone, or
+        by the carpet alone.
         ``"hotels"``, ``"faces"``: the authors' ResNet-50 v2 networks.  Without a checkpoint and a
         mean image of your own, their published files are downloaded once, to ``models/<name>/``.
         ``"keras:NAME"``: any model of keras.applications.  A ``.keras`` or ``.h5`` file, or a
@@ -159,7 +170,11 @@ def load_network(
         ``"moving"`` uses the averages of the training: one embedding for each image.
     pooling : None, "average", "max" or "gem"
         Instead of the network's own.
-    layer, preprocess, weights, input_size, allow_unsafe
+    input_size : None or (height, width)
+        Whole images are resized to it, by default to 224 x 224 pixels; (448, 448) gives maps of
+        14 x 14 cells.  At least 32 pixels, but for Keras models.  For hotels and faces, the mean
+        image is stretched to it, which the authors' code never did.
+    layer, preprocess, weights, grid, prefix, allow_unsafe
         For Keras models, see `models.keras_model.load`.
     graph : bool
         Run as a compiled graph, which starts later and pays from some ten images on.
@@ -188,14 +203,21 @@ def load_network(
         "preprocess": preprocess,
         "weights": weights,
         "input_size": input_size,
+        "grid": grid,
+        "prefix": prefix,
         "allow_unsafe": allow_unsafe,
     }
     check_options(name, pooling=pooling, **authors, **keras_options)
+    if input_size is not None:
+        keras_options["input_size"] = input_size = tuple(map(int, input_size))
     if _family(name) == "keras":
         from models import keras_model
 
         return keras_model.load(name, pooling=pooling, graph=graph, **keras_options)
-    network = _load_imagenet(graph) if name == "imagenet" else _load_authors(name, graph, **authors)
+    if _family(name) == "authors":
+        network = _load_authors(name, graph, input_size, **authors)
+    else:
+        network = _load_efficientnet(name, graph, input_size)
     return replace(network, pooling=pooling or network.pooling)
 
 
@@ -212,12 +234,30 @@ def check_options(name, *, pooling=None, **options):
     """
     family = _family(name)
     for option, value in options.items():
-        if value not in (None, False) and option not in OPTIONS[family]:
+        if value is not None and value is not False and option not in OPTIONS[family]:
             raise ValueError(f"{option}: the {name} network has no such option")
-    if pooling is not None and pooling not in POOLINGS:
-        raise ValueError(f"pooling: expected one of {', '.join(POOLINGS)}, got {pooling!r}")
+    poolings = (*POOLINGS, "network") if family == "keras" else POOLINGS
+    if pooling is not None and pooling not in poolings:
+        raise ValueError(f"pooling: expected one of {', '.join(poolings)}, got {pooling!r}")
+    smallest = 1 if family == "keras" else SMALLEST_INPUT
+    if options.get("input_size") is not None and not _is_size(options["input_size"], smallest):
+        raise ValueError(
+            f"input_size: expected (height, width), {smallest} to {LARGEST_INPUT} whole pixels "
+            f"each, got {options['input_size']!r}"
+        )
     if options.get("batch_norm") not in (None, "batch", "moving"):
         raise ValueError(f"batch_norm: expected batch or moving, got {options['batch_norm']!r}")
+
+
+def _is_size(size, smallest):
+    """Tell whether a value is a (height, width) of whole pixels from smallest to LARGEST_INPUT."""
+    try:
+        height, width = size
+        return all(
+            smallest <= side <= LARGEST_INPUT and side == int(side) for side in (height, width)
+        )
+    except (TypeError, ValueError):
+        return False
 
 
 def _family(name):
@@ -226,6 +266,8 @@ def _family(name):
         return "authors"
     if name == "imagenet":
         return "imagenet"
+    if name in ROOMS:
+        return "rooms"
     if not isinstance(name, (str, os.PathLike)):
         if hasattr(name, "layers"):
             return "keras"
@@ -279,25 +321,37 @@ def with_head(run, projection):
     return run_with_head
 
 
-def _load_imagenet(graph):
-    from models import efficientnet_lite0
+def _load_efficientnet(name, graph, input_size):
+    from models import efficientnet_lite0, rooms
 
+    size = input_size or efficientnet_lite0.INPUT_SIZE
     weights = efficientnet_lite0.read_weights()
-    projection = efficientnet_lite0.classifier(weights)
-    run = with_head(efficientnet_lite0.build(weights), projection)
+    convolutions = efficientnet_lite0.fold_batch_norms(weights)
+    if name == "imagenet":
+        projection = efficientnet_lite0.classifier(weights)
+        description = "EfficientNet-Lite0 trained on ImageNet"
+    else:
+        taught, kernel = rooms.read_weights(name)
+        convolutions |= taught
+        projection = kernel, np.zeros(kernel.shape[1], np.float32)
+        description = rooms.TAUGHT[name]
+    run = with_head(efficientnet_lite0.build_folded(convolutions), projection)
+    # what lies close together; the classifier can be explained too
+    explain = "pooled" if name == "imagenet" else "head"
     return assemble(
-        to_numpy(run, efficientnet_lite0.INPUT_SIZE, graph),
-        embeds="pooled",  # what lies close together; its classifier can be explained too
-        name="imagenet",
-        input_size=efficientnet_lite0.INPUT_SIZE,
+        to_numpy(run, size, graph),
+        embeds=explain,
+        name=name,
+        input_size=size,
         pooling="average",
         projection=projection,
-        preprocess=efficientnet_lite0.preprocess,
-        description="EfficientNet-Lite0 trained on ImageNet",
+        preprocess=lambda images: efficientnet_lite0.preprocess(images, size),
+        explain=explain,
+        description=description,
     )
 
 
-def _load_authors(name, graph, checkpoint, mean_image, batch_norm):
+def _load_authors(name, graph, input_size, checkpoint, mean_image, batch_norm):
     from models import downloads
 
     batch_norm = batch_norm or "batch"
@@ -309,21 +363,23 @@ def _load_authors(name, graph, checkpoint, mean_image, batch_norm):
         mean_image = mean_image or downloads.fetch_mean_image(name)
     from models import resnet_v2
 
-    mean = resnet_v2.read_mean_image(mean_image)
+    size = input_size or resnet_v2.INPUT_SIZE
+    stretched = "" if size == resnet_v2.INPUT_SIZE else ", the 224 x 224 mean image stretched"
+    mean = resnet_v2.resize_mean_image(resnet_v2.read_mean_image(mean_image), size)
     weights, ignored = resnet_v2.read_weights(checkpoint)
     projection = resnet_v2.projection(weights)
     run = with_head(resnet_v2.build(weights, batch_norm), projection)
     return assemble(
-        to_numpy(run, resnet_v2.INPUT_SIZE, graph),
+        to_numpy(run, size, graph),
         embeds="head",
         name=name,
-        input_size=resnet_v2.INPUT_SIZE,
+        input_size=size,
         pooling="average",
         projection=projection,
         preprocess=lambda images: resnet_v2.preprocess(images, mean),
         batch_independent=batch_norm == "moving",
         description=f"ResNet-50 v2, batch norm by {batch_norm} statistics, "
-        f"{len(weights)} variables read, {ignored} others ignored",
+        f"{len(weights)} variables read, {ignored} others ignored{stretched}",
     )
 
 

@@ -1,12 +1,6 @@
-"""Any Keras 3 model: its last feature map, how it is pooled, and the linear head, found.
+"""Any Keras 3 model as an EmbeddingNetwork: found by `keras_analysis`, run, and checked."""
 
-All that the output is computed from lies on one line of bottlenecks: tensors that every way from
-the image leads through.  Between the last feature map on it and the output, each piece is called to
-see what it does: it pools by the mean, the maximum or GeM, or maps affinely, or rescales its input
-by a positive number (which a cosine does not see).
-"""
-
-from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -15,19 +9,13 @@ import numpy as np
 import image_ops
 import models
 from models import keras_sources
-from models.keras_graph import (
-    Tensor,
-    bottlenecks,
-    find_layer,
-    flatten,
-    has_graph,
-    intercepted,
-    layers,
-    leading_to,
-    named,
-    run,
-)
-from models.keras_pieces import AVERAGES, MAXIMA, fold, pieces, pooling_of, rescales
+from models.integrated_jacobians import differentiate, integrate
+from models.keras_analysis import analyse
+from models.keras_graph import find_layer, intercepted, leading_to, named, run
+from models.keras_pieces import run_given_scales
+from similarity_ops import tokens_to_map
+
+MOST_PREFIX_TOKENS = 16
 
 
 def load(
@@ -38,6 +26,8 @@ def load(
     preprocess=None,
     weights=None,
     input_size=None,
+    grid=None,
+    prefix=None,
     allow_unsafe=False,
     graph=False,
 ):
@@ -49,11 +39,12 @@ def load(
         A model, the path of a ``.keras`` or ``.h5`` file, or ``"keras:NAME"``, any model in
         keras.applications.
     layer : None or str
-        The name of a layer, or ``"submodel/layer"``.  Where its output is a feature map, these are
-        the activations, and the pooled feature is explained; else it is what is explained, and the
-        search starts from it.
-    pooling : None, "average", "max" or "gem"
-        How the model pools, where it is not found or something else is wanted.
+        The name of a layer, or ``"submodel/layer"``, at any depth.  A vector that it puts out is
+        what is explained.  A feature map is pooled, and the pooled feature explained, unless
+        pooling says "network"; from tokens, all that follows is explained, unless pooling is said.
+    pooling : None, "average", "max", "gem" or "network"
+        How the model pools, where it is not found or something else is wanted; "network" for
+        whatever it is that it does with the activations.
     preprocess : None, str or function
         ``"none"`` for RGB pixels in 0..255, ``"0..1"``, ``"-1..1"``, ``"caffe"``, ``"torch"``, or a
         function of such float32 pixels (N, H, W, 3).  By default an application's own, else none.
@@ -62,6 +53,10 @@ def load(
         ``"none"`` for random ones.
     input_size : None or (height, width)
         For a model that takes images of any size; by default 224 x 224.
+    grid : None or (height, width)
+        Of the image, in tokens, if it cannot be told from their number.
+    prefix : None or int
+        How many tokens that are no place in the image, as CLS and registers, stand before those.
     allow_unsafe : bool
         Whether a model file may hold Python code, which loading it then runs.
     graph : bool
@@ -74,7 +69,7 @@ def load(
     Raises
     ------
     ValueError
-        Says what the model does that has no exact maps, and what to say instead.
+        Says why there is no place to look at, and what to say instead.
     OSError
         Where a file is missing or a download fails.
 
@@ -95,7 +90,7 @@ def load(
     if isinstance(model, str) and model.startswith("keras:"):
         model, own_preprocess = keras_sources.application(model, weights, pooling, input_size)
         preprocess = preprocess or own_preprocess
-        own_pooling = "max" if pooling == "max" else "average"
+        own_pooling = "average" if pooling == "gem" else pooling
     else:
         if weights is not None:
             raise ValueError("weights: only a keras:NAME network has weights apart from the model")
@@ -103,9 +98,7 @@ def load(
             model = keras_sources.read(Path(model), allow_unsafe)
         own_pooling = pooling
     model, layer = _chosen(model, layer)
-    found = _analyse(model, layer, own_pooling)
-    if pooling not in (None, found.pooling):  # not the network's own, which has no GeM
-        found = replace(found, pooling=pooling, pooled=None, output=None, projection=None)
+    found = analyse(model, layer, own_pooling)
     size = keras_sources.input_size_of(found.image.shape, input_size)
     prepare = keras_sources.preprocessing(preprocess)
 
@@ -113,35 +106,40 @@ def load(
         pixels = np.stack([image_ops.resize(image, size) for image in images])
         return np.asarray(prepare(pixels.astype(np.float32)), np.float32)
 
+    grey = to_batch([np.full((*size, 3), 128, np.uint8)])
+    if not model.built:
+        model(grey)  # which would call its layers more than once, to see what shapes they have
+    front = models.to_numpy(_front(found), size, graph)
+    shape = found.conv.shape
+    if found.inside is not None or None in shape[1:]:
+        shape = front(grey)[0].shape
+    if len(shape) == 3:  # tokens
+        grid, prefix = _token_grid(shape[1], grid, prefix, size, found.maps)
+    else:
+        grid, prefix = None, 0
+    pooled_with_prefix = found.output is not None and found.tail is None and prefix > 0
+    if (found.inside is not None and len(shape) == 3 and pooling is None) or pooled_with_prefix:
+        found = analyse(model, layer, "network")
+        front = models.to_numpy(_front(found), size, graph)
+    if len(shape) not in (3, 4):
+        raise ValueError(
+            f"layer: the output of {named(layer)} has shape {shape}, expected a feature map "
+            "(N, h, w, C) or tokens (N, T, C)"
+        )
+
     pixels = preprocess if isinstance(preprocess, str) else "by a function" if preprocess else None
-    return models.assemble(
-        models.to_numpy(_runner(found), size, graph),
-        embeds=None if found.output is None else "head" if found.projection else "pooled",
-        name=str(name),
-        input_size=size,
-        pooling=found.pooling,
-        power=found.power or 3.0,
-        projection=found.projection,
-        preprocess=to_batch,
-        explain="pooled" if found.projection is None else "head",
-        description=f"{found.pooling} pooling after {found.conv.operation.name}, "
-        f"pixels {pixels or '0..255'}",
-    )
-
-
-@dataclass(frozen=True)
-class Found:
-    """Where a model's maps come from: tensors of its flat graph, and what lies between them."""
-
-    steps: list  # that lead to all that follows
-    image: Tensor
-    conv: Tensor  # the feature map (N, h, w, C)
-    pooling: str
-    power: float | None = None
-    projection: tuple | None = None
-    pooled: Tensor | None = None  # the network's own pooled feature, where it has one
-    output: Tensor | None = None  # its embedding, before a last normalisation
-    inside: object = None  # the layer whose output conv is, where that is hidden inside of a step
+    fields = {
+        "name": str(name),
+        "input_size": size,
+        "preprocess": to_batch,
+        "tolerance": 1e-2 if found.half else 1e-3,
+        "description": f"{_words(found, pooling, grid, prefix)}, pixels {pixels or '0..255'}",
+    }
+    if found.tail is not None:
+        return _by_derivatives(found, front, grey, grid, prefix, fields)
+    if pooling not in (None, found.pooling):  # an application's own is no GeM
+        return _pooled(found, front, grid, prefix, {**fields, "pooling": pooling})
+    return _pooled(found, front, grid, prefix, fields)
 
 
 def _chosen(model, name):
@@ -152,187 +150,200 @@ def _chosen(model, name):
     return (layer, None) if isinstance(layer, keras.Model) else (model, layer)
 
 
-def _analyse(model, layer, pooling):
-    """Return the `Found` of a model, or of what comes out of one of its layers."""
-    graph = flatten(model)
-    if layer is not None:
-        return _analyse_layer(graph, layer, pooling)
-    if not has_graph(model):
-        names = ", ".join(path for path, _ in layers(model))
-        raise ValueError(
-            "model: its graph is not known (a subclassed model), name the layer whose output is "
-            f"the feature map with layer=; it has {names}"
+def _words(found, pooling, grid, prefix):
+    """Say what is explained, and how."""
+    place = found.conv.operation.name
+    if grid is not None:
+        place += f", tokens as {grid[0]} x {grid[1]}" + (
+            f" after {prefix} others" if prefix else ""
         )
-    found, problems = [], []
-    for output in graph.outputs:
-        try:
-            found.append(_explain(graph, output, pooling))
-        except ValueError as error:
-            problems.append(str(error))
-    if len(found) == 1:
-        return found[0]
-    if len(graph.outputs) == 1:
-        raise ValueError(problems[0])
-    names = ", ".join(output.operation.name for output in graph.outputs)
-    raise ValueError(
-        f"model: {len(found)} of its {len(graph.outputs)} outputs could be explained, say which "
-        f"one with layer=, of {names}" + "".join(f"; {problem}" for problem in problems)
-    )
+    if found.tail is None:
+        return f"{pooling or found.pooling} pooling after {place}"
+    if found.tail.normalizations is not None:
+        return f"all that follows {place}, in proportion to it"
+    return f"all that follows {place}, by integrated Jacobians from a grey image"
 
 
-def _analyse_layer(graph, layer, pooling):
-    """Explain what a layer puts out: its own pooling, where that is a feature map."""
-    calls = [step for step in graph.steps if step.operation is layer]
-    if len(calls) > 1:
-        raise ValueError(
-            f"layer: {named(layer)} is called {len(calls)} times, so that its output is not one "
-            "feature map; name another one, or the sub-model in which it is called once"
-        )
-    if calls and len(calls[0].outputs[0].shape) != 4:
-        return _explain(graph, calls[0].outputs[0], pooling)
-    if calls:
-        conv, inside = calls[0].outputs[0], None
-        steps, image = _way_from_image(graph, conv)
-    else:
-        (step,) = [
-            step for step in graph.steps if any(each is layer for _, each in layers(step.operation))
-        ]
-        conv, inside = Tensor((None,) * 4, "float32", layer), layer
-        steps, image = _way_from_image(graph, step.outputs[0])
-    return Found(steps, image, conv, pooling or "average", inside=inside)
+def _token_grid(count, grid, prefix, size, maps):
+    """Return the (h, w) that tokens come from, and how many tokens stand before these.
 
-
-def _way_from_image(graph, tensor):
-    """Return the steps that lead to a tensor, and the input that they start from, the image."""
-    steps = leading_to(graph.steps, [tensor])
-    used = {source for step in steps for source in step.sources} | {tensor}
-    inputs = [each for each in graph.inputs if each in used]
-    if len(inputs) != 1:
-        origin = {each: {each} for each in inputs}
-        for step in steps:
-            origins = set().union(*(origin[source] for source in step.sources))
-            if len(origins) > 1:
-                break
-            origin.update(dict.fromkeys(step.outputs, origins))
-        raise ValueError(
-            f"model: {named(step.operation)} merges {len(step.sources)} tensors, of several inputs "
-            f"({', '.join(each.operation.name for each in inputs)}); for a sub-model that they "
-            "share, or a layer that the image alone leads to, say layer="
-        )
-    return steps, inputs[0]
-
-
-def _explain(graph, output, pooling):
-    """Walk back from an output to where positions are pooled, and fold what comes after."""
-    steps, image = _way_from_image(graph, output)
-    line = bottlenecks(steps, image, output)
-    pooled_globally = {
-        step.sources[0] for step in steps if isinstance(step.operation, AVERAGES + MAXIMA)
-    }
-    maps = [
-        i for i, tensor in enumerate(line)
-        if i and (any(side != 1 for side in tensor.positions) or tensor in pooled_globally)
-    ]  # fmt: skip
-    if not maps:
-        raise ValueError(f"model: from {output.name} back to the input, no feature map is pooled")
-    last = maps[-1]
-    conv = line[last]
-    if len(conv.shape) != 4:
-        raise ValueError(
-            f"model: {conv.name} puts out a sequence, {conv.shape}, not a feature map "
-            "(N, h, w, C): a transformer has no exact maps of this kind"
-        )
-    if conv is output:
-        if pooling is None:
+    Said, or that of a feature map that they are made of, or that of square patches of the image, or
+    a square: the first that leaves few tokens over.
+    """
+    if grid is not None:
+        left = count - grid[0] * grid[1]
+        if left < 0 or prefix not in (None, left):
             raise ValueError(
-                f"model: its output {conv.shape}, of {conv.name}, is a feature map "
-                "that nothing pools; say pooling=, average, max or gem"
+                f"grid: {grid[0]} x {grid[1]} and prefix {prefix or 0} do not make {count} tokens"
             )
-        return Found(steps, image, conv, pooling)
-    first, *tail = pieces(steps, line[last:])
-    kind, power = pooling_of(first) or (None, None)
-    if kind is None or pooling not in (None, kind):
-        kind, power = _claimed(first, pooling), None
-    while tail and rescales(tail[-1]):
-        tail.pop()
-    return Found(
-        steps,
-        image,
-        conv,
-        kind,
-        power,
-        fold(tail, conv.shape[-1]),
-        first.target,
-        tail[-1].target if tail else first.target,
+        return tuple(grid), left
+    patches = [
+        (size[0] // side, size[1] // side)
+        for side in range(2, min(size) + 1)
+        if size[0] % side == 0 and size[1] % side == 0
+    ]
+    known = [(h, w) for h, w in maps if h and w and h * w > 1]
+    for few in range(MOST_PREFIX_TOKENS + 1) if prefix is None else [prefix]:
+        root = int(np.sqrt(max(count - few, 0)))
+        for h, w in (*known, *patches, (root, root)):
+            if h * w == count - few > 1:
+                return (h, w), few
+    raise ValueError(
+        f"grid: {count} tokens are no grid that could be told; say grid=(h, w), and prefix= for "
+        "how many tokens stand before it"
     )
-
-
-def _claimed(piece, pooling):
-    """Return the pooling that the user says a piece does, where it could."""
-    shape = piece.source.shape
-    if piece.target.positions not in ((), (1, 1)) or piece.target.shape[-1] != shape[-1]:
-        raise ValueError(
-            f"model: {piece.name} keeps positions apart instead of pooling the feature map "
-            f"{shape}; say layer= for the feature map to explain its average"
-        )
-    if pooling is None:
-        raise ValueError(
-            f"model: {piece.name} pools {shape} neither by mean nor by maximum nor by GeM; say "
-            "layer= for the feature map to explain its average"
-        )
-    return pooling
 
 
 # --- running it ----------------------------------------------------------------------------------
 
 
-def _runner(found):
-    """Return a function of batches: the feature map, the pooled feature and the embedding, in one
+def _front(found):
+    """Return a function of batches: the activations, pooled feature, output and all else needed.
 
-    run of the steps that lead there; None for those that the network does not have.
+    In one run of the steps that lead there; None for those of them that the network does not have.
     """
-    wanted = [found.conv, found.pooled, found.output]
-    if found.inside is not None:
-        return lambda batch: (_run_inside(found, batch), None, None)
-    steps = leading_to(found.steps, [tensor for tensor in wanted if tensor is not None])
+    context = () if found.tail is None else found.tail.context
+    conv = None if found.inside is not None else found.conv
+    wanted = [conv, found.pooled, found.output, *context]
+    steps = found.steps
+    if found.inside is None:
+        steps = leading_to(steps, [tensor for tensor in wanted if tensor is not None])
 
-    def run_steps(batch):
-        image = keras.ops.convert_to_tensor(batch, dtype=found.image.dtype)
-        values = run(steps, {found.image: image})
-        conv, pooled, output = (
-            None if tensor is None else keras.ops.cast(values[tensor], "float32")
-            for tensor in wanted
+    def run_front(batch):
+        records = []
+
+        def record(output):
+            records.append(keras.tree.flatten(output)[0])
+            return output
+
+        values = {found.image: keras.ops.convert_to_tensor(batch, dtype=found.image.dtype)}
+        if found.inside is None:
+            values = run(steps, values)
+        else:
+            with intercepted(found.inside, record):
+                values = run(steps, values)
+            if len(records) != 1:
+                raise ValueError(
+                    f"layer: {named(found.inside)} is called {len(records)} times in one run, so "
+                    "that its output is not one feature map"
+                )
+        conv, pooled, output, *rest = (
+            None if tensor is None else _float32(values[tensor]) for tensor in wanted
         )
+        if found.inside is not None:
+            conv = _float32(records[0])
         if found.pooling == "gem":  # what it clips before it takes powers
             conv = keras.ops.relu(conv)
-        return conv, _flat(pooled), _flat(output)
+        return conv, _flat(pooled), _flat(output), *rest
 
-    return run_steps
+    return run_front
+
+
+def _float32(tensor):
+    return keras.ops.cast(tensor, "float32")
 
 
 def _flat(vectors):
     return None if vectors is None else keras.ops.reshape(vectors, (len(vectors), -1))
 
 
-def _run_inside(found, batch):
-    """Return what comes out of a layer that is hidden inside of a step."""
-    records = []
+def _pooled(found, front, grid, prefix, fields):
+    """Make the EmbeddingNetwork of a pooling and a linear head."""
 
-    def record(output):
-        records.append(output)
-        return output
+    def run_pooled(batch):
+        conv, pooled, output = front(batch)
+        return conv if grid is None else tokens_to_map(conv, grid, prefix), pooled, output
 
-    with intercepted(found.inside, record):
-        run(found.steps, {found.image: keras.ops.convert_to_tensor(batch)})
-    if len(records) != 1:
-        raise ValueError(
-            f"layer: {named(found.inside)} is called {len(records)} times in one run, so that its "
-            "output is not one feature map"
+    embeds = None if found.output is None else "pooled" if found.projection is None else "head"
+    own = {"pooling": found.pooling, "projection": found.projection}
+    one_pass = models.OnePass(run_pooled, **own)
+    return models.EmbeddingNetwork(
+        **{**own, **fields},
+        power=found.power or 3.0,
+        activations=lambda batch: run_pooled(batch)[0],
+        embed=embeds and (lambda batch: run_pooled(batch)[1 if embeds == "pooled" else 2]),
+        explain="pooled" if found.projection is None else "head",
+        one_pass=one_pass,
+    )
+
+
+def _by_derivatives(found, front, grey, grid, prefix, fields):
+    """Make the EmbeddingNetwork whose activations are local features, times their number.
+
+    Their average is the embedding then, and all of `similarity_ops` applies.
+    """
+    reference = None
+    if found.tail.normalizations is None:
+        reference = front(grey)[0][0]
+
+    def run_images(batch, pairs_only):
+        convs, _pooled, outputs, *contexts = front(batch)
+        if not np.isfinite(outputs).all():
+            raise ValueError("network: its own output is not finite")
+        directions = np.linalg.qr(outputs.T.astype(np.float64))[0].T if pairs_only else None
+        maps = []
+        for i, conv in enumerate(convs):
+            own = [context[i : i + 1] for context in contexts]
+            local, constant = _local_features(found, conv, own, reference, directions)
+            if grid is not None:
+                constant = constant + local[:prefix].sum(0)
+                local = tokens_to_map(local, grid, prefix)
+            maps.append(local * local[..., 0].size + constant)
+        return np.stack(maps).astype(np.float32), outputs, None
+
+    def made(pairs_only, **more):
+        run_all = partial(run_images, pairs_only=pairs_only)
+        return models.EmbeddingNetwork(
+            **fields,
+            pooling="average",
+            projection=None,
+            activations=lambda batch: run_all(batch)[0],
+            embed=lambda batch: front(batch)[2],
+            one_pass=models.OnePass(run_all, "average", None),
+            **more,
         )
-    conv = keras.ops.cast(records[0], "float32")
-    if len(conv.shape) != 4:
-        raise ValueError(
-            f"layer: the output of {named(found.inside)} has shape {tuple(conv.shape)}, expected a "
-            "feature map (N, h, w, C)"
+
+    # the maps of a pair need no more of the local features than lies along both embeddings
+    return made(False, for_pairs=made(True, batch_independent=False))
+
+
+def _local_features(found, conv, context, reference, directions):
+    """Return the local features of one image, see `integrated_jacobians`."""
+    tail = found.tail
+
+    def values_at(points):
+        repeated = {
+            tensor: keras.ops.cast(keras.ops.repeat(values, len(points), 0), tensor.dtype)
+            for tensor, values in zip(tail.context, context, strict=True)
+        }
+        return {**repeated, found.conv: keras.ops.cast(points, found.conv.dtype)}
+
+    def output_of(values):
+        return _flat(_float32(values[found.output]))
+
+    if tail.normalizations is not None:
+        scales = {}
+        given = partial(
+            run_given_scales, tail.steps, normalizations=tail.normalizations, scales=scales
         )
-    return conv
+        given(values=values_at(conv[None]))
+
+        def follow_given_scales(points):
+            return output_of(given(values=values_at(points)))
+
+        return differentiate(follow_given_scales, conv, directions)
+
+    def follow(points):
+        if found.inside is None:
+            return output_of(run(tail.steps, values_at(points)))
+
+        def replace(output):
+            first, *rest = keras.tree.flatten(output)
+            replaced = keras.ops.cast(points, first.dtype)
+            return keras.tree.pack_sequence_as(output, [replaced, *rest])
+
+        with intercepted(found.inside, replace):
+            return output_of(run(tail.steps, values_at(points)))
+
+    tolerance = 5e-3 if found.half else 1e-4
+    return integrate(follow, conv, reference, directions, tolerance)

@@ -13,8 +13,12 @@ from models.keras_graph import Tensor, leading_to, named, run
 
 HALF = ("float16", "bfloat16")
 # These stand for themselves: of a single position, nothing tells a mean from a maximum.
-AVERAGES = (keras.layers.GlobalAveragePooling2D,)
-MAXIMA = (keras.layers.GlobalMaxPooling2D,)
+AVERAGES = (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalAveragePooling1D)
+MAXIMA = (keras.layers.GlobalMaxPooling2D, keras.layers.GlobalMaxPooling1D)
+
+
+class NotLinear(ValueError):
+    """Says which piece is neither linear nor a normalisation."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +103,8 @@ def fold(tail, channels):
 
     Raises
     ------
-    ValueError
-        Names the piece that is neither linear nor a normalisation.
+    NotLinear, ValueError
+        Name the piece that is neither linear nor a normalisation, or has weights that are NaN.
     """
     kernel, bias, rescaled = np.eye(channels), np.zeros(channels), False
     for piece in tail:
@@ -115,11 +119,7 @@ def fold(tail, channels):
         elif rescales(piece):
             rescaled = True
         else:
-            raise ValueError(
-                f"model: {piece.name}, after the pooling, is neither linear nor a "
-                "normalisation, so its output has no exact maps; to explain the pooled feature "
-                "before it, say layer= with the name of the feature map or of the pooling layer"
-            )
+            raise NotLinear(f"{piece.name} is neither linear nor a normalisation")
     unchanged = kernel.shape[0] == kernel.shape[1] and np.allclose(kernel, np.eye(channels))
     return None if unchanged and not bias.any() else (kernel, bias)
 
@@ -189,6 +189,60 @@ def rescales(piece):
         ):
             return False
     return True
+
+
+# --- normalisations, given the scale that they found ----------------------------------------------
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """What maps v to offset + scale(v) * linear(v), with a number scale(v) > 0 for each vector."""
+
+    linear: object  # function of a tensor
+    offset: object  # tensor, or 0
+
+
+def normalization_of(step):
+    """Return the `Normalization` that a step on vectors is, else None."""
+    layer, (source, *others), (target, *_) = step.operation, step.sources, step.outputs
+    if others or len(source.shape) != 2 or source.shape != target.shape:
+        return None
+    if isinstance(layer, keras.layers.LayerNormalization):
+        if layer.rms_scaling:
+            return None
+        gamma = 1.0 if layer.gamma is None else layer.gamma
+        beta = 0.0 if layer.beta is None else layer.beta
+        return Normalization(lambda v: (v - keras.ops.mean(v, -1, keepdims=True)) * gamma, beta)
+    if isinstance(layer, keras.layers.RMSNormalization):
+        return Normalization(lambda v: v * layer.scale, 0.0)
+    if rescales(Piece([step], source, target)):
+        return Normalization(lambda v: v, 0.0)
+    return None
+
+
+def run_given_scales(steps, values, normalizations, scales):
+    """Run steps as `keras_graph.run` does, but let normalisations use the scales given.
+
+    Parameters
+    ----------
+    normalizations : dict of steps to `Normalization`
+    scales : dict of steps to tensors (N, 1)
+        Those that are missing are taken from the values, and added.
+    """
+    values = dict(values)
+    for step in steps:
+        inputs = [values[each] for each in step.sources]
+        if step not in normalizations:
+            values.update(zip(step.outputs, step.run(inputs), strict=True))
+            continue
+        normal = normalizations[step]
+        linear = keras.ops.cast(normal.linear(keras.ops.cast(inputs[0], "float32")), "float32")
+        if step not in scales:
+            moved = keras.ops.cast(step.run(inputs)[0], "float32") - normal.offset
+            sums = (keras.ops.sum(each * linear, -1, keepdims=True) for each in (moved, linear))
+            scales[step] = next(sums) / next(sums)
+        values[step.outputs[0]] = normal.offset + scales[step] * linear
+    return values
 
 
 def _float64(values):

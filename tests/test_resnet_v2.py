@@ -13,8 +13,16 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
 import image_ops
+from image_ops import resize_like_opencv
 from models import load_network
-from models.resnet_v2 import build, preprocess, projection, read_mean_image, read_weights
+from models.resnet_v2 import (
+    build,
+    preprocess,
+    projection,
+    read_mean_image,
+    read_weights,
+    resize_mean_image,
+)
 from similarity_ops import compute_spatial_similarity, pool_features
 
 DIMENSIONS = 128
@@ -81,6 +89,23 @@ def test_batch_statistics_tie_an_image_to_its_partner(judged, mean_image, rng):
         first, _ = network.activations(network.preprocess(images[[0, 1]]))
         second, _ = network.activations(network.preprocess(images[[0, 2]]))
         assert (relative_error(first, second) < 1e-5) == independent
+
+
+def test_another_input_size_stretches_the_mean_image(judged, mean_image, rng):
+    options = {"checkpoint": judged[0], "mean_image": mean_image, "batch_norm": "moving"}
+    usual, wide = (load_network("hotels", **options, input_size=s) for s in (None, (96, 160)))
+    image, mean = rng.integers(0, 256, (50, 70, 3), dtype=np.uint8), np.load(mean_image)
+    expected = resize_like_opencv(image, (224, 224))[None, ..., ::-1] - mean
+    assert_array_equal(usual.preprocess([image]), expected.astype(np.float32))
+    batch = wide.preprocess([image])
+    assert wide.input_size == (96, 160) and "mean image stretched" in wide.description
+    assert wide.activations(batch).shape == (1, 3, 5, 2048)
+    stretched = resize_like_opencv(image, (96, 160))[None, ..., ::-1] - batch
+    assert_allclose(stretched.mean((0, 1, 2)), mean.mean((0, 1)), atol=0.5)
+    ramp = np.broadcast_to(np.linspace(0, 1, 224)[:, None, None], (224, 224, 3))  # stays a ramp
+    assert_allclose(
+        resize_mean_image(ramp, (448, 30))[:, 7, 1], (np.arange(448) - 0.5) / 446, atol=3e-3
+    )
 
 
 # --- the checkpoint ------------------------------------------------------------------------------
