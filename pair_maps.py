@@ -264,6 +264,8 @@ def similarity_words(maps):
 def network_words(network, method):
     """Return in words which network was asked, and what of it is explained."""
     pooling = method.pooling or network.pooling
+    if network.for_pairs and pooling == network.pooling:
+        return f"{network.name}, its output by derivatives"
     words = f"{network.name}, {'GeM' if pooling == 'gem' else pooling} pooling"
     if pooling == "gem":
         words += f" of power {method.power or network.power:g}"

@@ -125,10 +125,11 @@ class PairVisualization(PairMaps):
     value_range2: tuple | None
     look: Look
 
-    def picture(self, legend=False):
+    def picture(self, legend=False, note=""):
         """Return the two overlays side by side, uint8 (H, W, 3), with matches if there are any.
 
-        A legend under them says how similar the images are, and what the colours stand for.
+        A legend under them says how similar the images are, after a note of yours, and what the
+        colours stand for.
         """
         overlays = image_ops.bring_to_one_height([self.overlay1, self.overlay2])
         picture, widths = np.hstack(overlays), [overlay.shape[1] for overlay in overlays]
@@ -136,7 +137,8 @@ class PairVisualization(PairMaps):
             picture = add_matches(picture, self._match_lines(len(picture), widths))
         if not legend:
             return picture
-        left, right = similarity_words(self), network_words(self.network, self.method)
+        left = ", ".join(filter(None, (note, similarity_words(self))))
+        right = network_words(self.network, self.method)
         return add_legend(picture, widths, left, right, self._bars())
 
     def _match_lines(self, height, widths):
