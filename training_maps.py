@@ -92,7 +92,7 @@ class SimilarityMaps(keras.callbacks.Callback):
             self.folder.mkdir(parents=True, exist_ok=True)
         if self.log_dir is not None:
             self.writer = tf.summary.create_file_writer(str(self.log_dir))
-        self.first = None
+        self.first, self.told = None, False
 
     def on_epoch_begin(self, epoch, logs=None):
         if self.first is None:  # of this training, which may go on with another one
@@ -139,7 +139,9 @@ class SimilarityMaps(keras.callbacks.Callback):
             if self.writer is not None:
                 self._write_summary(name, pair.similarity, picture)
         # before training all is alike to many networks
-        if self.step > self.first and similarities and min(similarities) > COLLAPSED:
+        alike = self.step > self.first and similarities and min(similarities) > COLLAPSED
+        if alike and not self.told:
+            self.told = True
             warnings.warn(
                 f"SimilarityMaps, step {self.step}: all pairs are {min(similarities):.4f} similar "
                 "or more, so the network may have collapsed to one output for all images; a pair "

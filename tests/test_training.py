@@ -170,10 +170,9 @@ def test_a_layer_is_watched_before_a_head_that_is_not_linear(tmp_path):
     model = build()
     model.add(layers.Softmax())
     model.compile("adam", "sparse_categorical_crossentropy")
-    with pytest.raises(ValueError, match="Softmax.*after the pooling, is neither linear"):
-        model.fit(
-            image[None], np.array([0]), callbacks=[SimilarityMaps([(image, image)], tmp_path)]
-        )
+    with pytest.raises(ValueError, match="nowhere"):
+        maps = SimilarityMaps([(image, image)], tmp_path, layer="nowhere")
+        model.fit(image[None], np.array([0]), callbacks=[maps])
     maps = SimilarityMaps([(image, image)], tmp_path, layer="last_conv", look={"size": 50})
     model.fit(image[None], np.array([0]), verbose=0, callbacks=[maps])
     (content, *_) = events(tmp_path)["similarity_maps/01_image1_image2"].values()
