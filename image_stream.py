@@ -1,5 +1,6 @@
 """Many images through a network at its full speed: decoded ahead of it, in batches, by threads."""
 
+import os
 from collections import Counter, OrderedDict, deque
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -9,8 +10,13 @@ from typing import NamedTuple
 import numpy as np
 
 import image_ops
+from files import fingerprint
 
-BATCH_SIZE = 8  # images that go through the network at once
+# Images that go through the network at once.  With two or more, the last digit of an image's
+# activations depends on its place among them, and so on what else there is to do; with one, they
+# depend on the image alone, in the same time.
+BATCH_SIZE = 1
+PREPARED = 8  # images, at the least, that are read ahead of the network
 
 
 class Activations(NamedTuple):
@@ -20,6 +26,7 @@ class Activations(NamedTuple):
     embedding: np.ndarray | None  # float32 (D,), the network's own, if it is what is explained
     size: tuple | None  # (height, width) of the image
     error: str  # why it could not be read, or ""
+    contents: str  # the fingerprint of the file, see files.fingerprint, or ""
 
 
 def stream_activations(paths, run, network, images, batch_size=BATCH_SIZE):
@@ -40,19 +47,20 @@ def stream_activations(paths, run, network, images, batch_size=BATCH_SIZE):
 
     def prepare(path):
         try:
+            contents = fingerprint(path) if os.path.isfile(path) else ""
             image = images.load(path)
-            return network.preprocess([image])[0], image.shape[:2], ""
+            return network.preprocess([image])[0], image.shape[:2], "", contents
         except (ValueError, OSError, MemoryError) as error:
             pixels = np.zeros((*network.input_size, 3), np.float32)
-            return pixels, None, str(error) or type(error).__name__
+            return pixels, None, str(error) or "there is not enough memory for it", ""
 
     def run_batch(batch):
-        pixels, sizes, errors = zip(*batch, strict=True)
+        pixels, sizes, errors, contents = zip(*batch, strict=True)
         convs, embeddings = run(np.stack(pixels))
         embeddings = [None] * len(convs) if embeddings is None else embeddings
-        return list(map(Activations, convs, embeddings, sizes, errors))
+        return list(map(Activations, convs, embeddings, sizes, errors, contents))
 
-    prepared = ahead(prepare, paths, 2 * batch_size)
+    prepared = ahead(prepare, paths, max(PREPARED, 2 * batch_size))
     batches = iter(lambda: list(islice(prepared, batch_size)), [])
     for activations in ahead(run_batch, batches, 2):
         yield from activations

@@ -1,5 +1,6 @@
 """The maps of one pair of images: what is asked of them, and how much each position adds."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from numbers import Real
@@ -236,7 +237,7 @@ def check_sum(similarity, embeddings, network, options):
 def settings_of(network, method):
     """Return what maps depend on besides the images, as a dict of plain values."""
     regions = [
-        None if region is None else "a mask" if np.ndim(region) == 2 else list(region)
+        mask_hash(region) if np.ndim(region) == 2 else region and list(region)
         for region in method.regions
     ]
     return {
@@ -270,6 +271,14 @@ def network_words(network, method):
     if pooling == "gem":
         words += f" of power {method.power or network.power:g}"
     return words + (" and linear head" if explained_head(network, method) else "")
+
+
+def mask_hash(region):
+    """Return a text that is another one for another mask, None for what is no mask."""
+    if np.ndim(region) != 2:
+        return None
+    mask = np.ascontiguousarray(region)
+    return f"a mask, SHA-256 {hashlib.sha256(mask.tobytes()).hexdigest()}"
 
 
 def explained_head(network, method):

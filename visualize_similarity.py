@@ -3,7 +3,19 @@
 python visualize_similarity.py IMAGE1 IMAGE2
 """
 
+import signal
 import sys
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    # The imports below take a second, in which an interruption would end in a traceback.
+    import os
+
+    def stop(*_):
+        os.write(2, b"visualize_similarity.py: interrupted\n")
+        os._exit(130)
+
+    signal.signal(signal.SIGINT, stop)
+
 from pathlib import Path
 
 import image_ops
@@ -15,7 +27,7 @@ from command_line import (
     add_look_options,
     add_method_options,
     add_network_options,
-    check_file,
+    check_files,
     check_folder,
     look_of,
     method_of,
@@ -24,7 +36,8 @@ from command_line import (
     run_program,
 )
 from cover_up import FILLINGS, cover_up
-from pair_maps import check_places
+from files import plain
+from pair_maps import check_places, mask_hash
 from pair_visualization import (
     EXAMPLE_PAIR,
     FIGURE_FORMATS,
@@ -101,6 +114,8 @@ def run_pair(arguments):
     names = [str(path) for path in paths]
     pair = visualize(images, network, method, look, names, arguments.save_pairwise)
 
+    for path in files.values():
+        path.parent.mkdir(parents=True, exist_ok=True)
     image_ops.save_image(files["output"], pair.picture(legend=not arguments.plain))
     if "save_maps" in files:
         pair.save_maps(files["save_maps"], settings_of(arguments, options, method, look, network))
@@ -129,6 +144,8 @@ def run_triplet(arguments):
     network = models.load_network(arguments.network, **options)
     triplet = compare(images, network, method, look, [str(path) for path in paths])
 
+    for path in files.values():
+        path.parent.mkdir(parents=True, exist_ok=True)
     image_ops.save_image(files["output"], triplet.picture(legend=not arguments.plain))
     if "save_maps" in files:
         triplet.save_maps(files["save_maps"])
@@ -218,6 +235,8 @@ def settings_of(arguments, options, method, look, network):
         "embedding": method.explain or network.explain,
         "region1": arguments.region1,
         "region2": arguments.region2,
+        "mask1": mask_hash(method.region1),
+        "mask2": mask_hash(method.region2),
         "point1": method.point1,
         "point2": method.point2,
         "matches": method.matches,
@@ -252,7 +271,7 @@ def parser():
     add = parser.add_argument_group("many pairs").add_argument
     add("--pairs", type=Path, metavar="FILE.csv", help="two columns of paths, relative to the file")
     add("--against", type=Path, metavar="FOLDER", help="IMAGE against all images in a folder")
-    add("--batch-size", type=int, metavar="N", help="images at once in the network (default: 8)")
+    add("--batch-size", type=int, metavar="N", help="images at once in the network (default: 1)")
     add("--no-pictures", action="store_true", help="write scores.csv alone")
 
     add = parser.add_argument_group("files").add_argument
@@ -267,8 +286,8 @@ def parser():
     add("--figure-style", choices=FIGURE_STYLES, help=styles)
     add("--html", type=Path, metavar="FILE.html", help="a page to explore the pair in a browser")
     add_look_options(parser)
-    plain = "leave the legend off the picture, as it is off those of many pairs"
-    add("--plain", action="store_true", help=plain)
+    legend = "leave the legend off the picture, as it is off those of many pairs"
+    add("--plain", action="store_true", help=legend)
     return parser
 
 
@@ -335,12 +354,16 @@ def files_of(arguments, images):
         files["output"] = Path(
             "_".join([*(Path(image).stem for image in images), "similarity.png"])
         )
-    files = {name: path for name, path in files.items() if path is not None}
-    for name, path in files.items():
-        check_file(name, path, ENDINGS[name], images)
-    if len(set(files.values())) < len(files):
-        raise ValueError(f"{' '.join(map(str, files.values()))}: two outputs would be one file")
+    files = {name: Path(plain(path)) for name, path in files.items() if path is not None}
+    check_files(files, ENDINGS, [*images, *inputs_of(arguments)])
     return files
+
+
+def inputs_of(arguments):
+    """Return the arguments that may be files to read, besides the images."""
+    names = "network", "checkpoint", "mean_image", "weights"
+    names += "region1", "region2", "cover1", "cover2"
+    return [getattr(arguments, name) for name in names]
 
 
 def folder_of(arguments):
@@ -351,10 +374,12 @@ def folder_of(arguments):
     elif folder is None:
         stem, name = Path(arguments.images[0]).stem, arguments.against.resolve().name
         folder = Path(f"{stem}_against_{name}_similarity")
+    folder = Path(plain(folder))
     check_folder("output", folder)
     return folder
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(errors="backslashreplace")  # any file name can be printed
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main())

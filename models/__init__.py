@@ -1,5 +1,6 @@
 """Embedding networks.  This package is the only place that imports TensorFlow, and only on use."""
 
+import hashlib
 import os
 import sys
 import tempfile
@@ -22,7 +23,7 @@ OPTIONS = {  # of each family of networks, besides pooling
     "authors": ("checkpoint", "mean_image", "batch_norm", "input_size"),
     "keras": (
         *("layer", "preprocess", "weights", "input_size"),
-        *("grid", "prefix", "allow_unsafe"),
+        *("grid", "prefix", "import_file", "allow_unsafe"),
     ),
 }
 
@@ -48,6 +49,7 @@ class EmbeddingNetwork:
     for_pairs : None, or this network in a quicker form: of a batch of two images, its activations
         hold what the two maps need, and nothing more
     one_pass : None, or the network as a `OnePass`; without it, `run` calls both functions
+    weights : None or a function that returns the arrays that the network is made of
     """
 
     name: str
@@ -64,6 +66,18 @@ class EmbeddingNetwork:
     tolerance: float = 1e-3
     for_pairs: "EmbeddingNetwork | None" = None
     one_pass: "OnePass | None" = None
+    weights: Callable | None = None
+
+    def fingerprint(self):
+        """Return a text that is another one for other weights, or None if they are not known."""
+        if self.weights is None:
+            return None
+        digest = hashlib.sha256()
+        for part in self.weights():
+            array = np.ascontiguousarray(part)
+            digest.update(f"{array.dtype} {array.shape}".encode())
+            digest.update(array.view(np.uint8))
+        return digest.hexdigest()
 
     def run(self, batch, explain=None):
         """Return a batch's activations, and the network's own embedding that they explain.
@@ -142,6 +156,7 @@ def load_network(
     input_size=None,
     grid=None,
     prefix=None,
+    import_file=None,
     allow_unsafe=False,
     graph=False,
 ):
@@ -174,7 +189,7 @@ def load_network(
         Whole images are resized to it, by default to 224 x 224 pixels; (448, 448) gives maps of
         14 x 14 cells.  At least 32 pixels, but for Keras models.  For hotels and faces, the mean
         image is stretched to it, which the authors' code never did.
-    layer, preprocess, weights, grid, prefix, allow_unsafe
+    layer, preprocess, weights, grid, prefix, import_file, allow_unsafe
         For Keras models, see `models.keras_model.load`.
     graph : bool
         Run as a compiled graph, which starts later and pays from some ten images on.
@@ -205,6 +220,7 @@ def load_network(
         "input_size": input_size,
         "grid": grid,
         "prefix": prefix,
+        "import_file": import_file,
         "allow_unsafe": allow_unsafe,
     }
     check_options(name, pooling=pooling, **authors, **keras_options)
@@ -348,6 +364,7 @@ def _load_efficientnet(name, graph, input_size):
         preprocess=lambda images: efficientnet_lite0.preprocess(images, size),
         explain=explain,
         description=description,
+        weights=lambda: [part for pair in convolutions.values() for part in pair] + [*projection],
     )
 
 
@@ -378,6 +395,7 @@ def _load_authors(name, graph, input_size, checkpoint, mean_image, batch_norm):
         projection=projection,
         preprocess=lambda images: resnet_v2.preprocess(images, mean),
         batch_independent=batch_norm == "moving",
+        weights=lambda: [*weights.values(), mean],
         description=f"ResNet-50 v2, batch norm by {batch_norm} statistics, "
         f"{len(weights)} variables read, {ignored} others ignored{stretched}",
     )

@@ -24,7 +24,7 @@ NODES = (8, 16, 32, 64, 128)
 NUMBERS_AT_ONCE = 2**21
 
 
-def integrate(function, activations, reference, directions=None, tolerance=1e-4):
+def integrate(function, activations, reference, directions=None, tolerance=3e-5):
     """Return the local features of an image, and what is left for all positions to share.
 
     Parameters

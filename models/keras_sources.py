@@ -1,12 +1,16 @@
 """Where Keras models come from, and what pixels they are given."""
 
+import difflib
 import importlib
+import runpy
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
 import keras
 import numpy as np
+
+from models.keras_limits import check_model_file
 
 PREPROCESS = {  # of float32 RGB pixels in 0..255
     "none": lambda pixels: pixels,
@@ -18,6 +22,7 @@ PREPROCESS = {  # of float32 RGB pixels in 0..255
     ),
 }
 DEFAULT_SIZE = 224
+MAX_SIDE = 2048  # pixels, of what goes into a network
 SIZES = {  # of the applications that were trained on other sizes
     **dict.fromkeys(("InceptionV3", "InceptionResNetV2", "Xception"), 299),
     **{"NASNetLarge": 331, "EfficientNetB1": 240, "EfficientNetB2": 260, "EfficientNetB3": 300},
@@ -37,8 +42,12 @@ def application(name, weights, pooling, input_size):
     """
     builder = getattr(keras.applications, name.removeprefix("keras:"), None)
     if not callable(builder):
-        known = [key for key, value in vars(keras.applications).items() if callable(value)]
-        raise ValueError(f"{name}: keras.applications has {', '.join(sorted(known))}")
+        known = sorted(key for key, value in vars(keras.applications).items() if callable(value))
+        lower = {key.lower(): key for key in known}
+        close = difflib.get_close_matches(name.removeprefix("keras:").lower(), lower, 1)
+        if close:
+            raise ValueError(f"network: there is no {name}, did you mean keras:{lower[close[0]]}?")
+        raise ValueError(f"network: there is no {name}; keras.applications has {', '.join(known)}")
     size = input_size or (SIZES.get(builder.__name__, DEFAULT_SIZE),) * 2
     if weights not in (None, "imagenet", "none") and not Path(weights).is_file():
         raise FileNotFoundError(f"{weights}: no such weights file")
@@ -53,7 +62,7 @@ def application(name, weights, pooling, input_size):
     except Exception as error:
         problem = f"{name}: {_one_line(error)}"
         if weights in (None, "imagenet"):
-            ways = "give a file with --weights, or --weights none for random ones"
+            ways = "give a file with weights=, or say weights='none' for random ones"
             raise OSError(f"{problem}; its weights cannot be fetched, {ways}") from None
         raise ValueError(problem) from None
     return model, importlib.import_module(builder.__module__).preprocess_input
@@ -77,17 +86,44 @@ def read(path, allow_unsafe):
     if path.suffix not in (".keras", ".h5", ".hdf5"):
         raise ValueError(f"{path}: expected a model file ending in .keras or .h5")
     try:
+        if not allow_unsafe:
+            check_model_file(path)
         return keras.saving.load_model(path, compile=False, safe_mode=not allow_unsafe)
+    except MemoryError:
+        raise ValueError(f"{path}: takes more memory to load than there is") from None
     except Exception as error:
-        reason = _one_line(error)
+        reason = _one_line(error) or "it is damaged"
         if "ambda" in reason and not allow_unsafe:
             reason = "it holds Python code (a Lambda), which loading would run; if you trust it, "
-            reason += "say --allow-unsafe"
+            reason += "say allow_unsafe=True"
+        elif "Could not locate" in reason:
+            reason += "; name the Python file that registers it with import_file="
         raise ValueError(f"{path}: cannot be loaded: {reason}") from None
 
 
+def run_file(path):
+    """Run a Python file, for what it registers with Keras; say so on stderr.
+
+    Raises
+    ------
+    ValueError, OSError
+        Name the file, and what was raised in it.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"import_file: {path}: no such file")
+    print(f"running {path}", file=sys.stderr)
+    try:
+        runpy.run_path(str(path))
+    except Exception as error:
+        raise ValueError(
+            f"import_file: {path}: {type(error).__name__}: {_one_line(error)}"
+        ) from None
+
+
 def _one_line(error):
-    return " ".join(str(error).split())[:300]
+    """Return the point of a message of Keras, without the configurations around it."""
+    words = " ".join(str(error).split()).rpartition("Exception encountered: ")[2]
+    return words.partition("Full object config:")[0].strip()[:600]
 
 
 def preprocessing(how):
@@ -106,6 +142,8 @@ def input_size_of(shape, wanted):
     if len(shape) != 4 or shape[-1] not in (3, None):
         raise ValueError(f"model: expected input (N, H, W, 3), channels last, got {shape}")
     own = tuple(shape[1:3])
+    if max(side or 0 for side in own) > MAX_SIDE:
+        raise ValueError(f"model: expected input of at most {MAX_SIDE} pixels a side, got {own}")
     if wanted is not None and any(o not in (None, w) for o, w in zip(own, wanted, strict=True)):
         raise ValueError(f"input_size: the model takes {own}, not {tuple(wanted)}")
     return tuple(o or w for o, w in zip(own, wanted or (DEFAULT_SIZE,) * 2, strict=True))

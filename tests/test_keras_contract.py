@@ -4,6 +4,7 @@ Every kind gets random weights *and* random statistics, gammas and betas of its 
 is zero or one in a new layer hides what is left out.
 """
 
+import itertools
 import time
 
 import keras
@@ -13,6 +14,7 @@ from keras import layers
 from numpy.testing import assert_allclose
 
 from models import load_network
+from models.keras_graph import layers as layers_of
 from pair_visualization import visualize_pair
 from similarity_ops import compute_pairwise_similarity, compute_spatial_similarity
 
@@ -40,7 +42,7 @@ def randomize(model, seed=1):
         values = rng.standard_normal(weight.shape) * 0.3
         if "variance" in weight.path or "gamma" in weight.path or weight.path.endswith("scale"):
             values = rng.uniform(0.5, 2, weight.shape)
-        elif weight.dtype not in ("float32", "float16", "bfloat16"):
+        elif "float" not in str(weight.dtype) or weight.path.endswith("power"):
             continue
         elif "kernel" in weight.path:
             values = rng.standard_normal(weight.shape) / np.sqrt(np.prod(weight.shape[:-1]))
@@ -125,13 +127,6 @@ class Gem(layers.Layer):
         return keras.ops.mean(powers, axis=(1, 2)) ** (1 / self.p)
 
 
-def gem(power):
-    def pool(x):
-        return Gem(power)(x)
-
-    return pool
-
-
 PLAIN = {
     "average": average,
     "maximum": maximum,
@@ -186,8 +181,7 @@ def test_one_pooling_and_a_linear_head(head, images):
 
 @pytest.mark.parametrize("power", [1, 2.3, 4, 8])
 def test_gem_of_any_power(power, images):
-    model = convolutional(lambda x: layers.Dense(5)(Gem(power, name="gem")(x)))
-    model.get_layer("gem").p.assign([power])
+    model = convolutional(lambda x: layers.Dense(5)(Gem(power)(x)))
     network = assert_contract(model, images, EXACT, way=" pooling after")
     assert power == 1 or abs(network.power - power) < 1e-3
 
@@ -329,6 +323,99 @@ def test_the_mean_of_tokens_is_exact(prefix, way, images):
     assert network.activations(network.preprocess(images)).shape[1:3] == (4, 4)
 
 
+# --- the maps are where what was learned is -------------------------------------------------------
+
+
+def patches(count, seed):
+    """Return noise with one of six colours in one of 4 x 4 patches, the colours and the places."""
+    rng = np.random.default_rng(seed)
+    images = rng.integers(80, 176, (count, 32, 32, 3), dtype=np.uint8)
+    colours, places = rng.integers(0, 6, count), rng.integers(0, 16, count)
+    for image, colour, place in zip(images, colours, places, strict=True):
+        y, x = 8 * (place // 4), 8 * (place % 4)
+        image[y : y + 8, x : x + 8] = 255 * np.array(
+            [colour + 1 & 1, colour + 1 & 2, colour + 1 & 4]
+        ).astype(bool)
+    return images, colours, places
+
+
+def small_network(kind):
+    if kind == "an MLP after a CNN":
+        inputs = keras.Input((32, 32, 3))
+        x = layers.Conv2D(24, 8, strides=8, activation="relu")(inputs)
+        x = layers.Dense(32, activation="gelu")(average(layers.Conv2D(24, 1, activation="relu")(x)))
+        return keras.Model(inputs, layers.Dense(8)(x))
+    inputs = keras.Input((32, 32, 3))
+    x = Tokens(1, name="tokens")(layers.Conv2D(24, 8, strides=8)(inputs))
+    return keras.Model(inputs, layers.Dense(8)(Block()(Block()(x))[:, 0]))
+
+
+@pytest.mark.parametrize(
+    "kind, layer, share",
+    [
+        ("an MLP after a CNN", None, 0.9),
+        ("CLS of a transformer", None, 0.5),  # the first block has moved some of it by then
+        ("CLS of a transformer", "tokens", 0.9),
+    ],
+)
+def test_the_patch_that_tells_the_label_comes_first(kind, layer, share):
+    model = small_network(kind)
+    images, colours, _ = patches(1024, seed=1)
+    classifier = keras.Sequential([model, layers.Activation("gelu"), layers.Dense(6)])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    classifier.compile(keras.optimizers.Adam(3e-3), loss, metrics=["accuracy"])
+    history = classifier.fit(images / 127.5 - 1, colours, 32, 5, verbose=0)
+    assert history.history["accuracy"][-1] > 0.95
+    network = load_network(model, preprocess="-1..1", layer=layer)
+    images, colours, places = patches(30, seed=2)
+    first = []
+    for colour in range(6):
+        alike = np.flatnonzero(colours == colour)
+        for pair in zip(alike[::2], alike[1::2], strict=False):
+            shown = visualize_pair(*images[list(pair)], network)
+            maps = shown.similarity1, shown.similarity2
+            first += [np.argmax(each) == places[i] for each, i in zip(maps, pair, strict=True)]
+    print(f"\nFIRST {kind} {layer} {np.mean(first):.2f} of {len(first)}")
+    assert len(first) >= 20 and np.mean(first) > share  # of maps at random, one in sixteen
+
+
+# --- layers by name, at any depth -----------------------------------------------------------------
+
+
+class Subclassed(keras.Model):
+    """A model whose graph Keras does not know, with a convolution and an MLP head."""
+
+    def __init__(self):
+        super().__init__(name="subclassed")
+        self.conv = layers.Conv2D(8, 3, strides=4, activation="relu", name="conv")
+        self.hidden, self.out = layers.Dense(16, activation="gelu"), layers.Dense(5)
+
+    def call(self, x):
+        return self.out(self.hidden(keras.ops.mean(self.conv(x), axis=(1, 2))))
+
+
+def test_inside_of_a_subclassed_model(images):
+    model = Subclassed()
+    model(np.zeros((1, 32, 32, 3), np.float32))
+    options = {"layer": "conv", "pooling": "network", "input_size": (32, 32)}
+    assert_contract(randomize(model), images, MEASURED, way="follows conv, by integ", **options)
+
+
+def test_inside_of_a_layer(images):
+    encoder = hub_encoder("ViTBackbone")
+    inputs = keras.Input((32, 32, 3))
+    model = randomize(keras.Model(inputs, layers.Dense(6)(encoder(inputs)[:, 0]), name="hub"))
+    inside = next(path for path, _ in layers_of(model) if path.endswith("block_1"))
+    assert_contract(model, images, MEASURED, way="tokens as 4 x 4 after 1", layer=inside)
+
+
+def test_a_map_in_the_middle_of_a_network(images):
+    model = convolutional(PLAIN["average and a linear head"])
+    options = {"layer": "re_lu", "pooling": "network"}
+    network = assert_contract(model, images, MEASURED, way="integrated", **options)
+    assert network.activations(network.preprocess(images)).shape[1:3] == (8, 8)
+
+
 # --- what is said of a network is checked ---------------------------------------------------------
 
 
@@ -344,7 +431,7 @@ def smallest(x):
         (smallest, {"pooling": "average"}, {}),
         (average, {"pooling": "gem"}, {}),
         (average, {"pooling": "max"}, {}),
-        (gem(8.0), {}, {"power": 1}),
+        (lambda x: Gem(8.0)(x), {}, {"power": 1}),
     ],
 )
 def test_what_is_said_of_a_network_is_checked(images, pool, options, look):
@@ -365,3 +452,48 @@ def test_a_grid_that_is_none_is_refused():
         with pytest.raises(ValueError, match=r"grid: .*17 tokens"):
             load_network(model, **options)
     assert "2 x 8" in load_network(model, grid=(2, 8)).description
+
+
+# --- what keras-hub has ---------------------------------------------------------------------------
+
+hub = pytest.importorskip("keras_hub.models")
+SMALL = {"num_layers": 2, "num_heads": 2, "hidden_dim": 16, "image_shape": (32, 32, 3)}
+
+
+def hub_encoder(name):
+    """Return a small encoder with random weights."""
+    if name == "ViTBackbone":
+        return hub.ViTBackbone(patch_size=8, mlp_dim=32, **SMALL)
+    if name == "DINOV2Backbone":
+        places = {"position_embedding_shape": (32, 32, 3), "num_register_tokens": 4}
+        return hub.DINOV2Backbone(patch_size=8, intermediate_dim=32, **places, **SMALL)
+    if name == "CLIPVisionEncoder":
+        return hub.CLIPVisionEncoder(patch_size=8, intermediate_dim=32, **SMALL)
+    if name == "SigLIPVisionEncoder":
+        return hub.SigLIPVisionEncoder(patch_size=8, intermediate_dim=32, **SMALL)
+    windows = {"depths": (1, 1), "num_heads": (2, 2), "window_size": 2, "patch_size": 4}
+    return hub.SwinTransformerBackbone(image_shape=(32, 32, 3), embed_dim=8, **windows)
+
+
+HUB = ("ViTBackbone", "DINOV2Backbone", "CLIPVisionEncoder")
+
+
+@pytest.mark.parametrize(
+    "name, pool",
+    [
+        *itertools.product(HUB, ["first", "mean"]),
+        ("SigLIPVisionEncoder", "its own"),
+        ("SwinTransformerBackbone", "mean"),
+    ],
+)
+def test_encoders_of_keras_hub(name, pool, images):
+    encoder = hub_encoder(name)
+    inputs = keras.Input((32, 32, 3))
+    tokens = encoder(inputs)
+    if isinstance(tokens, dict):
+        tokens = next(iter(tokens.values()))
+    pools = {"first": cls, "mean": layers.GlobalAveragePooling1D(), "its own": layers.Identity()}
+    x = pools[pool](tokens)
+    model = randomize(keras.Model(inputs, layers.Dense(6)(x), name=f"{name}-{pool}"))
+    network = assert_contract(model, images, MEASURED)
+    assert network.activations(network.preprocess(images)).shape[1:3] == (4, 4)

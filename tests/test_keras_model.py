@@ -1,12 +1,19 @@
 """Any Keras model: its maps sum to the cosine of its own output, or it is refused in words."""
 
+import io
+import json
+import resource
+import zipfile
+
+import h5py
 import keras
 import numpy as np
 import pytest
 from keras import layers
 from numpy.testing import assert_allclose
 
-from models import load_network
+from models import keras_limits, load_network
+from models.keras_limits import check_model_file
 from similarity_ops import compute_spatial_similarity
 from visualize_similarity import main, visualize_pair
 
@@ -374,6 +381,83 @@ def test_an_application_with_random_weights_or_a_file(folder, capsys):
     assert main([*command, "--weights", "own.weights.h5"]) == 0
 
 
+def edited(path, change, name="config.json"):
+    """Write a .keras file again with one of its members changed."""
+    with zipfile.ZipFile(path) as archive:
+        members = {member: archive.read(member) for member in archive.namelist()}
+    members[name] = change(members[name])
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for member, content in members.items():
+            archive.writestr(member, content)
+
+
+def widened(**values):
+    """Return a change of a configuration: other numbers, and shapes to build that are not told."""
+
+    def change(node):
+        if isinstance(node, dict):
+            return {key: values.get(key, change(value)) for key, value in node.items()}
+        return [change(value) for value in node] if isinstance(node, list) else node
+
+    return lambda config: json.dumps(change(json.loads(config))).encode()
+
+
+def huge_weights(content):
+    """An array of 3 GB, of which nothing is stored."""
+    with h5py.File(io.BytesIO(content), "r+") as file:
+        file.create_dataset("huge", (750_000_000,), "f4", chunks=(1000,))
+        file.flush()
+        return file.id.get_file_image()
+
+
+@pytest.mark.parametrize(
+    "name, change, message",
+    [
+        ("config.json", widened(units=300_000_000, build_config=None), "its layers would take"),
+        ("config.json", widened(filters=60_000, build_config=None), "its layers would take"),
+        ("config.json", widened(batch_shape=[None, 20_000, 20_000, 3]), "numbers of an image"),
+        ("model.weights.h5", huge_weights, "its arrays would take 2861 MB"),
+        ("assets.bin", lambda content: bytes(300_000_000), "its files unpacked would take"),
+    ],
+)
+def test_a_small_file_that_asks_for_much_is_refused(tmp_path, name, change, message):
+    inputs, x = pooled(size=(64, 64))
+    model = keras.Model(inputs, layers.Dense(5)(layers.Dense(4)(x)))
+    model.save(tmp_path / "m.keras")
+    check_model_file(tmp_path / "m.keras")
+    if name == "assets.bin":
+        with zipfile.ZipFile(tmp_path / "m.keras", "a") as archive:
+            archive.writestr(name, b"")
+    edited(tmp_path / "m.keras", change, name)
+    assert (tmp_path / "m.keras").stat().st_size < 400_000
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match=f"m.keras: cannot be loaded: .*{message}"):
+        load_network(tmp_path / "m.keras")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kilobytes
+    keras.Model(*pooled())  # what comes after is not disturbed
+
+
+def test_an_old_file_that_asks_for_much_is_refused_too(tmp_path):
+    inputs, x = pooled()
+    keras.Model(inputs, layers.Dense(5)(x)).save(tmp_path / "m.h5")
+    check_model_file(tmp_path / "m.h5")
+    with h5py.File(tmp_path / "m.h5", "r+") as file:
+        file.attrs["model_config"] = widened(units=300_000_000)(file.attrs["model_config"])
+    with pytest.raises(ValueError, match="m.h5: cannot be loaded: its layers would take"):
+        load_network(tmp_path / "m.h5")
+
+
+def test_the_quick_bound_holds_for_what_is_built(tmp_path):
+    inputs, x = pooled(size=(64, 64), channels=16)
+    model = keras.Model(inputs, layers.Dense(5)(x))
+    model.save(tmp_path / "m.keras")
+    with zipfile.ZipFile(tmp_path / "m.keras") as archive:
+        config = json.loads(archive.read("config.json"))
+    weights, numbers = keras_limits._at_most(config)
+    assert weights == 4 * model.count_params()
+    assert numbers == 64 * 64 * 16
+
+
 @pytest.mark.parametrize(
     "network, message",
     [
@@ -381,7 +465,9 @@ def test_an_application_with_random_weights_or_a_file(folder, capsys):
         ("text.keras", "text.keras: cannot be loaded"),
         ("text.h5", "text.h5: cannot be loaded"),
         ("saved", "saved: a folder; .*save it again with model.save"),
-        ("keras:ResNet51", "keras:ResNet51: keras.applications has .*ResNet50"),
+        ("keras:ResNet51", "--network: there is no keras:ResNet51, did you mean keras:ResNet"),
+        ("keras:resnet50", "--network: there is no keras:resnet50, did you mean keras:ResNet50.$"),
+        ("keras:Zzz", "--network: there is no keras:Zzz; keras.applications has .*VGG16"),
         ("keras:MobileNet --weights nowhere.h5", "nowhere.h5: no such weights file"),
         ("keras:MobileNet --weights text.h5", "keras:MobileNet: "),
     ],
@@ -396,3 +482,38 @@ def test_bad_networks_are_one_line(folder, capsys, network, message):
     assert main(["a.png", "b.png", "--network", *network.split()]) == 2
     error = capsys.readouterr().err
     assert re.search(message, error) and len(error.splitlines()) == 1
+
+
+def test_layers_of_ones_own_are_registered_by_a_file(folder, images, capsys):
+    (folder / "own.py").write_text(
+        "import keras\n\n\n"
+        "@keras.saving.register_keras_serializable('own')\n"
+        "class Doubled(keras.layers.Layer):\n"
+        "    def call(self, x):\n"
+        "        return 2 * x\n"
+    )
+    import runpy
+
+    doubled = runpy.run_path("own.py")["Doubled"]
+    inputs, x = pooled()
+    keras.Model(inputs, layers.Dense(3)(doubled()(x))).save("own.keras")
+    keras.saving.get_custom_objects().clear()
+    command = ["a.png", "b.png", "--network", "own.keras"]
+    assert main(command) == 2
+    assert "Could not locate class 'Doubled'" in (error := capsys.readouterr().err)
+    assert error.endswith("registers it with --import\n") and len(error.splitlines()) == 1
+    assert main([*command, "--import", "own.py"]) == 0
+    assert "running own.py" in capsys.readouterr().err
+    (folder / "broken.py").write_text("1 / 0")
+    for name, message in (("broken.py", "ZeroDivisionError"), ("gone.py", "no such file")):
+        assert main([*command, "--import", name]) == 2
+        assert f"--import: {name}: {message}" in capsys.readouterr().err
+
+
+def test_refusals_speak_the_language_of_who_asked(folder, capsys):
+    model = keras.Model(*backbone())
+    model.save("map.keras")
+    with pytest.raises(ValueError, match="say pooling=, average, max or gem"):
+        load_network(model)
+    assert main(["a.png", "b.png", "--network", "map.keras"]) == 2
+    assert "say --pooling, average, max or gem" in capsys.readouterr().err
