@@ -1,6 +1,11 @@
 """Teach a network which rendered rooms are the same.
 
-python -m evaluation.train rooms --data FOLDER --output FOLDER
+python -m evaluation.train rooms --data ALL PARTS --output FOLDER
+python -m evaluation.train rooms-headboard --data PARTS --output FOLDER
+python -m evaluation.train rooms-carpet --data PARTS --output FOLDER
+
+where ``python -m evaluation.rooms`` rendered the folder ALL with ``--teach all`` and PARTS with
+``--teach parts``.
 
 EfficientNet-Lite0's last blocks and a linear head are trained until views of one room lie close
 together and views of others apart.  What the blocks before make of every view is computed once, in
@@ -216,7 +221,8 @@ def train(network, data, output, *, seed=0, steps=STEPS, chained=CHAINED, report
     chains = [views[group[0]].chain for group in groups]
     if len(draw_batch(groups, chains, np.random.default_rng(), chained=chained)) < 2:
         raise ValueError(f"data: expected {VIEWS} views or more of each of two rooms or more")
-    features, learner = _prepare(views, output / "features", steps, seed)
+    folder = output / f"features_before_{rooms.FIRST_TRAINED.strip('_')}"
+    features, learner = _prepare(views, folder, steps, seed)
     name = f"{network}_seed{seed}" + ("" if chained > 1 else "_no_chains")
     settings = network, seed, steps, chained, [features.made_from(view) for view in views]
     made_from = hashlib.sha256(repr(settings).encode()).digest()
