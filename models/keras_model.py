@@ -264,7 +264,9 @@ def _float32(tensor):
 
 
 def _flat(vectors):
-    return None if vectors is None else keras.ops.reshape(vectors, (len(vectors), -1))
+    return (
+        None if vectors is None else keras.ops.reshape(vectors, (keras.ops.shape(vectors)[0], -1))
+    )
 
 
 def _pooled(found, front, grid, prefix, fields):
