@@ -496,12 +496,12 @@ def test_a_grid_that_is_none_is_refused():
 
 # --- what keras-hub has ---------------------------------------------------------------------------
 
-hub = pytest.importorskip("keras_hub.models")
 SMALL = {"num_layers": 2, "num_heads": 2, "hidden_dim": 16, "image_shape": (32, 32, 3)}
 
 
 def hub_encoder(name):
     """Return a small encoder with random weights."""
+    hub = pytest.importorskip("keras_hub.models")
     if name == "ViTBackbone":
         return hub.ViTBackbone(patch_size=8, mlp_dim=32, **SMALL)
     if name == "DINOV2Backbone":
