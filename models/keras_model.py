@@ -145,9 +145,8 @@ def load(
     }
     if found.tail is not None:
         return _by_derivatives(found, front, grey, grid, prefix, fields)
-    if pooling not in (None, found.pooling):  # an application's own is no GeM
-        return _pooled(found, front, grid, prefix, {**fields, "pooling": pooling})
-    return _pooled(found, front, grid, prefix, fields)
+    # an application's own pooling is not the GeM that was asked for
+    return _pooled(found, front, grid, prefix, {**fields, "pooling": pooling or found.pooling})
 
 
 def _contents(source, model):
@@ -264,7 +263,9 @@ def _float32(tensor):
 
 
 def _flat(vectors):
-    return None if vectors is None else keras.ops.reshape(vectors, (len(vectors), -1))
+    return (
+        None if vectors is None else keras.ops.reshape(vectors, (keras.ops.shape(vectors)[0], -1))
+    )
 
 
 def _pooled(found, front, grid, prefix, fields):
