@@ -14,8 +14,8 @@ import numpy as np
 
 import image_ops
 import models
+from overlays import NORMALIZATIONS, Look
 from pair_maps import EXPLAINED, Method
-from pair_visualization import NORMALIZATIONS, Look
 from similarity_ops import POOLINGS
 
 # The arguments that are options of models.load_network.
@@ -188,33 +188,42 @@ def add_method_options(parser):
         box = "X0,Y0,X1,Y1|MASK.png"
         add(f"--region{number}", metavar=box, help=f"only this part of image {number}, in pixels")
         add(f"--point{number}", metavar="X,Y", help=f"what this pixel of image {number} matches")
+    add("--matches", type=int, default=0, metavar="N", help="draw the N strongest pairs of cells")
 
 
 def method_of(arguments):
     """Return the `Method` that the arguments ask for; masks are read."""
-    places = {}
-    for name in PLACES:
-        text = getattr(arguments, name)
-        try:
-            places[name] = text and (parse_region if "region" in name else parse_point)(text)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
+    places = {name: place_of(arguments, name) for name in PLACES}
     # the pooling is the network's, see network_options
-    return Method(power=arguments.power, explain=arguments.explain, **places)
+    return Method(
+        power=arguments.power, explain=arguments.explain, matches=arguments.matches, **places
+    )
+
+
+def place_of(arguments, name):
+    """Return the region or the point that an argument names, or None."""
+    text = getattr(arguments, name)
+    try:
+        return text and (parse_point if "point" in name else parse_region)(text)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
 
 
 def add_look_options(parser):
     add = parser.add_argument_group("looks").add_argument
-    add("--colormap", default="jet", metavar="NAME", help="any of matplotlib's (default: jet)")
+    add("--colormap", metavar="NAME", help="any of matplotlib's (default: jet; of zero, coolwarm)")
     add("--alpha", type=float, default=0.5, metavar="A", help="opacity, 0..1 (default: 0.5)")
     add("--upsample", default="bilinear", choices=tuple(image_ops.UPSAMPLINGS))
-    add("--normalize", default="each", choices=NORMALIZATIONS, help="over which range of values")
+    ranges = "over each map's range of values (the default), over one of the pair, with zero in "
+    ranges += "the middle, or over an absolute one that compares pictures of different pairs"
+    add("--normalize", choices=NORMALIZATIONS, help=ranges)
     add("--size", type=int, metavar="N", help="N x N pixels instead of the images' own sizes")
 
 
 def look_of(arguments):
     """Return the `Look` that the arguments ask for."""
-    return Look(**{name: getattr(arguments, name) for name in LOOKS})
+    given = {name: getattr(arguments, name) for name in LOOKS}
+    return Look(**{name: value for name, value in given.items() if value is not None})
 
 
 # --- text to values ------------------------------------------------------------------------------

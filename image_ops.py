@@ -33,7 +33,7 @@ MAX_SCANNED = 20  # times the pixels that an image may have, all scans together
 MAX_COMBINED = 2**28  # pixels of images side by side
 HEAVY_FORMATS = ("JPEG2000", "WEBP")
 WRITE_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
-UPSAMPLINGS = {"bilinear": 1, "bicubic": 3}  # and the degree of the spline
+UPSAMPLINGS = {"bilinear": 1, "bicubic": 3, "none": 0}  # and the degree of the spline
 
 
 def load_image(path):
@@ -273,8 +273,9 @@ def upsample_map(similarity, size, method="bilinear"):
     ----------
     similarity : real (h, w) array
     size : (height, width) in pixels
-    method : "bilinear" or "bicubic"
+    method : "bilinear", "bicubic" or "none"
         Bicubic is the interpolating cubic spline, which may leave the range of the map's values.
+        None shows the cells as they are: a pixel gets the value of the cell that its centre is in.
 
     Returns
     -------
@@ -308,6 +309,8 @@ def _interpolation(cells, pixels, degree):
     from scipy.ndimage import zoom
 
     matrix = np.eye(cells)
+    if degree == 0:
+        return matrix[((np.arange(pixels) + 0.5) * cells / pixels).astype(int)]
     return zoom(matrix, (pixels / cells, 1), order=degree, mode="nearest", grid_mode=True)
 
 
@@ -644,6 +647,20 @@ def combine_horizontal(images):
     >>> combine_horizontal([tall, wide]).shape
     (80, 140, 3)
     """
+    return np.hstack(bring_to_one_height(images))
+
+
+def bring_to_one_height(images):
+    """Return images, all brought to the height of the tallest, as a list.
+
+    Parameters and errors are those of `combine_horizontal`.
+
+    Examples
+    --------
+    >>> tall, wide = np.zeros((80, 20, 3), np.uint8), np.zeros((40, 60, 3), np.uint8)
+    >>> [image.shape for image in bring_to_one_height([tall, wide])]
+    [(80, 20, 3), (80, 120, 3)]
+    """
     if len(images) == 0:
         raise ValueError("images: expected at least one, got none")
     images = [_check_image(image) for image in images]
@@ -653,14 +670,12 @@ def combine_horizontal(images):
         max(len(image) for image in images), MAX_SIDE / ratio, np.sqrt(MAX_COMBINED / ratio)
     )
     height = max(1, int(height))
-    return np.hstack(
-        [
-            image
-            if len(image) == height
-            else resize(image, (height, max(1, round(image.shape[1] * height / len(image)))))
-            for image in images
-        ]
-    )
+    return [
+        image
+        if len(image) == height
+        else resize(image, (height, max(1, round(image.shape[1] * height / len(image)))))
+        for image in images
+    ]
 
 
 def save_image(path, image):

@@ -15,6 +15,7 @@ from similarity_ops import (
     compute_pairwise_similarity,
     compute_spatial_similarity,
     point_similarity,
+    strongest_matches,
 )
 
 EXPLAINED = ("pooled", "head")
@@ -31,8 +32,11 @@ class Method:
     region2: tuple | np.ndarray | None = None
     point1: tuple | None = None
     point2: tuple | None = None
+    matches: int = 0
 
     def __post_init__(self):
+        if not (isinstance(self.matches, int) and 0 <= self.matches <= 99):
+            raise ValueError(f"matches: expected 0 to 99 of them, got {self.matches!r}")
         check_choice("pooling", self.pooling, (None, *POOLINGS))
         check_choice("explain", self.explain, (None, *EXPLAINED))
         if self.power is not None:
@@ -58,6 +62,7 @@ class PairMaps:
     similarity1, similarity2 : float64 (h, w) arrays, the maps
     match1, match2 : None or float64 (h, w) arrays, what point2 matches in image1, point1 in image2
     pairwise : None or float64 (h1, w1, h2, w2) array
+    matches : int (n, 4) array of (y1, x1, y2, x2) in cells, the strongest pairs that were asked for
     conv1, conv2 : float32 (h, w, C) arrays, the activations
     names : two str, the images' paths
     network, method : the EmbeddingNetwork and the Method that the maps were made with
@@ -71,6 +76,7 @@ class PairMaps:
     match1: np.ndarray | None
     match2: np.ndarray | None
     pairwise: np.ndarray | None
+    matches: np.ndarray
     conv1: np.ndarray
     conv2: np.ndarray
     names: tuple
@@ -109,6 +115,7 @@ class PairMaps:
             "match1": self.match1,
             "match2": self.match2,
             "pairwise": self.pairwise,
+            "matches": self.matches if len(self.matches) else None,
             "image1": self.names[0],
             "image2": self.names[1],
             "settings": json.dumps(settings or settings_of(self.network, self.method), default=str),
@@ -128,8 +135,18 @@ def run_network(network, batch, method):
 
 def network_for(network, method, pairwise=False):
     """Return the network that gives the activations that are needed, in the quickest way."""
-    alone = not pairwise and all(place is None for place in (*method.regions, *method.points))
+    alone = not (pairwise or method.matches)
+    alone = alone and all(place is None for place in (*method.regions, *method.points))
     return network.for_pairs if alone and network.for_pairs else network
+
+
+def find_maps(images, network, method, names, pairwise=False):
+    """Run a network on two uint8 (H, W, 3) arrays; return their `PairMaps`."""
+    runner = network_for(network, method, pairwise)
+    convs, embeddings = run_network(runner, network.preprocess(images), method)
+    embeddings = (None, None) if embeddings is None else embeddings
+    sizes = [image.shape[:2] for image in images]
+    return compute_maps(convs, sizes, network, method, names, pairwise, embeddings)
 
 
 def compute_maps(convs, sizes, network, method, names, pairwise=False, embeddings=(None, None)):
@@ -166,12 +183,15 @@ def compute_maps(convs, sizes, network, method, names, pairwise=False, embedding
     whole = compute_spatial_similarity(*convs, **options) if regions else similarities
     network_similarity = check_sum(float(whole[0].sum()), embeddings, network, options)
     tensor, matches = None, [None, None]
-    if pairwise or method.points != (None, None):
+    if pairwise or method.matches or method.points != (None, None):
         tensor = compute_pairwise_similarity(*convs, **options, **regions)
     for i, point in enumerate(method.points):
         if point is not None:
             y, x = image_ops.cell_of(point, sizes[i], shapes[i])
             matches[1 - i] = point_similarity(tensor, y, x, i + 1)
+    found = np.zeros((0, 4), int)
+    if method.matches:
+        found = strongest_matches(tensor, method.matches)
     return PairMaps(
         similarity=float(similarities[0].sum()),
         whole_similarity=float(whole[0].sum()),
@@ -181,6 +201,7 @@ def compute_maps(convs, sizes, network, method, names, pairwise=False, embedding
         match1=matches[0],
         match2=matches[1],
         pairwise=tensor if pairwise else None,
+        matches=found,
         conv1=convs[0],
         conv2=convs[1],
         names=tuple(names),
@@ -226,7 +247,30 @@ def settings_of(network, method):
         "embedding": method.explain or network.explain,
         **dict(zip(("region1", "region2"), regions, strict=True)),
         **dict(zip(("point1", "point2"), method.points, strict=True)),
+        "matches": method.matches,
     }
+
+
+def similarity_words(maps):
+    """Return in words what the similarity of `PairMaps` is, and of what."""
+    one, two = (region is not None for region in maps.method.regions)
+    words = f"similarity {maps.similarity:.4f}"
+    if one and two:
+        words += " of the two regions"
+    elif one or two:
+        words += f" of image {1 if one else 2}'s region to image {2 if one else 1}"
+    return words + (f", {maps.whole_similarity:.4f} of the whole images" if one or two else "")
+
+
+def network_words(network, method):
+    """Return in words which network was asked, and what of it is explained."""
+    pooling = method.pooling or network.pooling
+    if network.for_pairs and pooling == network.pooling:
+        return f"{network.name}, its output by derivatives"
+    words = f"{network.name}, {'GeM' if pooling == 'gem' else pooling} pooling"
+    if pooling == "gem":
+        words += f" of power {method.power or network.power:g}"
+    return words + (" and linear head" if explained_head(network, method) else "")
 
 
 def mask_hash(region):

@@ -11,22 +11,23 @@ from PIL import Image
 
 import image_ops
 import models
+from drawing import Bar, add_legend, add_matches, value_text
 from files import write_whole
+from overlays import Look, lay_over, mark
 from pair_maps import (
     Method,
     PairMaps,
     check_choice,
-    check_number,
     check_places,
-    compute_maps,
-    network_for,
-    run_network,
+    find_maps,
+    network_words,
+    similarity_words,
 )
 
 EXAMPLES = Path(__file__).resolve().parent / "example_images"
 EXAMPLE_PAIR = EXAMPLES / "room_a_view1.jpg", EXAMPLES / "room_a_view2.jpg"
-NORMALIZATIONS = ("each", "pair")
-FIGURE_FORMATS = (".png", ".pdf", ".svg")
+FIGURE_FORMATS = (".png", ".pdf", ".svg", ".eps", ".ps")
+FIGURE_STYLES = ("screen", "paper")
 
 
 def visualize_pair(
@@ -41,8 +42,9 @@ def visualize_pair(
     region2=None,
     point1=None,
     point2=None,
+    matches=0,
     pairwise=False,
-    colormap="jet",
+    colormap=None,
     alpha=0.5,
     upsample="bilinear",
     normalize="each",
@@ -86,7 +88,7 @@ def visualize_pair(
     >>> bool(np.isclose(pair.similarity1.sum(), pair.similarity))
     True
     """
-    method = Method(pooling, power, explain, region1, region2, point1, point2)
+    method = Method(pooling, power, explain, region1, region2, point1, point2, matches)
     look = Look(colormap, alpha, upsample, normalize, size)
     images = [image_ops.as_image(image) for image in (image1, image2)]
     check_places(method, [image.shape[:2] for image in images])
@@ -99,25 +101,6 @@ def visualize_pair(
     return visualize(images, network, method, look, names, pairwise)
 
 
-@dataclass(frozen=True)
-class Look:
-    """How maps are laid over images; its fields are keywords of `visualize_pair`."""
-
-    colormap: str = "jet"
-    alpha: float = 0.5
-    upsample: str = "bilinear"
-    normalize: str = "each"
-    size: int | None = None
-
-    def __post_init__(self):
-        check_choice("upsample", self.upsample, tuple(image_ops.UPSAMPLINGS))
-        check_choice("normalize", self.normalize, NORMALIZATIONS)
-        check_number("alpha", self.alpha, 0, 1, "a number in 0..1")
-        if self.size is not None:
-            check_number("size", self.size, 1, 10_000, "1 to 10000 pixels")
-        image_ops.colorize_map([[0.0]], self.colormap)  # raises for an unknown one
-
-
 @dataclass(frozen=True, eq=False, repr=False)
 class PairVisualization(PairMaps):
     """What `visualize_pair` found: its `PairMaps`, laid over the images.
@@ -126,7 +109,8 @@ class PairVisualization(PairMaps):
     image1, image2 : uint8 (H, W, 3) arrays, the images that the overlays were made of
     overlay1, overlay2 : uint8 (H, W, 3) arrays: the match if there is one, else the map, or, for
         the image that the only point lies in, the image; with regions and points drawn
-    value_range1, value_range2 : (low, high), the values that got the colormap's ends
+    shown1, shown2 : the float64 (h, w) map in each overlay, None in the image of the only point
+    value_range1, value_range2 : (low, high), the values that got the colormap's ends, or None
     look : the Look that they were drawn with
     """
 
@@ -135,51 +119,72 @@ class PairVisualization(PairMaps):
     image2: np.ndarray
     overlay1: np.ndarray
     overlay2: np.ndarray
-    value_range1: tuple
-    value_range2: tuple
+    shown1: np.ndarray | None
+    shown2: np.ndarray | None
+    value_range1: tuple | None
+    value_range2: tuple | None
     look: Look
 
-    def picture(self):
-        """Return the two overlays side by side, uint8 (H, W, 3)."""
-        return image_ops.combine_horizontal([self.overlay1, self.overlay2])
+    def picture(self, legend=False, note=""):
+        """Return the two overlays side by side, uint8 (H, W, 3), with matches if there are any.
 
-    def figure(self):
-        """Return a matplotlib figure of both images and both overlays, with bars of true values."""
-        from matplotlib.cm import ScalarMappable
-        from matplotlib.colors import Normalize
-        from matplotlib.figure import Figure
+        A legend under them says how similar the images are, after a note of yours, and what the
+        colours stand for.
+        """
+        overlays = image_ops.bring_to_one_height([self.overlay1, self.overlay2])
+        picture, widths = np.hstack(overlays), [overlay.shape[1] for overlay in overlays]
+        if len(self.matches):
+            picture = add_matches(picture, self._match_lines(len(picture), widths))
+        if not legend:
+            return picture
+        left = ", ".join(filter(None, (note, similarity_words(self))))
+        right = network_words(self.network, self.method)
+        return add_legend(picture, widths, left, right, self._bars())
 
-        figure = Figure(figsize=(8, 6), layout="constrained")
-        figure.suptitle(f"similarity {self.similarity:.3f}")
-        columns = (
-            (self.names[0], self.image1, self.overlay1, self.value_range1),
-            (self.names[1], self.image2, self.overlay2, self.value_range2),
-        )
-        for (above, below), (name, image, overlay, value_range) in zip(
-            figure.subplots(2, 2).T, columns, strict=True
+    def _match_lines(self, height, widths):
+        """Return the (x1, y1, x2, y2) of the matches, in pixels of the picture."""
+        (rows1, columns1), (rows2, columns2) = self.similarity1.shape, self.similarity2.shape
+        cells = (self.matches + 0.5) / (rows1, columns1, rows2, columns2)
+        lines = cells[:, [1, 0, 3, 2]] * (widths[0], height, widths[1], height)
+        return (lines + (0, 0, widths[0], 0) - 0.5).tolist()
+
+    def _bars(self):
+        """Return the legend's bar of each overlay, or what is said where there is no map."""
+        bars = []
+        for shown, value_range, own in zip(
+            (self.shown1, self.shown2),
+            (self.value_range1, self.value_range2),
+            (self.similarity1, self.similarity2),
+            strict=True,
         ):
-            above.imshow(image)
-            # a name may hold bytes that are no text, and dollars that are no formula
-            title = Path(name).name.encode(errors="replace").decode()
-            above.set_title(title, parse_math=False)
-            below.imshow(overlay)
-            bar = figure.colorbar(
-                ScalarMappable(Normalize(*value_range), self.look.colormap),
-                ax=below,
-                orientation="horizontal",
-                alpha=self.look.alpha,
-                shrink=0.9,
-            )
-            bar.set_label("contribution to the similarity, per cell")
-            for ax in (above, below):
-                ax.set_axis_off()
-        return figure
+            if shown is None:
+                match = self.match2 if own is self.similarity1 else self.match1
+                peak = np.abs(own).max()
+                bars.append(f"the point adds {value_text(match.sum(), peak)} per cell")
+            else:
+                lowest, highest = float(shown.min()), float(shown.max())
+                bars.append(Bar(self.look.colormap, value_range, lowest, highest))
+        return bars
 
-    def save_figure(self, path):
-        """Write the `figure` as a .png, .pdf or .svg file."""
+    def figure(self, style="screen"):
+        """Return a matplotlib figure of both images and both overlays, with bars of true values.
+
+        Parameters
+        ----------
+        style : "screen", or "paper" for the width of a column and small print
+
+        It saves itself as publishers want it, see `pair_figure.PairFigure`.
+        """
+        check_choice("style", style, FIGURE_STYLES)
+        from pair_figure import make_figure  # which imports much of matplotlib
+
+        return make_figure(self, style)
+
+    def save_figure(self, path, style="screen"):
+        """Write the `figure` as a .png, .pdf, .svg, .eps or .ps file."""
         kind = Path(path).suffix[1:].lower()
-        figure = self.figure()
-        write_whole(path, lambda file: figure.savefig(file, format=kind, dpi=200))
+        figure = self.figure(style)
+        write_whole(path, lambda file: figure.savefig(file, format=kind))
 
     def save_page(self, path):
         """Write a page to explore the pair in any browser, see `explorer.write_explorer`."""
@@ -202,85 +207,68 @@ class PairVisualization(PairMaps):
             colormap=self.look.colormap,
             alpha=self.look.alpha,
             normalize=self.look.normalize,
-            # a mask is no box: the page begins with the whole image then
-            regions=[region if np.ndim(region) == 1 else None for region in self.method.regions],
+            upsample=self.look.upsample,
+            regions=self.method.regions,
+            points=self.method.points,
             names=[Path(name).name for name in self.names],
             network=words,
         )
 
     def _repr_html_(self):
         """Show the pair in a notebook."""
-        file = io.BytesIO()
-        Image.fromarray(self.picture()).save(file, "JPEG", quality=88)
-        uri = "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
-        ranges = " and ".join(
-            f"{low:.2g} to {high:.2g}" for low, high in (self.value_range1, self.value_range2)
-        )
+        known = filter(None, (self.value_range1, self.value_range2))
+        ranges = " and ".join(f"{low:.2g} to {high:.2g}" for low, high in known)
         words = f"similarity {self.similarity:.4f}, colours from {ranges}, {self.network.name}"
-        return f'<figure><img src="{uri}"><figcaption>{html.escape(words)}</figcaption></figure>'
+        return notebook_view(self.picture(), words)
+
+
+def notebook_view(picture, words):
+    """Return HTML of a uint8 (H, W, 3) picture with words under it."""
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "JPEG", quality=88)
+    uri = "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+    return f'<figure><img src="{uri}"><figcaption>{html.escape(words)}</figcaption></figure>'
 
 
 def visualize(images, network, method, look, names, pairwise=False):
     """Return the `PairVisualization` of two uint8 (H, W, 3) arrays."""
-    runner = network_for(network, method, pairwise)
-    convs, embeddings = run_network(runner, network.preprocess(images), method)
-    embeddings = (None, None) if embeddings is None else embeddings
-    sizes = [image.shape[:2] for image in images]
-    maps = compute_maps(convs, sizes, network, method, names, pairwise, embeddings)
-    return draw(images, maps, look)
+    return draw(images, find_maps(images, network, method, names, pairwise), look)
 
 
 def draw(images, maps, look):
     """Lay `PairMaps` over their images; return a `PairVisualization`."""
     method, matches = maps.method, (maps.match1, maps.match2)
-    values = [
-        similarity if match is None else match
-        for match, similarity in zip(matches, (maps.similarity1, maps.similarity2), strict=True)
+    shown, own = list(matches), (maps.similarity1, maps.similarity2)
+    for i in range(2):
+        if matches[i] is None and method.points[i] is None:
+            shown[i] = own[i]
+    cells = [
+        each.size
+        if region is None
+        else image_ops.region_weights(region, image.shape[:2], each.shape).sum()
+        for each, region, image in zip(own, method.regions, images, strict=True)
     ]
-    shown = images
-    if look.size is not None:
-        shown = [image_ops.resize(image, (look.size, look.size)) for image in images]
-    upsampled = [
-        image_ops.upsample_map(each, image.shape[:2], look.upsample)
-        for each, image in zip(values, shown, strict=True)
+    shares = [
+        1 / count if match is None else 1 / np.prod(cells)
+        for count, match in zip(cells, matches, strict=True)
     ]
-    ranges = [(float(each.min()), float(each.max())) for each in upsampled]
-    if look.normalize == "pair":
-        ranges = [(min(low for low, _ in ranges), max(high for _, high in ranges))] * 2
-    overlays = []
-    for i, overlay in enumerate(shown):
-        if method.points[i] is None or matches[i] is not None:
-            heatmap = image_ops.colorize_map(upsampled[i], look.colormap, ranges[i])
-            overlay = image_ops.blend(overlay, heatmap, look.alpha)
-        size = images[i].shape[:2]
-        overlays.append(_mark(overlay, method.regions[i], method.points[i], size))
+    small, overlays, ranges = lay_over(images, shown, look, shares)
+    overlays = [
+        mark(overlay, region, point, image.shape[:2])
+        for overlay, region, point, image in zip(
+            overlays, method.regions, method.points, images, strict=True
+        )
+    ]
     return PairVisualization(
         **vars(maps),
         images=tuple(images),
-        image1=shown[0],
-        image2=shown[1],
+        image1=small[0],
+        image2=small[1],
         overlay1=overlays[0],
         overlay2=overlays[1],
+        shown1=shown[0],
+        shown2=shown[1],
         value_range1=ranges[0],
         value_range2=ranges[1],
         look=look,
     )
-
-
-def _mark(picture, region, point, image_size):
-    """Draw a region and a point, given in pixels of the image, on a picture of any size."""
-    height, width = image_size
-    down, across = picture.shape[0] / height, picture.shape[1] / width
-    if region is not None:
-        if np.ndim(region) == 1:
-            region = np.array(region) * (across, down, across, down)
-        else:
-            region = image_ops.region_weights(region, image_size, picture.shape[:2])
-        picture = image_ops.draw_region(picture, region)
-    if point is not None:
-        x, y = (
-            (position + 0.5) * scale - 0.5
-            for position, scale in zip(point, (across, down), strict=True)
-        )
-        picture = image_ops.draw_point(picture, x, y)
-    return picture

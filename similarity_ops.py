@@ -155,9 +155,7 @@ def point_similarity(pairwise, y, x, image=1):
     array([[0.125, 0.125],
            [0.   , 0.   ]])
     """
-    pairwise = _real_array(pairwise, "pairwise").astype(np.float64, copy=False)
-    if pairwise.ndim != 4 or 0 in pairwise.shape:
-        raise ValueError(f"pairwise: expected (H1, W1, H2, W2), got shape {pairwise.shape}")
+    pairwise = _check_pairwise(pairwise)
     if image not in (1, 2):
         raise ValueError(f"image: expected 1 or 2, got {image!r}")
     rows = pairwise if image == 1 else pairwise.transpose(2, 3, 0, 1)
@@ -170,6 +168,53 @@ def point_similarity(pairwise, y, x, image=1):
     similarity = (1 - down) * upper + down * lower
     _check_finite(similarity, "pairwise")
     return similarity
+
+
+def strongest_matches(pairwise, count):
+    """Return the pairs of positions that add the most to the similarity, well apart.
+
+    The strongest pair comes first.  Cells that touch it, in either image, take no further part, for
+    they would say the same again; then comes the strongest pair of what is left, and so on, as long
+    as it adds anything.  So any two matches are at least two cells apart in both images.
+
+    Parameters
+    ----------
+    pairwise : (H1, W1, H2, W2) array
+        From `compute_pairwise_similarity`.
+    count : int >= 0
+        How many to return; fewer if no pair is left that adds to the similarity.
+
+    Returns
+    -------
+    matches : int (n, 4) array of (y1, x1, y2, x2), in cells
+        In the order of their values, ``pairwise[tuple(matches.T)]``; of equal ones, the first in
+        reading order.
+
+    Raises
+    ------
+    ValueError
+        For a tensor of another shape, non-finite values, or a count that is no whole number >= 0.
+
+    Examples
+    --------
+    >>> conv = np.eye(4).reshape(1, 4, 4) * [4, 3, 2, 1]
+    >>> strongest_matches(compute_pairwise_similarity(conv, conv), 3)
+    array([[0, 0, 0, 0],
+           [0, 2, 0, 2]])
+    """
+    pairwise = _check_pairwise(pairwise)
+    if not (isinstance(count, (int, np.integer)) and count >= 0):
+        raise ValueError(f"count: expected a whole number >= 0, got {count!r}")
+    _check_finite(pairwise, "pairwise")
+    left, matches = pairwise.copy(), []
+    while len(matches) < count:
+        match = np.unravel_index(left.argmax(), left.shape)
+        if left[match] <= 0:
+            break
+        matches.append(match)
+        y1, x1, y2, x2 = (slice(max(cell - 1, 0), cell + 2) for cell in match)
+        left[y1, x1] = left[:, :, y2, x2] = -np.inf
+    return np.array(matches, int).reshape(-1, 4)
 
 
 def local_features(
@@ -573,6 +618,13 @@ def _check_finite(array, name):
     if not np.isfinite(array).all():
         position = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         raise ValueError(f"{name}: expected finite values, got {array[position]} at {position}")
+
+
+def _check_pairwise(pairwise):
+    pairwise = _real_array(pairwise, "pairwise").astype(np.float64, copy=False)
+    if pairwise.ndim != 4 or 0 in pairwise.shape:
+        raise ValueError(f"pairwise: expected (H1, W1, H2, W2), got shape {pairwise.shape}")
+    return pairwise
 
 
 def _neighbours(name, position, size):

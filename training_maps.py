@@ -5,6 +5,7 @@ import warnings
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 from PIL import Image
 
@@ -12,6 +13,9 @@ import image_ops
 import models
 from image_pairs import file_stem
 from pair_visualization import visualize_pair
+
+SINGULAR = {"epochs": "epoch", "batches": "batch"}
+COLLAPSED = 0.999  # the similarity from which on images may as well be one
 
 
 class SimilarityMaps(keras.callbacks.Callback):
@@ -26,7 +30,8 @@ class SimilarityMaps(keras.callbacks.Callback):
     folder : None, str or Path
         Where the pictures go as STEP_PAIR_NAMES.png.
     epochs : int >= 1
-        Draw after every so many epochs; a step is an epoch then.
+        Draw after every so many epochs; a step is an epoch then, counted as the training counts
+        them: from its initial_epoch on, and a second training of the same callback goes on.
     batches : None or int >= 1
         Draw after every so many batches instead; a step is a batch then.
     look : None or dict
@@ -39,7 +44,8 @@ class SimilarityMaps(keras.callbacks.Callback):
     ValueError, OSError
         For images that cannot be read and, where training begins, for a model without exact maps.
         Once it has begun, a pair whose maps are not defined, of a network that put out NaN for
-        one, is a warning.
+        one, is a warning, and so is a network that has collapsed: to which all pairs of different
+        images are alike.
 
     Examples
     --------
@@ -70,12 +76,15 @@ class SimilarityMaps(keras.callbacks.Callback):
         self.images, self.names = [], []
         for number, pair in enumerate(pairs, 1):
             images = [image_ops.as_image(image) for image in pair]
-            paths = [image if isinstance(image, (str, Path)) else "image" for image in pair]
+            paths = [
+                image if isinstance(image, (str, Path)) else f"image{position}"
+                for position, image in enumerate(pair, 1)
+            ]
             self.images.append(images)
             self.names.append(file_stem(number, paths)[3:])
         self.folder = None if folder is None else Path(folder)
         self.log_dir, self.look, self.options = log_dir, look or {}, options
-        self.writer, self.step = None, 0
+        self.writer, self.step, self.first, self.drawn = None, 0, None, None
 
     def on_train_begin(self, logs=None):
         models.load_network(self.model, **self.options)  # raises for what has no exact maps
@@ -83,8 +92,14 @@ class SimilarityMaps(keras.callbacks.Callback):
             self.folder.mkdir(parents=True, exist_ok=True)
         if self.log_dir is not None:
             self.writer = tf.summary.create_file_writer(str(self.log_dir))
-        self.step = 0
-        self._draw()
+        self.first, self.told = None, False
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self.first is None:  # of this training, which may go on with another one
+            begun = epoch if self.unit == "epochs" else epoch * (self.params.get("steps") or 0)
+            self.step = max(self.step, begun)
+            self.first = self.step
+            self._draw()
 
     def on_train_batch_end(self, batch, logs=None):
         self._count("batches")
@@ -103,7 +118,11 @@ class SimilarityMaps(keras.callbacks.Callback):
                 self._draw()
 
     def _draw(self):
-        """Write a picture and the similarity of each pair."""
+        """Write a picture and the similarity of each pair, unless the training before did."""
+        if self.drawn == self.step:
+            return
+        self.drawn, words = self.step, f"{SINGULAR[self.unit]} {self.step}"
+        similarities = []
         for name, images in zip(self.names, self.images, strict=True):
             try:
                 # anew each time: a linear head is folded from weights that training changes
@@ -112,11 +131,23 @@ class SimilarityMaps(keras.callbacks.Callback):
             except ValueError as error:
                 warnings.warn(f"SimilarityMaps, step {self.step}, {name}: {error}", stacklevel=2)
                 continue
-            picture = pair.picture()
+            if not np.array_equal(*images):
+                similarities.append(pair.similarity)
+            picture = pair.picture(legend=True, note=words)
             if self.folder is not None:
                 image_ops.save_image(self.folder / f"{self.step:06d}_{name}.png", picture)
             if self.writer is not None:
                 self._write_summary(name, pair.similarity, picture)
+        # before training all is alike to many networks
+        alike = self.step > self.first and similarities and min(similarities) > COLLAPSED
+        if alike and not self.told:
+            self.told = True
+            warnings.warn(
+                f"SimilarityMaps, step {self.step}: all pairs are {min(similarities):.4f} similar "
+                "or more, so the network may have collapsed to one output for all images; a pair "
+                "that should differ would tell",
+                stacklevel=2,
+            )
 
     def _write_summary(self, name, similarity, picture):
         """Write one event; TensorFlow itself reads and writes this form, without TensorBoard."""

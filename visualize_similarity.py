@@ -32,19 +32,30 @@ from command_line import (
     look_of,
     method_of,
     network_options,
+    place_of,
     run_program,
 )
+from cover_up import FILLINGS, cover_up
 from files import plain
 from pair_maps import check_places, mask_hash
 from pair_visualization import (
     EXAMPLE_PAIR,
     FIGURE_FORMATS,
+    FIGURE_STYLES,
     PairVisualization,
     visualize,
     visualize_pair,
 )
+from triplet_visualization import TripletVisualization, compare, visualize_triplet
 
-__all__ = ["EXAMPLE_PAIR", "PairVisualization", "main", "visualize_pair"]
+__all__ = [
+    "EXAMPLE_PAIR",
+    "PairVisualization",
+    "TripletVisualization",
+    "main",
+    "visualize_pair",
+    "visualize_triplet",
+]
 
 ENDINGS = {  # of the files that are written for a pair
     "output": tuple(image_ops.WRITE_FORMATS),
@@ -52,6 +63,12 @@ ENDINGS = {  # of the files that are written for a pair
     "figure": FIGURE_FORMATS,
     "html": (".html", ".htm"),
 }
+
+
+NOT_OF_TRIPLETS = (
+    *("region2", "point1", "point2", "matches", "normalize"),
+    *("save_pairwise", "figure", "html", "cover1", "cover2"),
+)
 
 
 def main(argv=None):
@@ -72,7 +89,9 @@ def main(argv=None):
 
     def run(arguments):
         check_images(arguments)
-        return run_pairs(arguments) if is_many(arguments) else run_pair(arguments)
+        if is_many(arguments):
+            return run_pairs(arguments)
+        return run_triplet(arguments) if arguments.than else run_pair(arguments)
 
     def interrupted(arguments):
         return "; the same command goes on where it was" if is_many(arguments) else ""
@@ -88,6 +107,7 @@ def run_pair(arguments):
     images = [image_ops.load_image(path) for path in paths]
     method = method_of(arguments)
     check_places(method, [image.shape[:2] for image in images])
+    covers = covers_of(arguments, images)
 
     models.start_tensorflow()
     network = models.load_network(arguments.network, **options)
@@ -96,14 +116,46 @@ def run_pair(arguments):
 
     for path in files.values():
         path.parent.mkdir(parents=True, exist_ok=True)
-    image_ops.save_image(files["output"], pair.picture())
+    image_ops.save_image(files["output"], pair.picture(legend=not arguments.plain))
     if "save_maps" in files:
         pair.save_maps(files["save_maps"], settings_of(arguments, options, method, look, network))
     if "figure" in files:
-        pair.save_figure(files["figure"])
+        pair.save_figure(files["figure"], arguments.figure_style or "screen")
     if "html" in files:
         pair.save_page(files["html"])
-    report_pair(pair, files)
+    covered = [
+        cover_up(images, pair, region, number, arguments.cover_with or "mean")
+        for number, region in covers.items()
+    ]
+    report_pair(pair, files, covered)
+    return 0
+
+
+def run_triplet(arguments):
+    """Show why the first image is closer to the second one than to --than."""
+    arguments.normalize = "zero"
+    options, look, method = network_options(arguments), look_of(arguments), method_of(arguments)
+    paths = [*(arguments.images or EXAMPLE_PAIR), arguments.than]
+    files = files_of(arguments, paths)
+    images = [image_ops.load_image(path) for path in paths]
+    check_places(method, [image.shape[:2] for image in images[:2]])
+
+    models.start_tensorflow()
+    network = models.load_network(arguments.network, **options)
+    triplet = compare(images, network, method, look, [str(path) for path in paths])
+
+    for path in files.values():
+        path.parent.mkdir(parents=True, exist_ok=True)
+    image_ops.save_image(files["output"], triplet.picture(legend=not arguments.plain))
+    if "save_maps" in files:
+        triplet.save_maps(files["save_maps"])
+    print(f"network     {network.name}: {network.description}")
+    print("maps        {} x {}".format(*triplet.difference_map.shape))
+    for name, maps in (("similarity", triplet.closer), ("than", triplet.farther)):
+        print(f"{name:11} {maps.similarity:.4f} to {maps.names[1]}")
+    print(f"difference  {triplet.difference:.4f}")
+    for path in files.values():
+        print(f"written     {path}")
     return 0
 
 
@@ -133,7 +185,7 @@ def run_pairs(arguments):
     return report_pairs(network, rows, resumed, folder)
 
 
-def report_pair(pair, files):
+def report_pair(pair, files, covered=()):
     """Print what was found, and where it is."""
     method = pair.method
     print(f"network     {pair.network.name}: {pair.network.description}")
@@ -148,6 +200,12 @@ def report_pair(pair, files):
     for point, match in ((method.point1, pair.match2), (method.point2, pair.match1)):
         if match is not None:
             print("point       {:g},{:g} adds {:.4f} of it".format(*point, match.sum()))
+    for cover in covered:
+        estimate = "nothing left" if cover.estimate is None else f"{cover.estimate:.4f}"
+        print(
+            f"covered     image {cover.image}'s region: {estimate} by estimate from the maps, "
+            f"{cover.truth:.4f} by the network"
+        )
     for path in files.values():
         print(f"written     {path}")
 
@@ -181,6 +239,7 @@ def settings_of(arguments, options, method, look, network):
         "mask2": mask_hash(method.region2),
         "point1": method.point1,
         "point2": method.point2,
+        "matches": method.matches,
         **vars(look),
         "network": network.name,
         "pairwise": arguments.save_pairwise,
@@ -200,6 +259,14 @@ def parser():
     add("images", nargs="*", metavar="IMAGE", help="two image files; none for an example pair")
     add_network_options(parser)
     add_method_options(parser)
+    add = parser.add_argument_group("cover-up test").add_argument
+    for number in (1, 2):
+        cover = f"what the similarity is without this part of image {number}: estimated, and true"
+        add(f"--cover{number}", metavar="X0,Y0,X1,Y1|MASK.png", help=cover)
+    filling = "what is put there for the network: the image's mean colour, or a blur"
+    add("--cover-with", choices=FILLINGS, help=filling)
+    than = "why IMAGE 1 is closer to IMAGE 2 than to this one, or why it is not"
+    parser.add_argument("--than", metavar="IMAGE3", help=than)
 
     add = parser.add_argument_group("many pairs").add_argument
     add("--pairs", type=Path, metavar="FILE.csv", help="two columns of paths, relative to the file")
@@ -213,9 +280,14 @@ def parser():
     maps = "the raw maps and the settings; of many pairs, without a FILE, into the folder"
     add("--save-maps", type=Path, nargs="?", const=True, metavar="FILE.npz", help=maps)
     add("--save-pairwise", action="store_true", help="with --save-maps: the pairwise tensor too")
-    add("--figure", type=Path, metavar="FILE", help="a figure for a paper, .png, .pdf or .svg")
+    figure = f"a figure for a paper, {', '.join(FIGURE_FORMATS)}"
+    add("--figure", type=Path, metavar="FILE", help=figure)
+    styles = "for a screen (the default), or of a column's width"
+    add("--figure-style", choices=FIGURE_STYLES, help=styles)
     add("--html", type=Path, metavar="FILE.html", help="a page to explore the pair in a browser")
     add_look_options(parser)
+    legend = "leave the legend off the picture, as it is off those of many pairs"
+    add("--plain", action="store_true", help=legend)
     return parser
 
 
@@ -234,18 +306,45 @@ def check_images(arguments):
         raise ValueError(f"against: expected one image, got {images}")
     if not many and len(images) not in (0, 2):
         raise ValueError(f"expected two images, or none for the example, got {images}")
-    for name in ("figure", "html") if many else ("batch_size", "no_pictures"):
+    singles = "figure", "html", "than", "cover1", "cover2"
+    for name in singles if many else ("batch_size", "no_pictures"):
         if getattr(arguments, name):
             kind = "a single pair" if many else "many pairs, with --pairs or --against"
             raise ValueError(f"{name}: is for {kind}")
+    for name in NOT_OF_TRIPLETS if arguments.than else ():
+        if getattr(arguments, name):
+            raise ValueError(f"{name}: is for a pair, without --than")
     if many and isinstance(arguments.save_maps, Path):
         raise ValueError("save_maps: with many pairs it takes no name, the maps lie in --output")
     if not many and arguments.save_maps is True:
         raise ValueError("save_maps: expected the name of a file, FILE.npz")
     if arguments.save_pairwise and not arguments.save_maps:
         raise ValueError("save_pairwise: needs --save-maps to be written to")
+    covers = arguments.cover1 or arguments.cover2
+    if covers and (arguments.region1 or arguments.region2):
+        raise ValueError("--cover1, --cover2: are for whole images, without --region1, --region2")
+    if arguments.cover_with and not covers:
+        raise ValueError("cover_with: needs --cover1 or --cover2")
+    if arguments.figure_style and not arguments.figure:
+        raise ValueError("figure_style: needs --figure to be written to")
     if arguments.batch_size is not None and not 1 <= arguments.batch_size <= 256:
         raise ValueError(f"batch_size: expected 1 to 256 images, got {arguments.batch_size}")
+
+
+def covers_of(arguments, images):
+    """Return {number of an image: the region to cover}, which fits."""
+    covers = {}
+    for number, image in enumerate(images, 1):
+        name = f"cover{number}"
+        region = place_of(arguments, name)
+        if region is not None:
+            covers[number] = region
+            try:
+                image_ops.region_weights(region, image.shape[:2], (1, 1))
+            except ValueError as error:
+                reason = str(error).removeprefix("region: ")
+                raise ValueError(f"{name}: {reason}") from None
+    return covers
 
 
 def files_of(arguments, images):
@@ -262,7 +361,8 @@ def files_of(arguments, images):
 
 def inputs_of(arguments):
     """Return the arguments that may be files to read, besides the images."""
-    names = "network", "checkpoint", "mean_image", "weights", "region1", "region2"
+    names = "network", "checkpoint", "mean_image", "weights"
+    names += "region1", "region2", "cover1", "cover2"
     return [getattr(arguments, name) for name in names]
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 import image_ops
-from visualize_similarity import EXAMPLE_PAIR, main
+from pair_visualization import EXAMPLE_PAIR, EXAMPLES
+from visualize_similarity import main
 
 DOCS = Path(__file__).resolve().parent
 COMMANDS = {
@@ -16,6 +17,8 @@ COMMANDS = {
     "head": "--explain head",
     "region": "--region1 196,90,334,170",
     "point": "--point1 293,252",
+    "matches": "--matches 6",
+    "triplet": f"--than {EXAMPLES / 'room_b_view1.jpg'}",
 }
 
 

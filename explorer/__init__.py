@@ -38,7 +38,9 @@ def write_explorer(
     colormap="jet",
     alpha=0.5,
     normalize="each",
+    upsample="bilinear",
     regions=(None, None),
+    points=(None, None),
     names=("image 1", "image 2"),
     network="",
 ):
@@ -56,8 +58,13 @@ def write_explorer(
     explain : "pooled" or "head", what is explained at first
     colormap : str, any of matplotlib's, at first
     alpha : 0..1, how opaque the colours are at first
-    normalize : "each" or "pair": each map over its own range of values, or both over one, at first
-    regions : two of None or a box (x0, y0, x1, y1) in pixels, what is asked about at first
+    normalize : "each", "pair", "zero" or "absolute", over which values the colours go at first, see
+        `visualize_pair`
+    upsample : "none" to show the cells at first, or anything else
+    regions : two of None, a box (x0, y0, x1, y1) in pixels or a mask of the image's size, what is
+        asked about at first
+    points : two of None or (x, y) in pixels, what is pointed at at first
+        The page has one at a time, of the first image if both are given.
     names : two str, for the eye
     network : str, for the eye
 
@@ -79,16 +86,18 @@ def write_explorer(
     """
     for name, value, allowed in (
         ("explain", explain, ("pooled", "head")),
-        ("normalize", normalize, ("each", "pair")),
+        ("normalize", normalize, ("each", "pair", "zero", "absolute")),
     ):
         if value not in allowed:
             raise ValueError(f"{name}: expected {' or '.join(allowed)}, got {value!r}")
     if explain == "head" and projection is None:
         raise ValueError("explain: head needs a projection, pass (kernel, bias) or use pooled")
     images = [image_ops.as_image(image) for image in (image1, image2)]
-    for region, image in zip(regions, images, strict=True):
+    for region, point, image in zip(regions, points, images, strict=True):
         if region is not None:
-            image_ops.check_box(region, image.shape[:2])
+            image_ops.region_weights(region, image.shape[:2], (1, 1))
+        if point is not None:
+            image_ops.cell_of(point, image.shape[:2], (1, 1))
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha: expected a number in 0..1, got {alpha}")
     if not 1 <= power < float("inf"):
@@ -102,10 +111,17 @@ def write_explorer(
         np.asarray(conv, np.float64).reshape(*similarity.shape, -1)
         for conv, similarity in zip((conv1, conv2), maps, strict=True)
     ]
+    boxes = [None if region is None or np.ndim(region) == 2 else region for region in regions]
+    masks = [region if region is not None and np.ndim(region) == 2 else None for region in regions]
     data = {
         "images": [
-            {"name": str(name), **_picture(image), **_activations(conv, pooling, projection)}
-            for name, image, conv in zip(names, images, convs, strict=True)
+            {
+                "name": str(name),
+                **_picture(image),
+                **_activations(conv, pooling, projection),
+                "mask": _mask(mask, image, conv),
+            }
+            for name, image, conv, mask in zip(names, images, convs, masks, strict=True)
         ],
         "head": _head(pooling, projection),
         "nonnegative": bool(min(conv.min() for conv in convs) >= 0),
@@ -117,7 +133,19 @@ def write_explorer(
             "colormap": colormap,
             "opacity": float(alpha),
             "range": normalize,
-            "regions": [box and [float(edge) for edge in box] for box in regions],
+            "cells": upsample == "none",
+            "regions": [
+                "mask" if mask is not None else box and [float(edge) for edge in box]
+                for box, mask in zip(boxes, masks, strict=True)
+            ],
+            "point": next(
+                (
+                    {"image": i, "x": float(point[0]), "y": float(point[1]), "pinned": True}
+                    for i, point in enumerate(points)
+                    if point is not None
+                ),
+                None,
+            ),
         },
     }
     page = _page(data)
@@ -155,6 +183,21 @@ def _picture(image):
     Image.fromarray(shown).save(file, "JPEG", quality=88)
     uri = "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
     return {"width": width, "height": height, "uri": uri}
+
+
+def _mask(mask, image, conv):
+    """Return a mask as a PNG of the shown image's size in a data URI, and the cells' weights."""
+    if mask is None:
+        return None
+    size = image.shape[:2]
+    weights = image_ops.region_weights(mask, size, conv.shape[:2])
+    inside = image_ops.region_weights(mask, size, size) / max(1, np.max(weights))
+    picture = Image.fromarray((255 * (inside > 0.5)).astype(np.uint8))
+    picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    uri = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    return {"weights": (weights / max(1, weights.max())).ravel().tolist(), "uri": uri}
 
 
 def _activations(conv, pooling, projection):

@@ -314,13 +314,22 @@ def to_numpy(run, input_size, graph):
         run = tf.function(run, input_signature=[batches])
 
     def run_to_numpy(batch):
-        try:
+        with failures_in_words(f"a batch {batch.shape}"):
             return [None if value is None else value.numpy() for value in run(batch)]
-        except tf.errors.OpError as error:
-            reason = " ".join(str(error).split())[:300]
-            raise ValueError(f"network: it failed on a batch {batch.shape}: {reason}") from error
 
     return run_to_numpy
+
+
+@contextmanager
+def failures_in_words(what):
+    """Raise a ValueError, in one line, for what TensorFlow fails at."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except tf.errors.OpError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"network: it failed on {what}: {reason}") from error
 
 
 def with_head(run, projection):

@@ -7,18 +7,22 @@ With x an image's activations, r those of a reference, and F the network from th
 
 where J_u is the derivative of F by the activations at position u: integrated gradients of all
 numbers of the embedding at once (Moeller, Nikolaev, Pado, EMNLP 2023).  Gauss-Legendre nodes take
-the integral.  If F is its value at zero plus something that grows in proportion to x, as a mixture
-of poolings is, one derivative is exact (Euler's theorem).
+the integral, or, if F bends sharply, as at the threshold of a ReLU, the midpoints of intervals that
+are halved where it does.  If F is its value at zero plus something that grows in proportion to x,
+as a mixture of poolings is, one derivative is exact (Euler's theorem).
 """
 
+import threading
 import warnings
+from contextlib import nullcontext
 
 import numpy as np
 import tensorflow as tf
 
 from files import progress_bar
 
-NODES = (8, 16, 32, 64, 128)
+NODES = (8, 16, 32)
+MOST_MIDPOINTS = 256
 # How many numbers of activations go through the network at once; it keeps some tens of times as
 # many for its derivatives.
 NUMBERS_AT_ONCE = 2**21
@@ -42,7 +46,7 @@ def integrate(function, activations, reference, directions=None, tolerance=3e-5)
     local : float64 (*positions, D or K) array
     constant : float64 (D or K,) array, F(r)
 
-    A UserWarning says so if the gap is larger even with 128 nodes.
+    A UserWarning says so if the gap stays larger.
 
     Examples
     --------
@@ -52,28 +56,42 @@ def integrate(function, activations, reference, directions=None, tolerance=3e-5)
     array([[1., 4.],
            [9., 0.]])
     """
+    step = activations - reference
     ends = _evaluate(function, np.stack([activations, reference]))
     size = np.linalg.norm(ends[0]) or 1.0
     trial = directions
     if directions is None:  # enough to see whether the nodes are
         random = np.random.default_rng(0).standard_normal(ends.shape[1])
         trial = np.stack([ends[0] / size, random / np.linalg.norm(random)])
+
+    def points_at(places):
+        return reference + places.astype(np.float32).reshape(-1, *(1,) * step.ndim) * step
+
+    def values_at(places):
+        return _evaluate(function, points_at(places)) @ trial.T
+
+    def slopes_at(places):
+        return _slopes(function, points_at(places), step, trial)
+
     for nodes in NODES:
-        points, weights = _path(activations, reference, nodes)
-        local = _backward(function, points, weights, activations - reference, trial)
-        gap = trial @ (ends[0] - ends[1]) - local.reshape(-1, len(trial)).sum(0)
+        places, weights = np.polynomial.legendre.leggauss(nodes)
+        places, weights = (places + 1) / 2, weights / 2
+        slopes = slopes_at(places)
+        gap = trial @ (ends[0] - ends[1]) - weights @ _sum_over_positions(slopes)
         gap = np.linalg.norm(gap) / size
         if gap <= tolerance:
             break
     else:
-        warnings.warn(
-            f"network: with {nodes} nodes the local features' sum is still {gap:.1e} of the "
-            "embedding away from it; a later layer= is easier to integrate from",
-            stacklevel=2,
-        )
+        places, weights, slopes, gap = _bisect(values_at, slopes_at, tolerance * size)
+        if gap > tolerance * size:
+            warnings.warn(
+                f"network: with {MOST_MIDPOINTS} midpoints the local features' sum is still "
+                f"{gap / size:.1e} of the embedding away from it; a later layer= is easier",
+                stacklevel=2,
+            )
     if directions is None:
-        return _all_directions(function, points, weights, activations - reference), ends[1]
-    return local, directions @ ends[1]
+        return _all_directions(function, points_at(places), weights, step), ends[1]
+    return np.tensordot(weights, slopes, 1), directions @ ends[1]
 
 
 def differentiate(function, activations, directions=None):
@@ -93,19 +111,50 @@ def differentiate(function, activations, directions=None):
     constant = _evaluate(function, np.zeros_like(points))[0]
     if directions is None:
         return _all_directions(function, points, weights, activations), constant
-    local = _backward(function, points, weights, activations, directions)
-    return local, directions @ constant
+    return _slopes(function, points, activations, directions)[0], directions @ constant
 
 
-def _path(activations, reference, nodes):
-    """Return points between a reference and activations, (nodes, *positions, C), and weights."""
-    places, weights = np.polynomial.legendre.leggauss(nodes)
-    places = ((places + 1) / 2).astype(np.float32).reshape(-1, *(1,) * activations.ndim)
-    return reference + places * (activations - reference), weights / 2
+def _bisect(values_at, slopes_at, tolerance):
+    """Return midpoints of intervals, their lengths and slopes, and the gap that they leave.
+
+    Of each interval, the gap between the change of the values and what the slope makes of it is
+    known; the intervals with the widest gaps are halved until the sum of all is small enough.
+    """
+    edges = np.linspace(0, 1, NODES[-1] + 1)
+    values = values_at(edges)
+    starts, ends, first, last = edges[:-1], edges[1:], values[:-1], values[1:]
+    slopes, evaluated = slopes_at((starts + ends) / 2), len(starts)
+    while True:
+        gaps = last - first - (ends - starts)[:, None] * _sum_over_positions(slopes)
+        gap, sizes = np.linalg.norm(gaps.sum(0)), np.linalg.norm(gaps, axis=1)
+        if gap <= tolerance or evaluated >= MOST_MIDPOINTS:
+            return (starts + ends) / 2, ends - starts, slopes, gap
+        wide = np.flatnonzero(sizes > sizes.max() / 4)
+        middles = (starts[wide] + ends[wide]) / 2
+        halves = np.concatenate([starts[wide] + middles, middles + ends[wide]]) / 2
+        new, between = slopes_at(halves), values_at(middles)
+        evaluated += len(halves)
+        starts = np.concatenate([np.delete(starts, wide), starts[wide], middles])
+        first = np.concatenate([np.delete(first, wide, 0), first[wide], between])
+        last = np.concatenate([np.delete(last, wide, 0), between, last[wide]])
+        ends = np.concatenate([np.delete(ends, wide), middles, ends[wide]])
+        slopes = np.concatenate([np.delete(slopes, wide, 0), new])
+
+
+def _sum_over_positions(slopes):
+    """Return the sum of slopes (B, *positions, K) over the positions, (B, K)."""
+    return slopes.reshape(len(slopes), -1, slopes.shape[-1]).sum(1)
 
 
 def _evaluate(function, points):
-    return np.asarray(function(tf.constant(points)), np.float64)
+    """Return the values of a function, float64 (B, D)."""
+    at_once = max(1, NUMBERS_AT_ONCE // points[0].size)
+    some = (points[start : start + at_once] for start in range(0, len(points), at_once))
+    return np.concatenate([np.asarray(function(tf.constant(each)), np.float64) for each in some])
+
+
+def _nothing(count):
+    """Show no progress."""
 
 
 def _all_directions(function, points, weights, step):
@@ -113,17 +162,30 @@ def _all_directions(function, points, weights, step):
     # a forward pass also computes the values again that backward passes share
     backward = dimensions <= 2 * count
     passes = (dimensions if backward else count) * len(points)
-    with progress_bar("local features", passes, unit="passes") as advance:
+    # a thread of many has a bar above it that counts more than its own passes
+    alone = threading.current_thread() is threading.main_thread()
+    bar = progress_bar("local features", passes, unit="passes") if alone else nullcontext(_nothing)
+    with bar as advance:
         if backward:
             return _backward(function, points, weights, step, np.eye(dimensions), advance)
         return _forward(function, points, weights, step, advance)
 
 
-def _backward(function, points, weights, step, directions, advance=lambda count: None):
-    """Return sum_i weights[i] <directions J_u(points[i]), step_u> for each u, (*positions, K)."""
-    total = np.zeros((*step.shape[:-1], len(directions)))
+def _backward(function, points, weights, step, directions, advance):
+    """Return sum_i weights[i] <directions, J_u(points[i]) step_u>, float64 (*positions, K)."""
+    at_once, total = max(1, NUMBERS_AT_ONCE // step.size), 0
+    for start in range(0, len(points), at_once):
+        some = slice(start, start + at_once)
+        slopes = _slopes(function, points[some], step, directions, advance)
+        total = total + np.tensordot(weights[some], slopes, 1)
+    return total
+
+
+def _slopes(function, points, step, directions, advance=_nothing):
+    """Return <directions, J_u(points[i]) step_u> for all i and u, float64 (B, *positions, K)."""
     at_once = max(1, NUMBERS_AT_ONCE // step.size)
     directions = tf.constant(directions, tf.float32)
+    slopes = np.zeros((*points.shape[:-1], len(directions)))
     for start in range(0, len(points), at_once):
         some = tf.constant(points[start : start + at_once])
         with tf.GradientTape(persistent=True) as tape:
@@ -136,10 +198,9 @@ def _backward(function, points, weights, step, directions, advance=lambda count:
                 product = (slope * step).numpy().astype(np.float64)
                 # a root at zero has no slope, and a channel that is zero adds nothing
                 product[~np.isfinite(product)] = 0
-                product = product.sum(-1)
-                total[..., k] += np.tensordot(weights[start : start + at_once], product, 1)
+                slopes[start : start + at_once, ..., k] = product.sum(-1)
             advance(len(some))
-    return total
+    return slopes
 
 
 def _forward(function, points, weights, step, advance):

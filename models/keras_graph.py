@@ -9,8 +9,11 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from threading import Lock
 
 import keras
+
+ONE_AT_A_TIME = Lock()  # of threads that look inside of a layer, which they share
 
 
 @dataclass(eq=False, frozen=True)
@@ -201,13 +204,14 @@ def intercepted(layer, intercept):
 
     For layers inside of a step alone: of subclassed models, whose graph is not known.
     """
-    call = layer.call
+    with ONE_AT_A_TIME:
+        call = layer.call
 
-    def called(*args, **kwargs):
-        return intercept(call(*args, **kwargs))
+        def called(*args, **kwargs):
+            return intercept(call(*args, **kwargs))
 
-    object.__setattr__(layer, "call", called)
-    try:
-        yield
-    finally:
-        object.__delattr__(layer, "call")
+        object.__setattr__(layer, "call", called)
+        try:
+            yield
+        finally:
+            object.__delattr__(layer, "call")

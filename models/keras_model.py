@@ -104,7 +104,8 @@ def load(
         own_pooling = pooling
     contents = _contents(name, model)
     model, layer = _chosen(model, layer)
-    found = analyse(model, layer, own_pooling)
+    with models.failures_in_words("numbers at random"):
+        found = analyse(model, layer, own_pooling)
     size = keras_sources.input_size_of(found.image.shape, input_size)
     prepare = keras_sources.preprocessing(preprocess)
 
@@ -303,7 +304,8 @@ def _by_derivatives(found, front, grey, grid, prefix, fields):
         maps = []
         for i, conv in enumerate(convs):
             own = [context[i : i + 1] for context in contexts]
-            local, constant = _local_features(found, conv, own, reference, directions)
+            with models.failures_in_words(f"activations {conv.shape}"):
+                local, constant = _local_features(found, conv, own, reference, directions)
             if grid is not None:
                 constant = constant + local[:prefix].sum(0)
                 local = tokens_to_map(local, grid, prefix)

@@ -44,6 +44,8 @@ def folder(tmp_path, monkeypatch):
     for number, path in enumerate(EXAMPLE_PAIR, 1):
         for name in (f"IMAGE{number}", f"room{number}.jpg"):
             (tmp_path / name).symlink_to(path)
+    for name in ("IMAGE3", "room3.jpg"):
+        (tmp_path / name).symlink_to(ROOT / "example_images" / "room_b_view1.jpg")
     (tmp_path / "IMAGE").symlink_to(EXAMPLE_PAIR[0])
     (tmp_path / "FOLDER").mkdir()
     (tmp_path / "FOLDER" / "a.jpg").symlink_to(EXAMPLE_PAIR[1])

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import shutil
 from dataclasses import dataclass
 
@@ -273,6 +274,46 @@ def test_a_page_may_begin_with_regions(case, visit):
     assert_shows(page, case.expected("average"))
 
 
+@pytest.mark.parametrize("explain", ["average", "max", "gem"])
+def test_a_page_may_begin_with_masks_and_a_point(case, rng, visit, explain):
+    mask = np.zeros((60, 90), np.uint8)
+    mask[10:50, 20:47] = 255
+    mask[5:20, 60:80] = 128
+    case.pooling = explain
+    page = visit(case, {"regions": (mask, None), "points": (None, (25, 41))})
+    choose(page, "explain", explain)
+    weights = image_ops.region_weights(mask, (60, 90), (3, 4))
+    maps = compute_spatial_similarity(*case.convs, explain, region1=weights)
+    assert_shows(page, maps)
+    found = shown(page)
+    assert found["region1"] == "mask" and found["point"]["pinned"]
+    pairwise = compute_pairwise_similarity(*case.convs, explain, region1=weights)
+    match = point_similarity(pairwise, *image_ops.cell_of((25, 41), (80, 50), (5, 2)), image=2)
+    assert_same_map(found["match1"], match)
+    page.locator("#cover").click()
+    settle(page)
+    covered = compute_spatial_similarity(*case.convs, explain, region1=1 - weights)
+    assert_shows(page, covered)
+    page.keyboard.press("Escape")
+    settle(page)
+    assert_shows(page, case.expected(explain))
+
+
+def test_a_mask_is_outlined_and_covered(flat, visit):
+    mask = np.zeros((400, 480), bool)
+    mask[100:200, 100:300] = mask[200:300, 100:150] = True
+    page = visit(flat, {"regions": (mask, None)})
+    outlined = overlays(saved_picture(page))[0]
+    assert (outlined[[98, 150, 250], [200, 301, 151]] == 255).all()
+    assert (outlined[[96, 150, 250], [200, 303, 153]] == 0).all()
+    assert len(np.unique(outlined[110:190, 110:290])) > 2
+    page.locator("#cover").click()
+    settle(page)
+    covered = overlays(saved_picture(page))[0]
+    assert (covered[110:190, 110:290] == 128).all() and (covered[210:290, 110:140] == 128).all()
+    assert not (covered[250, 200] == 128).all()
+
+
 def test_a_region_within_one_cell(case, visit):
     page = visit(case)
     drag(page, 1, (30, 25, 41, 33))
@@ -417,11 +458,110 @@ def test_colours_opacity_and_range_change_the_picture(flat, visit):
     assert_looks(page, flat, maps, colormap="cividis", alpha=0.25)
     assert page.locator(".heat").first.evaluate("heat => heat.style.opacity") == "0.25"
     choose(page, "range", "pair")
-    upsampled = [image_ops.upsample_map(values, (400, 480)) for values in maps]
-    both = min(map(np.min, upsampled)), max(map(np.max, upsampled))
+    both = min(map(np.min, maps)), max(map(np.max, maps))
     assert_looks(page, flat, maps, (both, both), colormap="cividis", alpha=0.25)
     assert_allclose(shown(page)["ranges"], [both, both], rtol=1e-4)
     assert float(page.locator(".high").last.inner_text()) == pytest.approx(both[1], abs=1e-3)
+
+
+def test_zero_may_be_in_the_middle(flat, rng, visit):
+    flat.convs = tuple(rng.standard_normal((2, 3, 4, 12)) + 0.2)
+    page = visit(flat)
+    maps = flat.expected("average")
+    choose(page, "range", "zero")
+    reach = max(np.abs(each).max() for each in maps)
+    assert_allclose(shown(page)["ranges"], [[-reach, reach]] * 2, rtol=1e-4)
+    assert page.locator("#colormap").input_value() == "coolwarm"
+    assert_looks(page, flat, maps, [(-reach, reach)] * 2, colormap="coolwarm")
+    bar, zero = (page.locator(name).first.bounding_box() for name in (".bar", ".zero"))
+    assert zero["x"] + 1 == pytest.approx(bar["x"] + bar["width"] / 2, abs=1)
+    choose(page, "range", "each")
+    assert page.locator("#colormap").input_value() == "jet"
+    assert_allclose(shown(page)["ranges"], [[each.min(), each.max()] for each in maps], rtol=1e-4)
+
+
+def test_absolute_ranges_are_those_of_the_program(flat, visit):
+    page = visit(flat, write={"normalize": "absolute"})
+    maps = flat.expected("average")
+    assert_looks(page, flat, maps, [(0, 3 / 12)] * 2)
+    drag(page, 1, (0, 100, 240, 300))
+    assert_allclose(shown(page)["ranges"], [[0, 3 / 3], [0, 3 / 12]])
+    hover(page, 2, 100, 100)
+    assert_allclose(shown(page)["ranges"][0], [0, 3 / 3 / 12])
+
+
+def test_cells_are_shown_on_request(flat, visit):
+    page = visit(flat, write={"upsample": "none"})
+    maps = flat.expected("average")
+    ranges = [(each.min(), each.max()) for each in maps]
+    assert_looks(page, flat, maps, ranges, method="none")
+    assert page.locator("#cells").get_attribute("aria-pressed") == "true"
+    page.locator("#cells").click()
+    settle(page)
+    assert_looks(page, flat, maps, ranges)
+
+
+@pytest.mark.parametrize("way", ["key", "mouse", "button's key"])
+def test_the_plain_images_are_seen_while_something_is_held(flat, visit, way):
+    page = visit(flat)
+    heat = page.locator(".heat").first
+
+    def visible():
+        return heat.evaluate("heat => getComputedStyle(heat).visibility") == "visible"
+
+    button = page.locator("#plain")
+    button.focus()
+    press, release = {
+        "key": (lambda: page.keyboard.down("p"), lambda: page.keyboard.up("p")),
+        "mouse": (lambda: (button.hover(), page.mouse.down()), page.mouse.up),
+        "button's key": (lambda: page.keyboard.down("Space"), lambda: page.keyboard.up("Space")),
+    }[way]
+    assert visible()
+    press()
+    assert not visible()
+    release()
+    assert visible()
+
+
+def test_no_place_is_worth_more_than_the_bar_says(rng, visit):
+    image = np.zeros((1000, 1500, 3), np.uint8)
+    case = Case((image, image), tuple(sparse_activations(rng, 2, 7, 7, 8)))
+    page = visit(case)
+    values = case.expected("average")[0]
+    row, column = np.unravel_index(values.argmax(), values.shape)
+    (y, x) = round((row + 0.5) * 1000 / 7 - 0.5), round((column + 0.5) * 1500 / 7 - 0.5)
+    hover(page, 1, x, y)
+    text = page.locator("#place").inner_text()
+    worth = float(re.search(r"adds ([0-9.]+) per cell", text)[1])
+    low, high = (float(page.locator(name).first.inner_text()) for name in (".low", ".high"))
+    assert low <= worth <= high and worth > 0.98 * high
+
+
+def test_an_estimate_is_marked_without_moving_the_number(case, visit):
+    page = visit(case)
+    drag(page, 1, (7, 5, 60, 31))
+    before = page.locator("#cosine").bounding_box()
+    page.locator("#cover").click()
+    settle(page)
+    assert page.locator("#similarity").inner_text().startswith("≈ ")
+    assert page.locator("#cosine").bounding_box()["x"] == before["x"]
+    weights = [
+        page.locator(name).evaluate(
+            "e => getComputedStyle(e).fontWeight + getComputedStyle(e).fontSize"
+        )
+        for name in ("#approx", "#cosine")
+    ]
+    assert weights[0] == weights[1]
+
+
+def test_a_saved_picture_names_network_and_pooling(flat, visit):
+    page = visit(flat, write={"network": "net"})
+    feet = []
+    for explain, words in (("average", "net, average pooling"), ("max", "net, maximum pooling")):
+        choose(page, "explain", explain)
+        feet.append(saved_picture(page)[-50:])
+        assert page.evaluate("networkWords()") == words
+    assert all((foot < 200).any() for foot in feet) and (feet[0] != feet[1]).any()
 
 
 def test_a_flat_map_gets_the_colormaps_middle(flat, visit):
@@ -551,23 +691,108 @@ def test_a_resting_hand_leaves_the_regions_maps_on_show(case, visit):
     assert shown(page)["match2"] is not None
 
 
-def test_fingers_pin_and_drag(case, visit):
-    page = visit(case, viewport={"width": 375, "height": 812}, has_touch=True, is_mobile=True)
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+
+
+class Finger:
+    """One finger on a touch screen."""
+
+    def __init__(self, page):
+        self.page, self.session = page, page.context.new_cdp_session(page)
+
+    def touch(self, kind, *points):
+        points = [{"x": x, "y": y} for x, y in points]
+        self.session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    def drag(self, start, end, rest=0):
+        self.touch("touchStart", start)
+        self.page.wait_for_timeout(rest)
+        for share in (0.25, 0.5, 0.75, 1):
+            at = [a + share * (b - a) for a, b in zip(start, end, strict=True)]
+            self.touch("touchMove", at)
+            self.page.wait_for_timeout(20)
+        self.touch("touchEnd")
+        settle(self.page)
+
+
+def test_a_tap_points_and_a_swipe_scrolls(case, visit):
+    page = visit(case, **PHONE)
     page.touchscreen.tap(*at(page, 1, 40.5, 20.5))
     settle(page)
     assert shown(page)["point"]["pinned"] and shown(page)["match2"] is not None
-    session = page.context.new_cdp_session(page)
-
-    def touch(kind, *points):
-        points = [{"x": x, "y": y} for x, y in points]
-        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
-
-    touch("touchStart", at(page, 2, 5.3, 10.3))
-    for step in (0.5, 1):
-        touch("touchMove", at(page, 2, 5.3 + step * 24.4, 10.3 + step * 49.4))
-    touch("touchEnd")
+    page.evaluate("scrollTo(0, 0)")
     settle(page)
+    x, y = at(page, 2, 25, 70)
+    Finger(page).drag((x, y), (x + 3, y - 300))
+    page.wait_for_timeout(300)
+    assert page.evaluate("scrollY") > 100
+    found = shown(page)
+    assert found["region1"] is found["region2"] is None
+    assert (found["point"]["image"], found["point"]["x"], found["point"]["pinned"]) == (1, 40, True)
+
+
+def test_a_long_press_or_a_button_begins_a_region(case, visit):
+    page = visit(case, **PHONE)
+    finger = Finger(page)
+    start, end = at(page, 2, 5.3, 10.3), at(page, 2, 29.7, 59.7)
+    finger.drag(start, end, rest=600)
     assert shown(page)["region2"] == [5, 10, 30, 60] and shown(page)["point"] is None
+    assert page.evaluate("scrollY") == 0
+    page.locator("#clear").tap()
+    page.locator("#mark").tap()
+    assert page.locator("#mark").get_attribute("aria-pressed") == "true"
+    page.evaluate("scrollTo(0, 0)")
+    finger.drag(at(page, 1, 10.3, 40.7), at(page, 1, 59.7, 10.3))
+    assert shown(page)["region1"] == [10, 10, 60, 41]
+    assert page.locator("#mark").get_attribute("aria-pressed") == "false"
+
+
+def test_a_resting_finger_shows_the_match_in_the_other_image(case, visit):
+    page = visit(case, **PHONE)
+    finger = Finger(page)
+    finger.touch("touchStart", at(page, 1, 40.5, 20.5))
+    page.wait_for_timeout(600)
+    settle(page)
+    found = shown(page)
+    assert found["match2"] is not None and not found["point"]["pinned"]
+    whole = """document.querySelectorAll(".stage").forEach((stage) => {
+        const { top, bottom } = stage.getBoundingClientRect();
+        if (top < 0 || bottom > innerHeight) throw Error(`${top} ${bottom}`);
+    })"""
+    page.evaluate(whole)  # both images are on the screen
+    finger.touch("touchEnd")
+    settle(page)
+    assert shown(page)["point"]["pinned"]
+
+
+@pytest.mark.parametrize("width, height", [(390, 844), (375, 667), (768, 1024), (1600, 1000)])
+@pytest.mark.parametrize(
+    "sizes", [((480, 720), (480, 720)), ((800, 400), (400, 800)), ((900, 50),) * 2]
+)
+def test_images_and_their_words_have_their_places(rng, visit, sizes, width, height):
+    images = tuple(np.full((*size, 3), 90, np.uint8) for size in sizes)
+    case = Case(images, tuple(sparse_activations(rng, 2, 7, 7, 8) * 1e-3))
+    page = visit(case, viewport={"width": width, "height": height})
+
+    def boxes(selector):
+        return [each.bounding_box() for each in page.locator(selector).all()]
+
+    captions, stages, lows, highs = map(boxes, ("figcaption", ".stage", ".low", ".high"))
+    for caption, stage, low, high in zip(captions, stages, lows, highs, strict=True):
+        assert abs(caption["x"] - stage["x"]) < 2 and caption["y"] < stage["y"]
+        assert low["x"] + low["width"] < high["x"]  # numbers do not collide
+        assert stage["y"] >= 0 and stage["y"] + stage["height"] <= height, (stages, height)
+    if width > 704:
+        assert stages[0]["y"] == stages[1]["y"]  # aligned at the top
+    for what, low, high in zip(boxes(".what"), lows, highs, strict=True):
+        for number in (low, high):
+            beside = (
+                what["x"] >= number["x"] + number["width"]
+                or number["x"] >= what["x"] + what["width"]
+            )
+            below = what["y"] >= number["y"] + number["height"]
+            assert beside or below
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_the_keyboard_does_it_all(case, visit):
@@ -654,7 +879,7 @@ def test_a_pair_of_photographs_is_under_a_megabyte(rng, tmp_path):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [375, 1600])
+@pytest.mark.parametrize("width", [390, 1600])
 def test_everyone_can_use_it(case, visit, width, scheme):
     from axe_playwright_python.sync_playwright import Axe
 
@@ -707,7 +932,9 @@ def test_the_benchmark_measures(case, chromium, tmp_path):
     [
         ({"explain": "output"}, "explain: expected pooled or head, got 'output'"),
         ({"explain": "head"}, "explain: head needs a projection"),
-        ({"normalize": "none"}, "normalize: expected each or pair"),
+        ({"normalize": "none"}, "normalize: expected each or pair or zero or absolute"),
+        ({"regions": (np.zeros((4, 4)), None)}, "region: the mask is empty"),
+        ({"points": (None, (4, 0))}, "point: 4,0 is outside"),
         ({"pooling": "mean"}, "pooling: expected one of average, max, gem, got 'mean'"),
         ({"power": 0.5}, "power: expected a real number >= 1, got 0.5"),
         ({"alpha": 1.5}, "alpha: expected a number in 0..1, got 1.5"),

@@ -7,8 +7,9 @@ from conftest import ROOT
 
 # A module imports only modules to the left of it, or on floors below it.
 FLOORS = (
-    ("files", "similarity_ops", "image_ops"),
-    ("models", "explorer", "pair_maps", "pair_visualization"),
+    ("files", "similarity_ops", "image_ops", "drawing"),
+    ("models", "explorer", "pair_maps", "cover_up", "overlays"),
+    ("pair_figure", "pair_visualization", "triplet_visualization"),
     ("image_stream", "image_pairs", "training_maps", "command_line"),
     ("visualize_similarity",),
 )

@@ -234,6 +234,18 @@ def test_resize_averages_the_whole_image(rng):
     assert image_ops.resize(image, (4, 8))[:, :3].max() == 0
 
 
+@given(st.tuples(*[st.integers(1, 9)] * 2), st.tuples(*[st.integers(1, 40)] * 2))
+def test_cells_are_shown_as_they_are(shape, size):
+    similarity = np.random.default_rng(0).standard_normal(shape)
+    upsampled = image_ops.upsample_map(similarity, size, "none")
+    for y, x in np.ndindex(size):
+        # the cell that the centre of the pixel is in, in whole numbers
+        row, column = (
+            (2 * k + 1) * n // (2 * m) for k, n, m in zip((y, x), shape, size, strict=True)
+        )
+        assert upsampled[y, x] == similarity[row, column]
+
+
 @pytest.mark.parametrize("method, degree", image_ops.UPSAMPLINGS.items())
 def test_upsample_map_equals_interpolation_at_pixel_centres(rng, method, degree):
     similarity = rng.standard_normal((5, 8))

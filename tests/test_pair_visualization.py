@@ -1,5 +1,6 @@
 """A pair in Python: what a notebook has, the shell has."""
 
+import dataclasses
 import json
 import re
 
@@ -9,8 +10,10 @@ from numpy.testing import assert_array_equal
 from PIL import Image
 
 import image_ops
+from drawing import value_text
 from pair_maps import Method
-from pair_visualization import EXAMPLE_PAIR, FIGURE_FORMATS, Look, visualize_pair
+from pair_visualization import EXAMPLE_PAIR, Look, visualize_pair
+from similarity_ops import strongest_matches
 from visualize_similarity import main
 
 
@@ -51,7 +54,7 @@ def test_what_the_shell_writes_a_notebook_writes(pair, tmp_path, monkeypatch, ca
     places = ["--region1", "196,90,334,170", "--point1", "293,150"]
     files = ["--output", "a.png", "--figure", "a.figure.png", "--html", "a.html"]
     assert main([*map(str, EXAMPLE_PAIR), *places, *files, "--save-maps", "a.npz"]) == 0
-    image_ops.save_image("b.png", pair.picture())
+    image_ops.save_image("b.png", pair.picture(legend=True))
     pair.save_figure("b.figure.png")
     pair.save_page("b.html")
     for ending in ("png", "figure.png", "html"):
@@ -66,18 +69,100 @@ def test_what_the_shell_writes_a_notebook_writes(pair, tmp_path, monkeypatch, ca
     assert settings[1]["region1"] == [196, 90, 334, 170]
 
 
-def test_a_figure_is_matplotlibs(pair):
-    figure = pair.figure()
-    titles = [ax.get_title() for ax in figure.axes[:4]]
-    assert {path.name for path in EXAMPLE_PAIR} <= set(titles)
-    assert figure.get_suptitle() == f"similarity {pair.similarity:.3f}"
+# --- over which values the colours go -------------------------------------------------------------
 
 
-@pytest.mark.parametrize("ending", FIGURE_FORMATS)
-def test_a_figure_is_written(pair, tmp_path, ending):
-    pair.save_figure(tmp_path / f"figure{ending}")
-    start = (tmp_path / f"figure{ending}").read_bytes()[:1000]
-    assert {".png": b"PNG", ".pdf": b"%PDF", ".svg": b"<svg"}[ending] in start
+@pytest.fixture(scope="module")
+def signed(imagenet):
+    """A network with a head whose maps are negative in places."""
+    head = np.random.default_rng(0).standard_normal((1280, 8)), None
+    return dataclasses.replace(imagenet, projection=head, explain="head")
+
+
+def test_zero_lies_in_the_middle(signed):
+    pair = visualize_pair(*EXAMPLE_PAIR, signed, normalize="zero", alpha=1, upsample="none")
+    maps = pair.similarity1, pair.similarity2
+    reach = max(np.abs(each).max() for each in maps)
+    assert min(each.min() for each in maps) < 0
+    assert pair.value_range1 == pair.value_range2 == (-reach, reach)
+    assert pair.look.colormap == "coolwarm"  # red is more, blue is less than nothing
+    for overlay, values in zip((pair.overlay1, pair.overlay2), maps, strict=True):
+        values = image_ops.upsample_map(values, overlay.shape[:2], "none")
+        redder = overlay[..., 0].astype(int) - overlay[..., 2]
+        strong = np.abs(values) > reach / 4
+        assert ((redder > 0) == (values > 0))[strong].all()
+    gray = visualize_pair(*EXAMPLE_PAIR, signed, normalize="zero", colormap="gray")
+    assert gray.look.colormap == "gray"
+
+
+def test_absolute_colours_compare_pictures(imagenet):
+    """Three times a uniform map's share, whatever the pair."""
+    room, noise = image_ops.load_image(EXAMPLE_PAIR[0]), np.zeros((48, 64, 3), np.uint8)
+    looks = {"normalize": "absolute", "colormap": "gray", "alpha": 1}
+    near = visualize_pair(room, room, imagenet, **looks)
+    far = visualize_pair(room, noise, imagenet, **looks)
+    for pair in (near, far):
+        assert pair.value_range1 == pair.value_range2 == (0, 3 / 49)
+    assert near.overlay1.mean() > 1.5 * far.overlay1.mean()
+    half = visualize_pair(room, room, imagenet, region1=(0, 0, 360, 480), **looks)
+    assert half.value_range1 == pytest.approx((0, 3 / 24.5)) and half.value_range2 == (0, 3 / 49)
+    point = visualize_pair(room, room, imagenet, point1=(100, 100), **looks)
+    assert point.value_range1 is None and point.value_range2 == pytest.approx((0, 3 / 49**2))
+
+
+def test_a_map_that_is_not_shown_does_not_stretch_the_colours(imagenet):
+    pair = visualize_pair(*EXAMPLE_PAIR, imagenet, point1=(293, 150), normalize="pair")
+    upsampled = image_ops.upsample_map(pair.match2, pair.image2.shape[:2])
+    assert pair.value_range1 is None and pair.shown1 is None
+    assert pair.value_range2 == (upsampled.min(), upsampled.max())
+
+
+def test_cells_are_visible_on_request(imagenet):
+    pair = visualize_pair(*EXAMPLE_PAIR, imagenet, upsample="none", alpha=1)
+    cells = pair.overlay1[34::69, 51::103]  # a pixel inside of each
+    assert cells.shape == (7, 7, 3)
+    assert_array_equal(np.unique(pair.overlay1.reshape(-1, 3), axis=0).shape[0] <= 49, True)
+    assert_array_equal(cells, image_ops.colorize_map(pair.similarity1))
+
+
+# --- legend and matches ---------------------------------------------------------------------------
+
+
+def test_the_legend_has_the_maps_own_numbers(pair):
+    from test_drawing import holds
+
+    picture = pair.picture(legend=True)
+    height = len(pair.picture())
+    assert_array_equal(picture[:height], pair.picture())
+    strip, match = picture[height:], pair.match2
+    peak = np.abs(match).max()
+    for value in (match.min(), match.max()):
+        assert holds(strip, value_text(value, peak), 30)
+    own = (
+        f"{pair.similarity:.4f} of image 1's region to image 2, {pair.whole_similarity:.4f} of the"
+    )
+    assert holds(strip, f"similarity {own} whole images", 30)
+    assert holds(strip, "imagenet, average pooling", 30)
+    adds = value_text(match.sum(), pair.similarity1.max())
+    assert holds(strip, f"the point adds {adds} per cell", 30)
+
+
+def test_matches_are_drawn_between_the_cells_that_match(imagenet, tmp_path):
+    pair = visualize_pair(*EXAMPLE_PAIR, imagenet, matches=3, pairwise=True)
+    assert_array_equal(pair.matches, strongest_matches(pair.pairwise, 3))
+    alone = visualize_pair(*EXAMPLE_PAIR, imagenet, matches=3)
+    assert_array_equal(alone.matches, pair.matches)  # which need not be asked for twice
+    picture, plain = pair.picture(), np.hstack([pair.overlay1, pair.overlay2])
+    for y1, x1, y2, x2 in pair.matches:
+        for y, x in ((y1, x1), (y2, x2 + 7)):
+            y, x = round((y + 0.5) * 480 / 7), round((x + 0.5) * 720 / 7)
+            disc = picture[y - 20 : y + 20, x - 20 : x + 20]
+            assert (disc == 0).all(axis=2).mean() > 0.4
+    assert (picture != plain).any(axis=2).mean() < 0.1
+    pair.save_maps(tmp_path / "m.npz")
+    with np.load(tmp_path / "m.npz") as maps:
+        assert_array_equal(maps["matches"], pair.matches)
+    assert len(visualize_pair(*EXAMPLE_PAIR, imagenet).matches) == 0
 
 
 @pytest.mark.parametrize(
@@ -92,8 +177,9 @@ def test_a_figure_is_written(pair, tmp_path, ending):
         ({"point2": (720, 0)}, "point2: 720,0 is outside"),
         ({"colormap": "jett"}, "colormap: 'jett'"),
         ({"alpha": None}, "alpha: expected a number in 0..1, got None"),
-        ({"upsample": "nearest"}, "upsample: expected bilinear or bicubic, got 'nearest'"),
-        ({"normalize": "both"}, "normalize: expected each or pair, got 'both'"),
+        ({"upsample": "nearest"}, "upsample: expected bilinear or bicubic or none, got 'nearest'"),
+        ({"matches": -1}, "matches: expected 0 to 99 of them, got -1"),
+        ({"normalize": "both"}, "normalize: expected each or pair or zero or absolute, got 'both'"),
         ({"size": 0}, "size: expected 1 to 10000 pixels, got 0"),
     ],
 )

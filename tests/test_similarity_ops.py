@@ -17,6 +17,7 @@ from similarity_ops import (
     local_features,
     point_similarity,
     pool_features,
+    strongest_matches,
     tokens_to_map,
 )
 
@@ -502,6 +503,58 @@ def test_bad_input_is_named(conv1, conv2, options, message):
 
 
 # --- what it needs -------------------------------------------------------------------------------
+
+
+def loop_matches(pairwise, count):
+    """All pairs from the strongest down, each kept if it is well apart from those kept before."""
+    kept = []
+    for match in sorted(np.ndindex(pairwise.shape), key=lambda match: -pairwise[match]):
+        apart = all(
+            max(abs(match[k] - other[k]), abs(match[k + 1] - other[k + 1])) > 1
+            for other in kept
+            for k in (0, 2)
+        )
+        if pairwise[match] > 0 and apart and len(kept) < count:
+            kept.append(match)
+    return kept
+
+
+@given(
+    st.tuples(*[st.integers(1, 5)] * 4),
+    st.integers(0, 8),
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([1, 1000]),
+)
+def test_matches_are_the_strongest_pairs_that_are_well_apart(shape, count, seed, steps):
+    rng = np.random.default_rng(seed)
+    pairwise = rng.integers(-steps, steps + 1, shape) / steps  # with ties, and with hardly any
+    before = pairwise.copy()
+    matches = strongest_matches(pairwise, count)
+    assert matches.shape == (len(matches), 4) and matches.dtype == int
+    assert list(map(tuple, matches)) == loop_matches(pairwise, count)
+    assert (pairwise == before).all()
+    values = pairwise[tuple(matches.T)]
+    assert (np.diff(values) <= 0).all() and (values > 0).all()
+    if count and pairwise.max() > 0:
+        assert values[0] == pairwise.max()
+    assert (strongest_matches(pairwise, count + 1)[: len(matches)] == matches).all()
+    if np.unique(pairwise).size == pairwise.size:  # without ties the images may be swapped
+        swapped = strongest_matches(pairwise.transpose(2, 3, 0, 1), count)
+        assert (swapped[:, [2, 3, 0, 1]] == matches).all()
+
+
+@pytest.mark.parametrize(
+    "pairwise, count, message",
+    [
+        (np.ones((2, 2)), 1, r"pairwise: expected .H1, W1, H2, W2., got shape \(2, 2\)"),
+        (np.full((1, 1, 1, 2), np.nan), 1, "pairwise: expected finite values, got nan"),
+        (np.ones((1, 1, 1, 1)), -1, "count: expected a whole number >= 0, got -1"),
+        (np.ones((1, 1, 1, 1)), 1.5, "count: expected a whole number >= 0, got 1.5"),
+    ],
+)
+def test_matches_that_cannot_be_are_refused(pairwise, count, message):
+    with pytest.raises(ValueError, match=message):
+        strongest_matches(pairwise, count)
 
 
 def test_nothing_but_numpy_is_imported():

@@ -1,6 +1,7 @@
 """Maps while a network trains: a real training run, and what it leaves for TensorBoard."""
 
 import io
+import warnings
 
 import keras
 import numpy as np
@@ -10,8 +11,10 @@ from keras import layers
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from test_drawing import holds
 
 import image_ops
+from drawing import value_text
 from models import load_network
 from training_maps import SimilarityMaps
 from visualize_similarity import EXAMPLE_PAIR, visualize_pair
@@ -49,12 +52,14 @@ def build():
     )
 
 
-def train(callbacks, epochs=4):
+def train(callbacks, epochs=4, model=None, **options):
     images, classes, _ = synthetic(256, 0)
-    model = build()
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(0.01), loss)
-    model.fit(images, classes, batch_size=32, epochs=epochs, verbose=0, callbacks=callbacks)
+    if model is None:
+        model = build()
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.Adam(0.01), loss)
+    options = {"batch_size": 32, "verbose": 0, **options}
+    model.fit(images, classes, epochs=epochs, callbacks=callbacks, **options)
     return model
 
 
@@ -80,7 +85,7 @@ def test_a_training_run_can_be_watched(tmp_path):
     pairs = [tuple(images[red]), EXAMPLE_PAIR]
     maps = SimilarityMaps(pairs, tmp_path / "logs", tmp_path / "maps", epochs=2)
     model = train([maps])
-    names = ("01_image_image", "02_room_a_view1_room_a_view2")
+    names = ("01_image1_image2", "02_room_a_view1_room_a_view2")
     found = events(tmp_path / "logs")
     assert sorted(found) == sorted(
         f"{kind}/{name}" for kind in ("similarity", "similarity_maps") for name in names
@@ -95,15 +100,61 @@ def test_a_training_run_can_be_watched(tmp_path):
     before = visualize_pair(*pairs[0], load_network(build()))
     on_disc = [share_on_object(pair, pair.similarity1, masks[red[0]]) for pair in (before, after)]
     assert on_disc[1] > 2 * on_disc[0] and on_disc[1] > 0.5, on_disc
-    for name, size in zip(names, ((SIDE, 2 * SIDE), (480, 1440)), strict=True):
+    for name, size in zip(names, ((SIDE, 400), (480, 1440)), strict=True):
         for step, content in found[f"similarity_maps/{name}"].items():
             picture = image_ops.load_image(tmp_path / "maps" / f"{step:06d}_{name}.png")
-            assert picture.shape == (*size, 3)
+            assert picture.shape[0] > size[0] and picture.shape[1] == size[1]  # with a legend
+            assert holds(picture, f"epoch {step}, similarity", 10 if size[1] == 400 else 30)
             assert_array_equal(np.asarray(Image.open(io.BytesIO(content))), picture)
     expected = image_ops.combine_horizontal([after.overlay1, after.overlay2])
     last = image_ops.load_image(tmp_path / "maps" / f"000004_{names[0]}.png")
-    assert np.abs(last - expected.astype(int)).mean() < 0.5
+    assert np.abs(last[:SIDE, : 2 * SIDE] - expected.astype(int)).mean() < 0.5
+    assert holds(last, value_text(after.similarity1.max(), np.abs(after.similarity1).max()))
     assert len(list((tmp_path / "maps").iterdir())) == 6
+
+
+def test_steps_are_the_trainings_own(tmp_path):
+    """A second training goes on, whether it counts on or begins to count again."""
+
+    def steps():
+        return [int(path.name[:6]) for path in sorted(tmp_path.iterdir())]
+
+    images = synthetic(2, 2)[0]
+    maps = SimilarityMaps([tuple(images)], folder=tmp_path)
+    model = train([maps], 2)
+    assert steps() == [0, 1, 2]
+    times = [path.stat().st_mtime_ns for path in sorted(tmp_path.iterdir())]
+    train([maps], 4, model, initial_epoch=2)
+    assert steps() == [0, 1, 2, 3, 4]
+    train([maps], 1, model)
+    assert steps() == [0, 1, 2, 3, 4, 5]
+    assert [path.stat().st_mtime_ns for path in sorted(tmp_path.iterdir())][:3] == times
+    for path in tmp_path.iterdir():
+        path.unlink()
+    train([SimilarityMaps([tuple(images)], folder=tmp_path)], 8, model, initial_epoch=7)
+    assert steps() == [7, 8]
+    for path in tmp_path.iterdir():
+        path.unlink()
+    maps = SimilarityMaps([tuple(images)], folder=tmp_path, batches=5)
+    train([maps], 2, model, initial_epoch=1)  # of eight batches
+    assert steps() == [8, 10, 15]
+
+
+def test_a_network_that_collapses_is_told(tmp_path):
+    one, other = synthetic(2, 2)[0]
+
+    class Collapse(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.layers[-1].kernel.assign(0 * self.model.layers[-1].kernel)
+            self.model.layers[-1].bias.assign([1.0, 2.0])
+
+    maps = SimilarityMaps([(one, other)], folder=tmp_path)
+    with pytest.warns(UserWarning, match="step 1: all pairs are 1.0000 similar .*collapsed"):
+        train([Collapse(), maps], 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        # an image is like itself to any network
+        train([Collapse(), SimilarityMaps([(one, one)], folder=tmp_path)], 1)
 
 
 def test_watching_changes_nothing(tmp_path):
@@ -119,14 +170,13 @@ def test_a_layer_is_watched_before_a_head_that_is_not_linear(tmp_path):
     model = build()
     model.add(layers.Softmax())
     model.compile("adam", "sparse_categorical_crossentropy")
-    with pytest.raises(ValueError, match="Softmax.*after the pooling, is neither linear"):
-        model.fit(
-            image[None], np.array([0]), callbacks=[SimilarityMaps([(image, image)], tmp_path)]
-        )
+    with pytest.raises(ValueError, match="nowhere"):
+        maps = SimilarityMaps([(image, image)], tmp_path, layer="nowhere")
+        model.fit(image[None], np.array([0]), callbacks=[maps])
     maps = SimilarityMaps([(image, image)], tmp_path, layer="last_conv", look={"size": 50})
     model.fit(image[None], np.array([0]), verbose=0, callbacks=[maps])
-    (content, *_) = events(tmp_path)["similarity_maps/01_image_image"].values()
-    assert Image.open(io.BytesIO(content)).size == (100, 50)
+    (content, *_) = events(tmp_path)["similarity_maps/01_image1_image2"].values()
+    assert Image.open(io.BytesIO(content)).size[0] == 400  # room for a legend
 
 
 def test_a_network_that_breaks_is_a_warning_and_goes_on(tmp_path):
@@ -137,7 +187,7 @@ def test_a_network_that_breaks_is_a_warning_and_goes_on(tmp_path):
         def on_epoch_end(self, epoch, logs=None):
             self.model.layers[-1].bias.assign([np.nan, 0.0])
 
-    with pytest.warns(UserWarning, match="SimilarityMaps, step 1, 01_image_image: .*not finite"):
+    with pytest.warns(UserWarning, match="SimilarityMaps, step 1, 01_image1_image2: .*not finite"):
         train([Break(), maps], epochs=1)
     assert len(list(tmp_path.iterdir())) == 1
 

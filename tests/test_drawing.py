@@ -1,0 +1,133 @@
+"""What is drawn on finished pictures: the numbers of a legend, where zero is, lines that match."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw, ImageFont
+
+import image_ops
+from drawing import Bar, _spread, add_legend, add_matches, value_text
+
+LETTERS = ImageFont.load_default(10)
+
+
+def holds(picture, text, size=10):
+    """Return the (x, y) of each place where a picture has a text, pixel by pixel."""
+    font = ImageFont.load_default(size)
+    left, top, right, bottom = map(int, font.getbbox(text))
+    image = Image.new("L", (right - left, bottom - top), 255)
+    ImageDraw.Draw(image).text((-left, -top), text, 0, font)
+    wanted, found = np.asarray(image), np.asarray(Image.fromarray(picture).convert("L"))
+    windows = np.lib.stride_tricks.sliding_window_view(found, wanted.shape)
+    return [(int(x), int(y)) for y, x in np.argwhere((windows == wanted).all(axis=(2, 3)))]
+
+
+def legend(*bars, widths=(240, 240), left="similarity 0.8195", right="imagenet, average pooling"):
+    height, width = 30, sum(widths)
+    picture = np.full((height, width, 3), 7, np.uint8)
+    drawn = add_legend(picture, widths, left, right, bars)
+    assert (drawn[:height, :width] == 7).all() and drawn.dtype == np.uint8
+    return drawn[height:]
+
+
+def test_it_says_the_similarity_the_network_and_the_values_that_a_map_holds():
+    strip = legend(Bar("jet", (0.0041, 0.05), 0.0041, 0.05), Bar("jet", (-0.2, 0.6), -0.2, 0.6))
+    assert strip.shape[1] == 480
+    for text in ("similarity 0.8195", "imagenet, average pooling"):
+        assert len(holds(strip, text)) == 1
+    places = [holds(strip, text)[0][0] for text in ("0.0041", "0.0500", "-0.20", "0.60")]
+    assert places == sorted(places) and places[1] < 240 < places[2]
+
+
+def test_readable_at_480_pixels_it_scales_with_the_picture():
+    bar = Bar("jet", (0.0041, 0.05), 0.0041, 0.05)
+    strips = [legend(bar, bar, widths=(width, width)) for width in (240, 720)]
+    assert len(strips[1]) == pytest.approx(3 * len(strips[0]), abs=4)
+    assert len(holds(strips[1], "0.0041", 30)) == 2 and not holds(strips[1], "0.0041", 10)
+
+
+@pytest.mark.parametrize("low, high", [(-0.02, 0.06), (0.02, 0.06), (-0.06, -0.03), (0.0, 0.5)])
+@pytest.mark.parametrize("colormap", ["gray", "coolwarm"])
+def test_a_bar_has_its_colours_and_zero_where_they_belong(low, high, colormap):
+    strip = legend(Bar(colormap, (low, high), low, high), "", widths=(720, 720))
+    ends = min(low, 0), max(high, 0)
+    left, right, top = 15, 704, 45 + 15 + 7  # half a letter from the edges, and within the bar
+    values = np.linspace(*ends, right - left + 1)
+    expected = image_ops.colorize_map(values[None], colormap, (low, high))[0]
+    shown = strip[top, left : right + 1].astype(int)
+    different = np.flatnonzero(np.abs(shown - expected).max(axis=1) > 3)
+    zero = round((0 - ends[0]) / (ends[1] - ends[0]) * (right - left))
+    assert len(different) and np.abs(different - zero).max() <= 4  # but for the line at zero
+    assert (strip[top, left + zero] == 0).all() and holds(strip, "0", 30)
+
+
+def test_colours_that_reach_further_have_their_ends_too():
+    strip = legend(Bar("jet", (0.0, 0.0612), 0.0041, 0.03), "", widths=(720, 720))
+    assert all(holds(strip, text, 30) for text in ("0", "0.0041", "0.0300", "0.0612"))
+    bracket = strip[
+        45 + 15 + 15 + 4 : 45 + 15 + 15 + 8, 15:705
+    ]  # under the bar, of the map's values
+    (columns,) = np.nonzero((bracket == 0).all(axis=2).any(axis=0))
+    assert columns.min() == round(0.0041 / 0.0612 * 689)
+    assert columns.max() == pytest.approx(0.03 / 0.0612 * 689, abs=3)
+
+
+def test_words_stand_where_there_is_no_bar_and_are_cut_where_they_do_not_fit():
+    bar = Bar("jet", (0, 0), 0, 0)
+    strip = legend("the point adds 0.0441 per cell", bar)
+    assert holds(strip, "the point adds 0.0441 per cell")
+    strip = legend(bar, bar, right="a network " * 50)
+    assert holds(strip, "similarity 0.8195") and holds(strip, "a network a network")
+    strip = legend(bar, bar, left="zwölf\nBilder 安")
+    assert holds(strip, "zw?lf Bilder ?")
+
+
+@pytest.mark.parametrize("widths", [(1, 1), (30, 50), (100, 900), (9000, 10), (5, 5, 5)])
+def test_pictures_of_any_shape_get_one(widths):
+    values = (-1.234e-7, 3.21e-7) if len(widths) == 2 else (-0.2345, 0.9345)
+    drawn = legend(*[Bar("jet", values, *values)] * len(widths), widths=widths)
+    assert drawn.shape[1] == max(400, sum(widths))
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 299), st.sampled_from(["0", "0.04", "-0.0042"])), max_size=5)
+)
+def test_numbers_never_collide(labels):
+    labels.sort()
+    texts = [text for _, text in labels]
+    lefts = _spread([x for x, _ in labels], texts, LETTERS, (0, 300))
+    for (x, text), left in zip(labels, lefts, strict=True):
+        assert 0 <= left <= 300 - LETTERS.getlength(text)
+        if len(labels) == 1:
+            middle = left + LETTERS.getlength(text) / 2
+            assert abs(middle - x) < 2 or left in (0, 300 - np.ceil(LETTERS.getlength(text)))
+    rights = [left + LETTERS.getlength(text) for left, text in zip(lefts, texts, strict=True)]
+    assert all(right < left for right, left in zip(rights, lefts[1:], strict=False))
+
+
+@given(st.floats(1e-12, 1e3), st.floats(-1, 1))
+def test_a_number_is_its_value_to_a_hundredth_of_the_largest(peak, share):
+    error = abs(float(value_text(share * peak, peak)) - share * peak)
+    assert error <= (0.051 if peak < 1e-4 else 0.0051) * peak
+
+
+def test_lines_lead_from_number_to_number():
+    picture = np.full((200, 600, 3), 99, np.uint8)
+    lines = [(50, 40, 550, 40), (50, 120, 550, 160)]
+    drawn = add_matches(picture, lines)
+    assert (picture == 99).all() and drawn.shape == picture.shape
+    for number, (x1, y1, x2, y2) in enumerate(lines, 1):
+        found = []
+        for x, y in ((x1, y1), (x2, y2)):
+            disc = drawn[y - 10 : y + 11, x - 10 : x + 11]
+            assert (disc.reshape(-1, 3) == 0).all(axis=1).mean() > 0.3
+            digit = disc[4:-4, 4:-4].mean()
+            found.append(disc[4:-4, 4:-4])
+            assert digit > 10, number
+        assert (found[0] == found[1]).all()
+    whites = (drawn == 255).all(axis=2)
+    assert whites[:, 300].sum() >= 2  # both lines cross the middle
+    alone = add_matches(picture, lines[:1])
+    assert (alone[40, 80:520] == 255).all()  # a single line is straight
+    assert (add_matches(picture, []) == picture).all()

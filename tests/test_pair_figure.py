@@ -1,0 +1,158 @@
+"""A figure, as a reader of the paper and its publisher open it."""
+
+import base64
+import dataclasses
+import io
+import re
+import warnings
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pypdf
+import pytest
+from PIL import Image
+
+import image_ops
+from pair_visualization import EXAMPLE_PAIR, FIGURE_FORMATS, visualize_pair
+from visualize_similarity import main
+
+
+@pytest.fixture(scope="module")
+def pair(imagenet):
+    return visualize_pair(*EXAMPLE_PAIR, imagenet, region1=(196, 90, 334, 170))
+
+
+@pytest.fixture(scope="module")
+def point(imagenet):
+    return visualize_pair(*EXAMPLE_PAIR, imagenet, point1=(293, 150))
+
+
+def saved(pair, ending, style="screen"):
+    file = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pair.figure(style).savefig(file, format=ending)
+    return file
+
+
+def bars(figure):
+    return [
+        ax for ax in figure.axes if ax.get_xlabel() == "contribution to the similarity, per cell"
+    ]
+
+
+def test_it_says_of_what_the_similarity_is(pair):
+    title = pair.figure().get_suptitle().replace("\n", " ")
+    assert title == (
+        f"similarity {pair.similarity:.4f} of image 1's region to image 2, "
+        f"{pair.whole_similarity:.4f} of the whole images imagenet, average pooling"
+    )
+
+
+def test_no_bar_is_under_an_image_without_a_map(pair, point):
+    assert len(bars(pair.figure())) == 2
+    (bar,) = bars(point.figure())
+    assert bar.get_xlim() == pytest.approx(point.value_range2)
+    box, under = bar.get_position(), point.figure().axes[3].get_position()
+    assert under.x0 - 0.1 < box.x0 and box.x1 < under.x1 + 0.1 and box.y1 < under.y1
+
+
+def test_a_bar_has_a_tip_where_values_leave_its_range(pair):
+    low, high = pair.shown1.min(), pair.shown1.max()
+    for value_range, tip in (
+        ((low, high), "neither"),
+        ((low, high / 2), "max"),
+        ((high / 2, high), "min"),
+        ((high / 3, high / 2), "both"),
+    ):
+        figure = dataclasses.replace(pair, value_range1=value_range).figure()
+        assert bars(figure)[0]._colorbar.extend == tip
+
+
+@pytest.mark.parametrize("style", ["screen", "paper"])
+def test_a_pdf_has_truetype_text_and_the_images_own_pixels(pair, style):
+    (page,) = pypdf.PdfReader(saved(pair, "pdf", style)).pages
+    fonts = [font.get_object() for font in page["/Resources"]["/Font"].values()]
+    kinds = [font["/Subtype"] for font in fonts]
+    kinds += [
+        each.get_object()["/Subtype"] for f in fonts for each in f.get("/DescendantFonts", [])
+    ]
+    assert kinds and "/Type3" not in kinds and "/CIDFontType2" in kinds
+    text = " ".join(page.extract_text().split())
+    for words in ("imagenet, average pooling", "room_a_view1.jpg", f"{pair.similarity:.4f}"):
+        assert words in text
+    photos = [image.image.size for image in page.images]
+    assert photos.count((720, 480)) == 4
+    found = [np.asarray(image.image.convert("RGB"))[::-1] for image in page.images]
+    for each in (pair.image1, pair.overlay1, pair.image2, pair.overlay2):
+        assert any(np.array_equal(each, image) for image in found)  # to the bit, from the bottom up
+    width, height = (float(side) / 72 for side in page.mediabox[2:])
+    expected = {"screen": (8, 6), "paper": (3.35, 2.75)}[style]
+    assert (width, height) == pytest.approx(expected, abs=0.01)
+
+
+def test_an_svg_has_text_and_the_images_own_pixels(pair):
+    root = ElementTree.fromstring(saved(pair, "svg").getvalue())
+    text = " ".join(
+        " ".join(each.itertext()) for each in root.iter("{http://www.w3.org/2000/svg}text")
+    )
+    assert "imagenet, average pooling" in text and "room_a_view2.jpg" in text
+    sizes = []
+    for image in root.iter("{http://www.w3.org/2000/svg}image"):
+        (link,) = (value for name, value in image.attrib.items() if name.endswith("href"))
+        content = base64.b64decode(link.split(",")[1])
+        sizes.append(Image.open(io.BytesIO(content)).size)
+    assert sizes.count((720, 480)) == 4
+
+
+@pytest.mark.parametrize("ending", ["ps", "eps"])
+def test_postscript_has_truetype_text(point, ending, caplog):
+    content = saved(point, ending).getvalue().decode("latin-1")
+    assert content.startswith("%!PS-Adobe")
+    assert "/FontType 42 def" in content and "/FontType 3 def" not in content
+    assert caplog.text == ""  # nothing is transparent, which PostScript does not know
+
+
+def test_a_png_has_a_dot_for_each_pixel(imagenet):
+    large = Image.open(EXAMPLE_PAIR[0]).resize((1500, 1000))
+    pair = visualize_pair(large, EXAMPLE_PAIR[1], imagenet)
+    figure = pair.figure()
+    file = io.BytesIO()
+    figure.savefig(file)
+    size = Image.open(file).size
+    share = figure.axes[0].get_position().width  # of the figure, for its first image
+    assert share * size[0] >= 1500
+    assert Image.open(saved(visualize_pair(*EXAMPLE_PAIR, imagenet, size=50), "png")).size == (
+        1600,
+        1200,
+    )
+
+
+def test_letters_that_the_font_lacks_are_no_trouble(imagenet, tmp_path):
+    names = ["猫 $x_1^2$.png", "a\n\udcff.png"]
+    paths = [tmp_path / name for name in names]
+    for path, example in zip(paths, EXAMPLE_PAIR, strict=True):
+        image_ops.save_image(path, image_ops.load_image(example))
+    pair = visualize_pair(*paths, imagenet)
+    for ending in FIGURE_FORMATS:
+        saved(pair, ending[1:])
+    titles = {ax.get_title() for ax in pair.figure().axes}
+    assert {"? $x_1^2$.png", "a ?.png"} <= titles
+
+
+@pytest.mark.parametrize("ending", FIGURE_FORMATS)
+def test_the_program_writes_it(tmp_path, monkeypatch, capsys, ending):
+    monkeypatch.chdir(tmp_path)
+    name = f"figure{ending}"
+    assert main(["--figure", name, "--figure-style", "paper", "--normalize", "pair"]) == 0
+    assert f"written     {name}\n" in capsys.readouterr().out
+    start = (tmp_path / name).read_bytes()[:1000]
+    kinds = {".png": b"PNG", ".pdf": b"%PDF", ".svg": b"<svg", ".eps": b"EPSF", ".ps": b"%!PS"}
+    assert kinds[ending] in start
+
+
+def test_other_styles_are_refused(pair, capsys):
+    with pytest.raises(ValueError, match="style: expected screen or paper, got 'poster'"):
+        pair.figure("poster")
+    assert main(["--figure-style", "paper"]) == 2
+    assert re.search("--figure-style: needs --figure", capsys.readouterr().err)

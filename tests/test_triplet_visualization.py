@@ -1,0 +1,111 @@
+"""A triplet: what makes an image closer to one image than to another, and how it is shown."""
+
+import re
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+import image_ops
+from triplet_visualization import EXAMPLE_TRIPLET, visualize_triplet
+from visualize_similarity import main, visualize_pair
+
+ANCHOR, POSITIVE, NEGATIVE = map(str, EXAMPLE_TRIPLET)
+
+
+@pytest.fixture(scope="module", params=[{}, {"explain": "head"}, {"region": (196, 90, 334, 170)}])
+def asked(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def triplet(imagenet, asked):
+    return visualize_triplet(*EXAMPLE_TRIPLET, imagenet, **asked)
+
+
+def test_its_maps_sum_to_the_difference_of_the_cosines(triplet, imagenet, asked):
+    options = {{"region": "region1"}.get(name, name): value for name, value in asked.items()}
+    closer, farther = (
+        visualize_pair(ANCHOR, other, imagenet, **options) for other in (POSITIVE, NEGATIVE)
+    )
+    difference = closer.similarity - farther.similarity
+    assert triplet.difference == pytest.approx(difference, abs=1e-6)
+    assert triplet.difference_map.shape == (7, 7)
+    assert_allclose(triplet.difference_map.sum(), difference, atol=1e-6)
+    assert_allclose(
+        triplet.difference_map, closer.similarity1 - farther.similarity1, rtol=0, atol=1e-6
+    )
+    both = triplet.closer.similarity2.sum() - triplet.farther.similarity2.sum()
+    assert_allclose(both, difference, atol=1e-6)
+
+
+def test_swapping_positive_and_negative_turns_the_sign(imagenet, triplet, asked):
+    swapped = visualize_triplet(ANCHOR, NEGATIVE, POSITIVE, imagenet, **asked)
+    assert_allclose(swapped.difference_map, -triplet.difference_map, atol=1e-7)
+    same = visualize_triplet(ANCHOR, POSITIVE, POSITIVE, imagenet, **asked)
+    assert_allclose(same.difference_map, 0, atol=1e-12)
+
+
+def test_zero_is_in_the_middle_of_the_colours(triplet):
+    assert triplet.look.colormap == "coolwarm"
+    (low, high), *others = triplet.value_ranges
+    assert -low == high > 0 and others[0] == others[1] and sum(others[0]) == 0
+    upsampled = image_ops.upsample_map(triplet.difference_map, triplet.overlays[0].shape[:2])
+    assert np.abs(upsampled).max() == high
+    image = image_ops.load_image(POSITIVE)
+    expected = image_ops.combine_image_and_heatmap(
+        image, triplet.closer.similarity2, colormap="coolwarm", value_range=others[0]
+    )
+    assert_array_equal(triplet.overlays[1], expected)
+    image = image_ops.load_image(NEGATIVE)
+    expected = image_ops.combine_image_and_heatmap(
+        image, -triplet.farther.similarity2, colormap="coolwarm", value_range=others[0]
+    )
+    assert_array_equal(triplet.overlays[2], expected)
+
+
+def test_it_shows_itself(triplet):
+    words = f"{triplet.closer.similarity:.4f} - {triplet.farther.similarity:.4f} = "
+    assert words in repr(triplet) and words in triplet._repr_html_()
+    assert triplet.picture().shape == (480, 3 * 720, 3)
+    assert_array_equal(triplet.picture(legend=True)[:480], triplet.picture())
+
+
+def test_the_program_shows_it(tmp_path, monkeypatch, imagenet, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main([ANCHOR, POSITIVE, "--than", NEGATIVE, "--save-maps", "m.npz"]) == 0
+    triplet = visualize_triplet(*EXAMPLE_TRIPLET, imagenet)
+    printed = capsys.readouterr().out
+    assert f"similarity  {triplet.closer.similarity:.4f} to {POSITIVE}\n" in printed
+    assert f"than        {triplet.farther.similarity:.4f} to {NEGATIVE}\n" in printed
+    assert f"difference  {triplet.difference:.4f}\n" in printed
+    picture = "room_a_view1_room_a_view2_room_b_view1_similarity.png"
+    assert_array_equal(image_ops.load_image(picture), triplet.picture(legend=True))
+    with np.load("m.npz") as maps:
+        assert_array_equal(maps["difference_map"], triplet.difference_map)
+        assert_allclose(maps["difference_map"].sum(), maps["difference"], atol=1e-6)
+        assert str(maps["negative"]) == NEGATIVE
+    assert main(["--than", NEGATIVE, "--plain", "--output", "p.png"]) == 0  # the example pair
+    assert_array_equal(image_ops.load_image("p.png"), triplet.picture())
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--than", "gone.png"], "gone.png: no such image file"),
+        (["--than", NEGATIVE, "--point1", "1,1"], "--point1: is for a pair, without --than"),
+        (["--than", NEGATIVE, "--normalize", "pair"], "--normalize: is for a pair"),
+        (["--than", NEGATIVE, "--figure", "f.pdf"], "--figure: is for a pair"),
+        (["--than", NEGATIVE, "--matches", "3"], "--matches: is for a pair"),
+        (["--than", NEGATIVE, "--region1", "0,0,9,999"], "--region1: .*leaves the image"),
+        (["--than", NEGATIVE, "--output", NEGATIVE], "--output: expected|is one of the images"),
+        (["--than", NEGATIVE, "--pairs", "p.csv"], "pairs|than"),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path, monkeypatch, capsys, options, message):
+    monkeypatch.chdir(tmp_path)
+    assert main([ANCHOR, POSITIVE, *options]) == 2
+    captured = capsys.readouterr()
+    assert len(captured.err.splitlines()) == 1 and captured.out == ""
+    assert re.search(message, captured.err)
+    assert list(tmp_path.iterdir()) == []
