@@ -121,7 +121,10 @@ def _check_cost(image, path):
     heavy = image.format in HEAVY_FORMATS or image.mode in ("I", "F")
     pixels, most = width * height, limit / 2 if heavy else limit
     if image.format == "TIFF":  # a tile is decoded whole, however little of it lies in the image
-        pixels = max(pixels, image.tag_v2.get(322, 0) * image.tag_v2.get(323, 0))
+        tile = [image.tag_v2.get(tag, 0) for tag in (322, 323)]
+        if not all(isinstance(side, int) for side in tile):
+            raise ValueError("the size of its tiles is no number")
+        pixels = max(pixels, tile[0] * tile[1])
     if pixels > most:
         raise ValueError(f"{width} x {height} is over the limit of {most:.0f} pixels")
     if image.format in ("JPEG", "MPO"):

@@ -431,7 +431,7 @@ def _stderr_held_back():
         os.dup2(held.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:  # but not where the user interrupts it
             held.seek(0)
             os.write(kept, held.read())
             raise

@@ -162,13 +162,17 @@ def _png_chunk(kind, content):
     return struct.pack(">I", len(content)) + chunk + struct.pack(">I", zlib.crc32(chunk))
 
 
-def _tiff(bits, kind, *size):
-    """The header of a TIFF, in which a tile may have another size than the image."""
+def _tiff(bits, kind, *size, kinds=None):
+    """The header of a TIFF, in which a tile may have another size than the image, or another kind.
+
+    It has 4 for a number, 2 for a text.
+    """
     width, height, *tile = size
     tags = {256: width, 257: height, 258: bits, 259: 8, 262: 1, 277: 1, 339: kind}
     tags |= dict(zip((322, 323), tile, strict=False)) or {278: height}
     tags |= dict.fromkeys((324, 325) if tile else (273, 279), 8)
-    entries = (struct.pack("<HHII", tag, 4, 1, tags[tag]) for tag in sorted(tags))
+    kinds = dict.fromkeys(tags, 4) | (kinds or {})
+    entries = (struct.pack("<HHII", tag, kinds[tag], 1, tags[tag]) for tag in sorted(tags))
     return b"II*\0\10\0\0\0" + struct.pack("<H", len(tags)) + b"".join(entries) + bytes(4)
 
 
@@ -193,6 +197,8 @@ def test_what_would_cost_much_is_refused_before_it_is_decoded(tmp_path, photo, m
             "over the limit of 65535 a side",
         ),
         "float.tif": (_tiff(32, 3, 9000, 9000), "9000 x 9000 is over the limit of 44739242 pixels"),
+        # a text for a width, times a number
+        "text.tif": (_tiff(8, 1, 9, 9, 65, 2**31, kinds={322: 2}), "its tiles is no number"),
         "tile.tif": (_tiff(8, 1, 9, 9, 40_000, 40_000), "9 x 9 is over the limit"),
         "edited.j2k": (bytes(edited), "9000 x 9000 is over the limit of 44739242 pixels"),
         "scans.jpg": (_many_scans(300, photo), "more than 64 scans"),
