@@ -55,11 +55,3 @@ def test_it_is_small_and_says_nothing_of_a_machine(committed):
     ]
     assert len(pictures) == 4
     assert all(not cell.metadata for cell in committed.cells)
-
-
-def test_each_section_says_in_two_sentences_what_to_see(committed):
-    sections = [cell.source for cell in committed.cells if cell.cell_type == "markdown"]
-    assert len(sections) == 7
-    for section in sections:
-        _title, text = section.split("\n\n")
-        assert 1 <= len(re.findall(r"[.?](?:\s|$)", text)) <= 2, text
