@@ -1,0 +1,1 @@
+"""What the maps are worth, measured with ground truth: python -m evaluation"""

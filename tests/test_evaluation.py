@@ -1,0 +1,170 @@
+"""The measures against plain loops, the rivals against closed forms, and what ships."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from evaluation import measures, rivals
+from image_ops import upsample_map
+
+
+def test_mass_by_object_against_a_loop_over_pixels(rng):
+    similarity, objects = rng.normal(size=(3, 4)), rng.integers(0, 5, (30, 44))
+    pixels = upsample_map(similarity, objects.shape)
+    expected, total = np.zeros(6), 0
+    for y in range(30):
+        for x in range(44):
+            if pixels[y, x] > 0:
+                expected[objects[y, x]] += pixels[y, x]
+                total += pixels[y, x]
+    mass = measures.mass_by_object(similarity, objects, 6)
+    assert_allclose(mass, expected / total, rtol=1e-12)
+    assert mass[5] == 0
+    assert_allclose(mass.sum(), 1)
+
+
+def test_a_flat_map_has_the_mass_of_the_area_and_lift_one(rng):
+    objects = rng.integers(0, 4, (24, 36))
+    area = measures.area_by_object(objects, 4)
+    mass = measures.mass_by_object(np.full((7, 7), 0.2), objects, 4)
+    assert_allclose(mass, area)
+    assert_allclose(measures.lift(mass[1:2], area[1:2]), 1)
+
+
+def test_a_map_without_positive_values_has_no_mass():
+    assert_array_equal(measures.mass_by_object(-np.eye(3), np.zeros((6, 6), int), 2), [0, 0])
+
+
+def test_numbers_that_are_no_objects_are_named():
+    with pytest.raises(ValueError, match=r"objects: expected numbers in 0\.\.1, got 0\.\.2"):
+        measures.mass_by_object(np.eye(3), np.array([[0, 2]]), 2)
+
+
+def test_ranks_and_average_precision_against_a_loop(rng):
+    similarities, relevant = rng.normal(size=(30, 12)), rng.random((30, 12)) < 0.3
+    relevant[np.arange(30), rng.integers(0, 12, 30)] = True
+    ranks, precisions = [], []
+    for row, hits in zip(similarities, relevant, strict=True):
+        order = sorted(range(12), key=lambda entry: -row[entry])
+        found, shares = 0, []
+        for place, entry in enumerate(order):
+            if hits[entry]:
+                if found == 0:
+                    ranks.append(place)
+                found += 1
+                shares.append(found / (place + 1))
+        precisions.append(np.mean(shares))
+    assert_array_equal(measures.rank_of_first(similarities, relevant), ranks)
+    assert_allclose(measures.average_precision(similarities, relevant), precisions)
+
+
+def test_a_tie_with_what_is_not_relevant_does_not_count_as_first():
+    assert_array_equal(measures.rank_of_first([[1.0, 1.0]], [[True, False]]), [1])
+
+
+def test_rank_correlation_is_scipys_with_ties(rng):
+    from scipy.stats import spearmanr
+
+    first, second = rng.integers(0, 6, (2, 40))
+    assert_allclose(measures.rank_correlation(first, second), spearmanr(first, second).statistic)
+
+
+def test_the_interval_draws_rooms_not_rows(rng):
+    # 40 rooms of 25 equal rows: the spread is that of 40 values, not of 1000
+    values = rng.normal(size=40)
+    rooms, rows = np.arange(40).repeat(25), values.repeat(25)
+    low, high = measures.interval(np.mean, rooms, rows)
+    expected = 2 * 1.96 * values.std() / np.sqrt(40)
+    assert_allclose(high - low, expected, rtol=0.15)
+    assert low < values.mean() < high
+    # the rows' order is of no account, and neither are the rooms' names
+    shuffled = rng.permutation(len(rows))
+    assert_allclose(
+        measures.interval(np.mean, rooms[shuffled].astype(str), rows[shuffled]),
+        measures.interval(np.mean, rooms.astype(str), rows),
+    )
+
+
+def test_covering_steps_cover_the_highest_cells_first(rng):
+    similarity = rng.normal(size=(4, 5))
+    covered = measures.covering_steps(measures.order_of_cells(similarity), 7)
+    assert_array_equal(covered.sum(axis=1), np.linspace(0, 20, 8).round())
+    for step in covered[1:-1]:
+        assert similarity.ravel()[step].min() > similarity.ravel()[~step].max()
+
+
+@pytest.fixture
+def linear(rng):
+    """A linear network: embeddings x @ matrix of images (6, 9, 3), at a grid of (2, 3) cells."""
+    tf = pytest.importorskip("tensorflow")
+    matrix = rng.normal(size=(6 * 9 * 3, 5)).astype(np.float32)
+    image = rng.normal(size=(6, 9, 3)).astype(np.float32)
+    other = rng.normal(size=5)
+    return lambda batch: tf.reshape(batch, (len(batch), -1)) @ matrix, matrix, image, other
+
+
+def cosine(first, second):
+    return first @ second / np.linalg.norm(first) / np.linalg.norm(second)
+
+
+def test_gradient_times_input_of_a_linear_network_is_the_closed_form(linear):
+    embed, matrix, image, other = linear
+    f = image.ravel() @ matrix
+    unit, toward = f / np.linalg.norm(f), other / np.linalg.norm(other)
+    gradient = matrix @ (toward - cosine(f, other) * unit) / np.linalg.norm(f)
+    product = (gradient * image.ravel()).reshape(2, 3, 3, 3, 3)  # rows, y, columns, x, channels
+    similarity = rivals.gradient_times_input(embed, image, other, (2, 3))
+    assert_allclose(similarity, product.sum(axis=(1, 3, 4)), rtol=1e-3, atol=1e-6)
+    # a cosine does not feel its argument's scale, so that what is a sum to us is 0 to a gradient
+    assert_allclose(similarity.sum(), 0, atol=1e-6)
+
+
+def test_integrated_gradients_sum_to_the_difference_from_grey(linear):
+    embed, matrix, image, other = linear
+    bias = np.float32([1, -2, 0.5, 1, 3])  # so that grey has an embedding of its own
+    similarity = rivals.integrated_gradients(
+        lambda batch: embed(batch) + bias, image, other, (2, 3), steps=64
+    )
+    difference = cosine(image.ravel() @ matrix + bias, other) - cosine(bias, other)
+    assert similarity.shape == (2, 3)
+    assert_allclose(similarity.sum(), difference, atol=2e-3)
+
+
+@pytest.mark.parametrize("patch", [1, 3])
+def test_occlusion_against_a_loop(linear, rng, patch):
+    embed, matrix, image, _ = linear
+    others, fill = rng.normal(size=(2, 5)), rng.normal(size=image.shape).astype(np.float32)
+    similarities = rivals.occlusion(embed, image, others, (2, 3), fill, patch)
+    assert similarities.shape == (2, 2, 3)
+    reach = patch // 2
+    for partner, other in enumerate(others):
+        for row in range(2):
+            for column in range(3):
+                covered = image.copy()
+                down = slice(max(row - reach, 0) * 3, (row + reach + 1) * 3)
+                across = slice(max(column - reach, 0) * 3, (column + reach + 1) * 3)
+                covered[down, across] = fill[down, across]
+                whole, less = (cosine(x.ravel() @ matrix, other) for x in (image, covered))
+                assert_allclose(similarities[partner, row, column], whole - less, atol=1e-5)
+
+
+@pytest.mark.parametrize("head", ["pooled", "kernel", "kernel and bias"])
+def test_grad_cam_is_that_of_tensorflows_gradient(rng, head):
+    tf = pytest.importorskip("tensorflow")
+    conv1, conv2 = rng.random((2, 3, 4, 6))
+    kernel, bias = (rng.normal(size=(6, 5)), rng.normal(size=5)) if head != "pooled" else (1, 0)
+    bias = bias if head == "kernel and bias" else 0
+
+    def embedding(conv):
+        pooled = tf.reduce_mean(conv, (0, 1))
+        return (pooled if head == "pooled" else pooled[None] @ kernel)[..., :] + bias
+
+    conv = tf.constant(conv1)
+    with tf.GradientTape() as tape:
+        tape.watch(conv)
+        f1, f2 = (tf.reshape(embedding(x), [-1]) for x in (conv, tf.constant(conv2)))
+        similarity = tf.tensordot(f1, f2, 1) / tf.norm(f1) / tf.norm(f2)
+    weights = tape.gradient(similarity, conv).numpy().mean((0, 1))
+    projection = {"pooled": None, "kernel": (kernel, None), "kernel and bias": (kernel, bias)}[head]
+    expected = np.maximum(conv1 @ weights, 0)
+    assert_allclose(rivals.grad_cam(conv1, conv2, projection), expected, atol=1e-12)
