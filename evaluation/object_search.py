@@ -1,0 +1,88 @@
+"""Table 3: does the region of an object find the object, and the room that it stands in?"""
+
+import numpy as np
+
+from evaluation.focus import SMALL, same_room_pairs
+from evaluation.measures import mass_by_object, peak_on, rank_of_first
+from evaluation.rivals import cosines
+from evaluation.tables import figure
+from evaluation.views import OBJECTS
+from image_ops import region_weights
+
+
+def pointing(subject, views, names):
+    """Ask the first view of each pair about an object, and look at the second view's map.
+
+    Parameters
+    ----------
+    subject : Subject
+    views : list of View
+    names : tuple of str
+
+    Returns
+    -------
+    cells : dict of (object, column) to Figure
+        The share of pairs whose peak lies on the same object, and the mass on it, with the region
+        and without.
+    silent : int
+        How many queries had no activation at all in their region: they have no map.
+    """
+    pairs = [pair for couple in same_room_pairs(views) for pair in (couple, couple[::-1])]
+    cells, silent = {}, 0
+    for name in names:
+        number, rooms, found = OBJECTS.index(name), [], []
+        for view1, view2 in pairs:
+            query, target = view1.objects() == number, view2.objects()
+            if query.mean() < SMALL or (target == number).mean() < SMALL:
+                continue
+            weights = region_weights(query, query.shape, subject.grid)
+            if not subject.region_embedding(view1, weights).any():
+                silent += 1
+                continue
+            row = []
+            for regions in ({"region1": weights}, {}):
+                similarity = subject.maps(view1, view2, **regions)[1]
+                mass = mass_by_object(similarity, target, len(OBJECTS))[number]
+                row += [peak_on(similarity, target == number), mass]
+            rooms.append(view1.room)
+            found.append(row)
+        if found:
+            columns = ("peak, asked", "mass, asked", "peak, not asked", "mass, not asked")
+            for column, values in zip(columns, np.array(found, float).T, strict=True):
+                cells[name, f"{subject.name}: {column}"] = figure(np.mean, rooms, values)
+    return cells, silent
+
+
+def gallery_search(subject, views, names):
+    """Search all other views with the region of one object alone.
+
+    Returns
+    -------
+    cells : dict of (object, column) to Figure
+        The share of queries that have a view of their room first, and among the first five.
+    silent : int
+        How many queries had no activation at all in their region.
+    """
+    gallery = subject.embeddings(views)
+    room_of = np.array([view.room for view in views])
+    cells, silent = {}, 0
+    for name in names:
+        ranks, rooms = [], []
+        for index, view in enumerate(views):
+            mask = view.objects() == OBJECTS.index(name)
+            relevant = (room_of == view.room) & (np.arange(len(views)) != index)
+            if mask.mean() < SMALL or not relevant.any():
+                continue
+            query = subject.region_embedding(view, region_weights(mask, mask.shape, subject.grid))
+            if not query.any():
+                silent += 1
+                continue
+            (similarities,) = cosines([query], gallery)
+            similarities[index] = -np.inf
+            ranks.append(rank_of_first([similarities], [relevant])[0])
+            rooms.append(view.room)
+        if ranks:
+            for count in (1, 5):
+                hit = np.array(ranks) < count
+                cells[name, f"{subject.name}: recall@{count}"] = figure(np.mean, rooms, hit)
+    return cells, silent
