@@ -36,7 +36,7 @@ def _parser():
 
 def evaluate(data=None, output=Path("evaluation_output"), full=False):
     """Measure all networks on all sets; see the parser for the arguments."""
-    from evaluation.examination import SETS, THOROUGH, Budget, Report, examine
+    from evaluation.examination import SETS, SHIPPED, THOROUGH, Report, examine
     from evaluation.subjects import NETWORKS
     from evaluation.tables import markdown, write_csv
     from evaluation.views import load_views
@@ -48,7 +48,7 @@ def evaluate(data=None, output=Path("evaluation_output"), full=False):
     report = Report()
     for name in NETWORKS:
         print(f"{name} ...", file=sys.stderr, flush=True)
-        examine(name, sets, report, Budget() if data is None else THOROUGH)
+        examine(name, sets, report, SHIPPED if data is None else THOROUGH)
     text = "\n".join(markdown(title, cells) for title, cells in report.tables.items())
     print(text)
     (output / "tables.md").write_text(text)

@@ -1,98 +1,96 @@
-"""Table 2: does a map say what changes the cosine?  One object is swapped, all else is left.
+"""Table 2: does a map say what changes the cosine?  One object is changed, all else is left.
 
 This is the protocol of FunnyBirds (Hesse, Schaub-Meyer and Roth, "FunnyBirds: a synthetic vision
 dataset for a part-based analysis of explainable AI methods", ICCV 2023), which intervenes on the
 parts of rendered birds and watches class scores, brought to pairs of images and their cosine.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from evaluation import rivals
-from evaluation.focus import SMALL
+from evaluation.focus import SMALL, objects_of, partners_of, room_of
 from evaluation.measures import area_by_object, lift, mass_by_object, rank_correlation
-from evaluation.tables import Figure, figure
+from evaluation.tables import figure
 from evaluation.views import OBJECTS
 
-UNCHANGED = 0.01  # a swap that moves the cosine by less than this has changed nothing
+FEWEST = 4  # objects of a pair that are worth ranking
+UNCHANGED = 0.01  # a change that moves the cosine by less than this has changed nothing
 
 
-@dataclass
+@dataclass(frozen=True)
 class Interventions:
-    """One row for each (view, partner, object that was changed in the view).
+    """One row for each object that was changed in a view, and each partner of that view.
 
-    rooms, pairs, objects : lists of str, of the view's room, of the pair, of the object
-    drop : list of float, cos(view, partner) - cos(changed view, partner)
-    area : list of float, of the object in the view
-    mass : dict of explanation to list of float, on the object in the view's map given the partner
+    rooms, pairs, objects, changes : (n,) arrays of str, the view's room, the pair, what was changed
+        and whether by "swap" or "delete"
+    drop : float64 (n,) array, cos(view, partner) - cos(changed view, partner)
+    area : float64 (n,) array, of the object in the view
+    mass : dict of explanation to float64 (n,) array, on the object in the view's map
     """
 
-    rooms: list = field(default_factory=list)
-    pairs: list = field(default_factory=list)
-    objects: list = field(default_factory=list)
-    drop: list = field(default_factory=list)
-    area: list = field(default_factory=list)
-    mass: dict = field(default_factory=dict)
+    rooms: np.ndarray
+    pairs: np.ndarray
+    objects: np.ndarray
+    changes: np.ndarray
+    drop: np.ndarray
+    area: np.ndarray
+    mass: dict
+
+    def where(self, chosen):
+        """Return the rows that a bool (n,) array chooses."""
+        mass = {name: values[chosen] for name, values in self.mass.items()}
+        columns = self.rooms, self.pairs, self.objects, self.changes, self.drop, self.area
+        return Interventions(*(column[chosen] for column in columns), mass)
 
 
-def changed_views(views, change):
-    """Return a dict from each view's name to the views that show it with one object changed."""
-    changed = {}
-    for view in views:
-        if view.change == change and view.swap_of:
-            changed.setdefault(view.swap_of, []).append(view)
-    return changed
-
-
-def intervene(subject, views, change="swap", explain=None, partners=3):
-    """Change objects and record what the maps said of them.
+def intervene(subject, views, explain, partners=3, most=None):
+    """Change objects and record what the maps had said of them.
 
     Parameters
     ----------
     subject : Subject
     views : list of View
         Base views, other views of their rooms, and changed views.
-    change : "swap" or "delete"
-    explain : None or function of (subject, view, list of partners) -> dict of name to maps
-        None for `free_explanations`.
+    explain : function of (subject, view, list of partners) -> dict of name to list of maps
+        `free_explanations` or `all_explanations`.
     partners : int
         At most so many other views of the room.
+    most : None or int
+        How many views are taken, those with the most changes first.
 
     Returns
     -------
     rows : Interventions
+        Of the objects that a view shows more than a sliver of.
     """
-    changed = changed_views(views, change)
+    changed, rows = {}, []
+    for view in views:
+        if view.swapped in OBJECTS:
+            changed.setdefault(view.swap_of, []).append(view)
     bases = [view for view in views if view.name in changed]
-    rows = Interventions()
-    for view in bases:
-        others = [
-            other
-            for other in views
-            if other.room == view.room and not other.swap_of and other.name != view.name
-        ][:partners]
-        maps = (explain or free_explanations)(subject, view, others)
-        objects, count = view.objects(), len(OBJECTS)
-        area = area_by_object(objects, count)
+    for view in sorted(bases, key=lambda view: -len(changed[view.name]))[:most]:
+        others = partners_of(view, views)[:partners]
+        maps, objects = explain(subject, view, others), objects_of(view)
+        area = area_by_object(objects, len(OBJECTS))
         after = [c for c in changed[view.name] if area[OBJECTS.index(c.swapped)] >= SMALL]
-        before = rivals.cosines(subject.embeddings([view]), subject.embeddings(others))
-        drops = before - rivals.cosines(subject.embeddings(after), subject.embeddings(others))
-        for partner, other in enumerate(others):
-            mass = {
-                name: mass_by_object(of_partner[partner], objects, count)
-                for name, of_partner in maps.items()
-            }
-            for swap, drop in zip(after, drops[:, partner], strict=True):
-                number = OBJECTS.index(swap.swapped)
-                rows.rooms.append(view.room)
-                rows.pairs.append(f"{view.name} {other.name}")
-                rows.objects.append(swap.swapped)
-                rows.drop.append(drop)
-                rows.area.append(area[number])
-                for name in mass:
-                    rows.mass.setdefault(name, []).append(mass[name][number])
-    return rows
+        if not after:
+            continue
+        before, now = (
+            rivals.cosines(subject.embeddings(of), subject.embeddings(others))
+            for of in ([view], after)
+        )
+        for index, other in enumerate(others):
+            mass = [mass_by_object(of[index], objects, len(OBJECTS)) for of in maps.values()]
+            for drop, change in zip((before - now)[:, index], after, strict=True):
+                number = OBJECTS.index(change.swapped)
+                row = room_of(view), f"{view.name} {other.name}", change.swapped, change.change
+                rows.append((*row, drop, area[number], *(of[number] for of in mass)))
+    if not rows:
+        raise ValueError("views: expected some with one object changed, got none")
+    (*columns,) = (np.array(column) for column in zip(*rows, strict=True))
+    return Interventions(*columns[:6], dict(zip(maps, columns[6:], strict=True)))
 
 
 def free_explanations(subject, view, others, seed=0):
@@ -134,66 +132,104 @@ def correlations(rows, name):
     -------
     cells : dict of way to dict of (explanation, network) to Figure
         ``pooled``: over all rows.  ``within pairs``: over the objects of one view and partner,
-        then averaged.  ``size of the change``: pooled, whichever way the cosine went.
+        then averaged over those that have FEWEST at least.  ``size of the change``: pooled,
+        whichever way the cosine went.
     """
-    rooms, pairs, drop = (np.array(column) for column in (rows.rooms, rows.pairs, rows.drop))
-    _, first, pair_of = np.unique(pairs, return_index=True, return_inverse=True)
+    _, first, sizes = np.unique(rows.pairs, return_index=True, return_counts=True)
+    ranked = [rows.pairs == rows.pairs[row] for row in first[sizes >= FEWEST]]
     ways = {"pooled": {}, "within pairs": {}, "size of the change": {}}
     for explanation, mass in {**rows.mass, "area": rows.area}.items():
-        mass, cell = np.array(mass), (explanation, name)
-        within = [
-            rank_correlation(mass[pair_of == pair], drop[pair_of == pair])
-            for pair in range(len(first))
-        ]
-        ways["pooled"][cell] = figure(rank_correlation, rooms, mass, drop)
-        ways["within pairs"][cell] = figure(np.mean, rooms[first], within)
-        ways["size of the change"][cell] = figure(rank_correlation, rooms, mass, abs(drop))
+        cell = explanation, name
+        ways["pooled"][cell] = figure(rank_correlation, rows.rooms, mass, rows.drop)
+        if ranked:
+            within = [rank_correlation(mass[of], rows.drop[of]) for of in ranked]
+            rooms = rows.rooms[first[sizes >= FEWEST]]
+            ways["within pairs"][cell] = figure(np.mean, rooms, within)
+        size = abs(rows.drop)
+        ways["size of the change"][cell] = figure(rank_correlation, rows.rooms, mass, size)
     return ways
 
 
 def by_object(rows, name):
-    """Measure each object's drop and the maps' mass on it, and lift.
+    """Measure each object's mean drop and the mean mass of the maps on it.
 
     Returns
     -------
     cells : dict of (object, column) to Figure
     """
-    objects, rooms, cells = np.array(rows.objects), np.array(rows.rooms), {}
-    drop, area, mass = (np.array(column) for column in (rows.drop, rows.area, rows.mass["maps"]))
+    cells = {}
     for thing in sorted(set(rows.objects), key=OBJECTS.index):
-        chosen = objects == thing
-        cells[thing, "swaps"] = len({pair.split()[0] for pair in np.array(rows.pairs)[chosen]})
-        cells[thing, f"{name}: drop"] = figure(np.mean, rooms[chosen], drop[chosen])
-        cells[thing, f"{name}: mass"] = figure(np.mean, rooms[chosen], mass[chosen])
+        chosen = rows.where(rows.objects == thing)
+        cells[thing, "changed views"] = len({pair.split()[0] for pair in chosen.pairs})
+        cells[thing, "pixels"] = f"{chosen.area.mean():.1%}"
+        cells[thing, f"{name}: drop"] = figure(np.mean, chosen.rooms, chosen.drop)
+        cells[thing, f"{name}: mass"] = figure(np.mean, chosen.rooms, chosen.mass["maps"])
     return cells
 
 
 def distractibility(rows, name):
-    """Measure what explanations put on objects whose swap changes nothing, over their area.
+    """Measure what explanations put on objects whose change changes nothing, over their area.
 
     Returns
     -------
-    cells : dict of (explanation, subject) to Figure, the lift: 0 is perfect, 1 is a flat map
+    cells : dict of (explanation, network) to Figure, the lift: 0 is perfect, 1 is a flat map
     """
-    rooms, area = np.array(rows.rooms), np.array(rows.area)
-    nothing = abs(np.array(rows.drop)) < UNCHANGED
-    cells = {("rows where nothing changes", name): f"{nothing.sum()} of {len(nothing)}"}
-    for explanation, mass in rows.mass.items():
-        if nothing.any():
-            shares = np.array(mass)[nothing], area[nothing]
-            cells[explanation, name] = figure(lift, rooms[nothing], *shares)
+    nothing = rows.where(abs(rows.drop) < UNCHANGED)
+    cells = {("rows", name): f"{len(nothing.drop)} of {len(rows.drop)}"}
+    if len(nothing.drop):
+        for explanation, mass in nothing.mass.items():
+            cells[explanation, name] = figure(lift, nothing.rooms, mass, nothing.area)
     return cells
 
 
 def background_independence(rows, name, taught):
-    """Measure the share of swaps of what was not taught that change nothing: of the network."""
-    untaught = ~np.isin(rows.objects, taught)
-    nothing = abs(np.array(rows.drop)) < UNCHANGED
-    rooms = np.array(rows.rooms)
-    return {
-        ("swaps of other objects that change nothing", name): figure(
-            np.mean, rooms[untaught], nothing[untaught]
-        )
-        if untaught.any()
-        else Figure(0.0)
+    """Measure the share of changes of what was not taught that change nothing: of the network."""
+    others = rows.where(~np.isin(rows.objects, taught))
+    nothing = abs(others.drop) < UNCHANGED
+    return {("all objects not taught", name): figure(np.mean, others.rooms, nothing)}
+
+
+def contrastivity(subject, views, explain):
+    """Exchange the partner for one that shares something else, and see whether the map follows.
+
+    FunnyBirds' target sensitivity.  Of rooms where each view shares headboard and pictures with
+    some views, and the carpet with others, but both with none.
+
+    Returns
+    -------
+    cells : dict of (explanation, network) to Figure
+        How often what is shared has more of the mass than it has given a partner that shares the
+        other thing; 0.5 is chance, and what a map has that takes no notice of the partner.
+    """
+    shared = {
+        label: [OBJECTS.index(name) for name in names]
+        for label, names in (("headboard", ("headboard", "picture")), ("carpet", ("carpet",)))
     }
+    rooms, found = [], {}
+    for view in views:
+        partners = [partners_of(view, views, label)[:1] for label in shared]
+        if not all(partners):
+            continue
+        objects = objects_of(view)
+        rooms.append(room_of(view))
+        for name, maps in explain(subject, view, sum(partners, [])).items():
+            mass = [mass_by_object(similarity, objects, len(OBJECTS)) for similarity in maps]
+            gains = [
+                (mass[k] - mass[1 - k])[numbers].sum() for k, numbers in enumerate(shared.values())
+            ]
+            found.setdefault(name, []).append(np.mean([(np.sign(gain) + 1) / 2 for gain in gains]))
+    return {(name, subject.name): figure(np.mean, rooms, values) for name, values in found.items()}
+
+
+def light(subject, views, name):
+    """Measure how often day turned into night moves the cosine by less than UNCHANGED."""
+    changes = [view for view in views if view.swapped == "light"]
+    base = {view.name: view for view in views}
+    rooms, nothing = [], []
+    for change in changes:
+        others = partners_of(change, views)
+        both = subject.embeddings([base[change.swap_of], change])
+        before, after = rivals.cosines(both, subject.embeddings(others))
+        rooms += [room_of(change)] * len(others)
+        nothing += list(abs(before - after) < UNCHANGED)
+    return {("day and night", name): figure(np.mean, rooms, nothing)} if changes else {}

@@ -4,6 +4,8 @@ import time
 from contextlib import contextmanager
 from typing import NamedTuple
 
+import numpy as np
+
 from evaluation import counterfactuals, faithfulness, focus, object_search
 from evaluation.subjects import load_subject
 
@@ -25,15 +27,15 @@ LAYERS = (1, 2, 3, 6, 12, 24, 50)  # drawn anew, from the last on
 
 
 class Budget(NamedTuple):
-    """How much is measured: the numbers of pairs and of partners, and steps of the integral."""
+    """How much is measured, in pairs, views and partners."""
 
-    different_rooms: int = 60
-    partners: int = 1
-    covered: int = 6
-    steps: int = 16
+    different: int  # pairs of different rooms
+    partners: int  # of each view with a counterfactual
+    rivals: int  # views whose counterfactuals the rivals that run the network explain
+    covered: int  # views whose cells are covered
 
 
-THOROUGH = Budget(different_rooms=240, partners=3, covered=32)
+SHIPPED, THOROUGH = Budget(60, 3, 16, 6), Budget(240, 3, 40, 16)
 
 
 class Report:
@@ -70,7 +72,7 @@ def examine(name, sets, report, budget):
         with report.timed("1 focus"):
             measure_focus(subject, sets, report, budget)
         with report.timed("2 counterfactuals"):
-            measure_counterfactuals(subject, sets["held_swaps"], report, budget)
+            measure_counterfactuals(subject, sets, report, budget)
         with report.timed("3 object search"):
             measure_search(subject, sets["held_all"], report)
         if size == SIZES[0]:  # both run the network many times
@@ -79,61 +81,76 @@ def examine(name, sets, report, budget):
 
 
 def measure_focus(subject, sets, report, budget):
-    views, grid = sets["held_all"], _grid(subject)
-    report.add(f"Same room from another viewpoint, {grid}", focus.retrieval(subject, views))
-    same = focus.same_room_pairs(views)
-    different = focus.different_room_pairs(views, budget.different_rooms)
-    for kind, pairs in (("same room", same), ("different rooms", different)):
+    views, parts, grid = sets["held_all"], sets["held_parts"], _grid(subject)
+    report.add(f"Same room from another side, {grid}", focus.retrieval(subject, views))
+    for label, what in (("headboard", "headboard and pictures"), ("carpet", "carpet")):
+        cells = focus.retrieval(subject, parts, label)
+        report.add(f"Same {what}, all else drawn anew, {grid}", cells)
+    same = focus.same_pairs(views)
+    different = focus.different_pairs(views, budget.different)
+    for kind, pairs in (("same room", same), ("different rooms from one side", different)):
         lifts = focus.lifts(subject, pairs, groups=TOGETHER)
         report.add(f"Lift on each object, {kind}, {grid}", lifts)
     cells = focus.variants(subject, same, ("headboard", "picture", "carpet"))
     report.add("Lift by the embedding explained and the grid, same room", cells)
 
 
-def measure_counterfactuals(subject, views, report, budget):
-    expensive = subject.size == SIZES[0]
+def measure_counterfactuals(subject, sets, report, budget):
     grid, name = _grid(subject), subject.name
+    views, free = sets["held_all"] + sets["held_swaps"], counterfactuals.free_explanations
+    both = counterfactuals.intervene(subject, views, free, budget.partners)
+    swaps = both.where(both.changes == "swap")
+    report_rows(report, "Counterfactuals", swaps, name, grid)
+    identity = swaps.where(np.isin(swaps.objects, IDENTITY))
+    cells = counterfactuals.correlations(identity, name)["pooled"]
+    report.add(f"Counterfactuals, identity alone: rank correlation, pooled, {grid}", cells)
+    if (both.changes == "delete").any():
+        report_rows(report, "Single deletion", both.where(both.changes == "delete"), name, grid)
+    cells = counterfactuals.distractibility(swaps, name)
+    report.add(f"Distractibility: lift on what changes nothing, {grid}", cells)
+    cells = counterfactuals.background_independence(swaps, name, TAUGHT[name])
+    cells |= counterfactuals.light(subject, views, name)
+    report.add(f"Background independence: share of swaps that change nothing, {grid}", cells)
+    cells = counterfactuals.contrastivity(subject, sets["held_parts"], free)
+    report.add(f"Contrastivity: what is shared has more than with another partner, {grid}", cells)
+    if subject.size == SIZES[0]:
+        every = counterfactuals.all_explanations
+        rows = counterfactuals.intervene(subject, views, every, 1, budget.rivals)
+        for change, title in (("swap", "Counterfactuals"), ("delete", "Single deletion")):
+            some = rows.where(rows.changes == change)
+            if len(some.drop):
+                cells = counterfactuals.correlations(some, name)["pooled"]
+                report.add(f"{title}, all rivals: rank correlation, pooled, {grid}", cells)
 
-    def explain(subject, view, others):
-        if not expensive:
-            return counterfactuals.free_explanations(subject, view, others)
-        return counterfactuals.all_explanations(subject, view, others, budget.steps)
 
-    for change in ("swap", "delete"):
-        rows = counterfactuals.intervene(subject, views, change, explain, budget.partners)
-        if not rows.drop:
-            continue
-        title = {"swap": "Counterfactuals (swap)", "delete": "Single deletion"}[change]
-        for column, cells in counterfactuals.correlations(rows, name).items():
-            report.add(f"{title}: rank correlation, {column}, {grid}", cells)
-        report.add(f"{title}: each object, {grid}", counterfactuals.by_object(rows, name))
-        report.add(f"{title}: distractibility, {grid}", counterfactuals.distractibility(rows, name))
-        report.add(
-            f"{title}: background independence, {grid}",
-            counterfactuals.background_independence(rows, name, TAUGHT[name]),
-        )
+def report_rows(report, title, rows, name, grid):
+    for way, cells in counterfactuals.correlations(rows, name).items():
+        report.add(f"{title}: rank correlation, {way}, {grid}", cells)
+    report.add(f"{title}: each object, {grid}", counterfactuals.by_object(rows, name))
 
 
 def measure_search(subject, views, report):
-    grid = _grid(subject)
-    cells, silent = object_search.pointing(subject, views, ASKED)
-    report.add(f"Pointing: map 2 asked about an object of image 1, {grid}", cells)
-    report.add("Queries without any activation", {("pointing", f"{subject.name}, {grid}"): silent})
-    cells, silent = object_search.gallery_search(subject, views, ASKED)
+    grid, silent = _grid(subject), "Queries whose region has no activation at all"
+    cells, count = object_search.pointing(subject, views, ASKED)
+    report.add(f"Pointing: map 2, asked about an object of image 1, {grid}", cells)
+    report.add(silent, {(f"pointing, {grid}", subject.name): count})
+    cells, count = object_search.gallery_search(subject, views, ASKED)
     report.add(f"Search of the gallery by the object alone, {grid}", cells)
-    report.add("Queries without any activation", {("search", f"{subject.name}, {grid}"): silent})
+    report.add(silent, {(f"search, {grid}", subject.name): count})
 
 
 def measure_faithfulness(subject, views, report, budget):
-    pairs = one_pair_a_room(views)[: budget.covered]
-    maps = []
+    pairs, maps = one_pair_a_room(views)[: budget.covered], []
     for view, other in pairs:
-        of_view = counterfactuals.all_explanations(subject, view, [other], budget.steps)
+        of_view = counterfactuals.all_explanations(subject, view, [other])
         maps.append({name: similarity for name, (similarity,) in of_view.items()})
     cells = faithfulness.covering(subject, pairs, maps)
     report.add(f"Cells covered, {subject.name}", cells)
     cells = faithfulness.preservation_and_deletion(subject, pairs, maps, views)
     report.add(f"Preservation and deletion checks, {subject.name}", cells)
+    if TAUGHT[subject.name]:
+        cells = focus.explanations_on(pairs, maps, TAUGHT[subject.name], subject.name)
+        report.add("Mass and peak on what was taught, maps and rivals", cells)
     cells = faithfulness.randomization(subject, pairs, LAYERS)
     report.add("Maps before and after layers are drawn anew, rank correlation", cells)
 
@@ -141,7 +158,7 @@ def measure_faithfulness(subject, views, report, budget):
 def one_pair_a_room(views):
     """Return the first two views of each room."""
     pairs = {}
-    for pair in focus.same_room_pairs(views):
+    for pair in focus.same_pairs(views):
         pairs.setdefault(pair[0].room, pair)
     return list(pairs.values())
 

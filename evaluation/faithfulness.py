@@ -3,6 +3,7 @@
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from evaluation.focus import objects_of, room_of
 from evaluation.measures import (
     area_under,
     covering_steps,
@@ -47,31 +48,29 @@ def covering(subject, pairs, maps, steps=7):
     Returns
     -------
     cells : dict of (explanation, column) to Figure
-        Areas under the cosine while covering (deletion, low is good) and uncovering (insertion,
-        high is good) from the highest cell on, and the rank correlation of the map with the drop
-        that covering each single cell makes.
+        As in RISE, from the highest cell on: the area under the cosine while cells are covered by
+        the mean colour (*deletion*, low is good), and while they are uncovered in a blurred image
+        (*insertion*, high is good).  The rank correlations of the map with the drop that covering
+        each single cell makes.
     """
-    rooms, found = [view.room for view, _ in pairs], {}
+    rooms, found = [room_of(view) for view, _ in pairs], {}
     for (view, other), of_pair in zip(pairs, maps, strict=True):
         (image,) = subject.preprocess([view.image()])
-        target = subject.embeddings([other])
-        for kind in COVERS:
-            fill = cover(image, kind)
-            (drops,) = occlusion(subject.embed, image, target, subject.grid, fill)
-            for name, similarity in of_pair.items():
-                covered = covering_steps(order_of_cells(similarity), steps)
-                both = np.concatenate([covered, ~covered])
-                curve = cosines(run_covered(subject.embed, image, both, subject.grid, fill), target)
-                row = (
-                    area_under(curve[: steps + 1, 0]),
-                    area_under(curve[steps + 1 :, 0]),
-                    rank_correlation(similarity.ravel(), drops.ravel()),
-                )
-                found.setdefault((name, kind), []).append(row)
-    columns = ("deletion", "insertion", "single cells")
+        target, pixels = subject.embeddings([other]), (subject.embed, image)
+        mean, blurred = (cover(image, kind) for kind in COVERS)
+        drops = [occlusion(*pixels, target, subject.grid, fill) for fill in (mean, blurred)]
+        for name, similarity in of_pair.items():
+            covered = covering_steps(order_of_cells(similarity), steps)
+            row = [
+                area_under(cosines(run_covered(*pixels, cells, subject.grid, fill), target))
+                for cells, fill in ((covered, mean), (~covered, blurred))
+            ]
+            row += [rank_correlation(similarity.ravel(), drop.ravel()) for drop in drops]
+            found.setdefault(name, []).append(row)
+    columns = "deletion", "insertion", *(f"single cells, {kind}" for kind in COVERS)
     return {
-        (name, f"{kind}: {column}"): figure(np.mean, rooms, values)
-        for (name, kind), rows in found.items()
+        (name, column): figure(np.mean, rooms, values)
+        for name, rows in found.items()
         for column, values in zip(columns, np.array(rows).T, strict=True)
     }
 
@@ -90,10 +89,10 @@ def preservation_and_deletion(subject, pairs, maps, views, share=0.5):
         blurred (high is good); ``pixels``: how much of the image these objects are.
     """
     gallery = subject.embeddings(views)
-    rooms, found = [view.room for view, _ in pairs], {}
+    rooms, found = [room_of(view) for view, _ in pairs], {}
     for (view, _), of_pair in zip(pairs, maps, strict=True):
         (image,) = subject.preprocess([view.image()])
-        objects, fill = view.objects(), cover(image, "blur")
+        objects, fill = objects_of(view), cover(image, "blur")
         rows, columns = (
             ((np.arange(n) + 0.5) * size / n).astype(int)
             for n, size in zip(subject.size, objects.shape, strict=True)
@@ -144,10 +143,11 @@ def randomization(subject, pairs, depths):
     cells : dict of ("N layers", subject) to Figure
         The rank correlation of the cells of the maps before and after, averaged over pairs.
     """
-    rooms, cells = [view.room for view, _ in pairs], {}
+    rooms, cells = [room_of(view) for view, _ in pairs], {}
     before = [subject.maps(*pair)[0].ravel() for pair in pairs]
     for depth in depths:
         redrawn = subject.randomized(depth)
+        redrawn.look([view for pair in pairs for view in pair])
         same = [
             rank_correlation(first, redrawn.maps(*pair)[0].ravel())
             for first, pair in zip(before, pairs, strict=True)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from evaluation.focus import SMALL, same_room_pairs
+from evaluation.focus import SMALL, objects_of, partners_of, room_of
 from evaluation.measures import mass_by_object, peak_on, rank_of_first
 from evaluation.rivals import cosines
 from evaluation.tables import figure
@@ -11,7 +11,7 @@ from image_ops import region_weights
 
 
 def pointing(subject, views, names):
-    """Ask the first view of each pair about an object, and look at the second view's map.
+    """Ask each view about an object, and look at the map of another view of its room.
 
     Parameters
     ----------
@@ -27,12 +27,12 @@ def pointing(subject, views, names):
     silent : int
         How many queries had no activation at all in their region: they have no map.
     """
-    pairs = [pair for couple in same_room_pairs(views) for pair in (couple, couple[::-1])]
+    pairs = [(view, other) for view in views for other in partners_of(view, views)[:1]]
     cells, silent = {}, 0
     for name in names:
         number, rooms, found = OBJECTS.index(name), [], []
         for view1, view2 in pairs:
-            query, target = view1.objects() == number, view2.objects()
+            query, target = objects_of(view1) == number, objects_of(view2)
             if query.mean() < SMALL or (target == number).mean() < SMALL:
                 continue
             weights = region_weights(query, query.shape, subject.grid)
@@ -44,7 +44,7 @@ def pointing(subject, views, names):
                 similarity = subject.maps(view1, view2, **regions)[1]
                 mass = mass_by_object(similarity, target, len(OBJECTS))[number]
                 row += [peak_on(similarity, target == number), mass]
-            rooms.append(view1.room)
+            rooms.append(room_of(view1))
             found.append(row)
         if found:
             columns = ("peak, asked", "mass, asked", "peak, not asked", "mass, not asked")
@@ -64,13 +64,13 @@ def gallery_search(subject, views, names):
         How many queries had no activation at all in their region.
     """
     gallery = subject.embeddings(views)
-    room_of = np.array([view.room for view in views])
+    labels = np.array([view.room for view in views])
     cells, silent = {}, 0
     for name in names:
         ranks, rooms = [], []
         for index, view in enumerate(views):
-            mask = view.objects() == OBJECTS.index(name)
-            relevant = (room_of == view.room) & (np.arange(len(views)) != index)
+            mask = objects_of(view) == OBJECTS.index(name)
+            relevant = (labels == view.room) & (np.arange(len(views)) != index)
             if mask.mean() < SMALL or not relevant.any():
                 continue
             query = subject.region_embedding(view, region_weights(mask, mask.shape, subject.grid))
@@ -80,7 +80,7 @@ def gallery_search(subject, views, names):
             (similarities,) = cosines([query], gallery)
             similarities[index] = -np.inf
             ranks.append(rank_of_first([similarities], [relevant])[0])
-            rooms.append(view.room)
+            rooms.append(room_of(view))
         if ranks:
             for count in (1, 5):
                 hit = np.array(ranks) < count

@@ -22,14 +22,14 @@ class Subject:
     run : TensorFlow function from a preprocessed batch to activations (N, h, w, 1280)
     """
 
-    def __init__(self, name, convolutions, head=None, size=(224, 224)):
+    def __init__(self, name, convolutions, head=None, size=(224, 224), graph=True):
         self.name, self.convolutions, self.head = name, convolutions, head
         self.size, self.grid = tuple(size), (size[0] // 32, size[1] // 32)
         self.embedding = "pooled" if head is None else "head"
-        batches = tf.TensorSpec((None, *size, 3), tf.float32)
-        self.run = tf.function(
-            efficientnet_lite0.build_folded(convolutions), input_signature=[batches]
-        )
+        self.run = efficientnet_lite0.build_folded(convolutions)
+        if graph:  # which pays from some thirty images on
+            batches = tf.TensorSpec((None, *size, 3), tf.float32)
+            self.run = tf.function(self.run, input_signature=[batches])
         self._seen = {}
 
     def preprocess(self, images):
@@ -42,11 +42,13 @@ class Subject:
 
     def look(self, views, batch=16):
         """Run the network on the views that it has not seen yet."""
-        new = [view for view in views if view.name not in self._seen]
+        new = [view for view in views if view.image_path not in self._seen]
         for start in range(0, len(new), batch):
             part = new[start : start + batch]
             convs = self.run(self.preprocess([view.image() for view in part])).numpy()
-            self._seen.update((view.name, conv) for view, conv in zip(part, convs, strict=True))
+            self._seen.update(
+                (view.image_path, conv) for view, conv in zip(part, convs, strict=True)
+            )
 
     @property
     def depth(self):
@@ -55,9 +57,9 @@ class Subject:
 
     def conv(self, view):
         """Return a view's activations, float32 (h, w, 1280)."""
-        if view.name not in self._seen:
+        if view.image_path not in self._seen:
             self.look([view])
-        return self._seen[view.name]
+        return self._seen[view.image_path]
 
     def projection(self, embedding=None):
         """Return the head for "head", None for "pooled"; by default that of its own embedding."""
@@ -97,18 +99,18 @@ class Subject:
         for name in list(convolutions)[::-1][:count]:
             kernel, bias = (np.asarray(part) for part in convolutions[name])
             convolutions[name] = _redrawn(kernel, rng), rng.permutation(bias)
-        return Subject(self.name, convolutions, head, self.size)
+        return Subject(self.name, convolutions, head, self.size, graph=False)
 
 
 def load_subject(name, size=(224, 224)):
     """Load one of NETWORKS."""
+    convolutions = efficientnet_lite0.fold_batch_norms(efficientnet_lite0.read_weights())
     if name == "imagenet":
-        weights = efficientnet_lite0.read_weights()
-        return Subject(name, efficientnet_lite0.fold_batch_norms(weights), size=size)
+        return Subject(name, convolutions, size=size)
     from models import rooms
 
-    convolutions, kernel = rooms.read_weights(name)
-    return Subject(name, convolutions, (kernel, None), size)
+    taught, kernel = rooms.read_weights(name)
+    return Subject(name, convolutions | taught, (kernel, None), size)
 
 
 def _redrawn(kernel, rng):
