@@ -1,1 +1,1 @@
-"""What the maps are worth, measured with ground truth: python -m evaluation"""
+"""What the maps are worth: rooms with ground truth, networks taught on purpose, and measures."""

@@ -1,0 +1,253 @@
+"""Render a view of a random room: its picture, and the object at each pixel by ray casting.
+
+Needs ``pip install mitsuba pyoidn`` and an LLVM that Mitsuba's llvm_ad_rgb can use (set
+DRJIT_LIBLLVM_PATH if it is not found).
+"""
+
+import io
+import tempfile
+
+import drjit as dr
+import mitsuba as mi
+import numpy as np
+from PIL import Image
+from pyoidn.denoise import denoise
+
+from evaluation import room_parts as build
+from evaluation.patterns import cover, paint, sky, weave
+from evaluation.views import OBJECTS
+from image_ops import write_whole
+
+CELLS = 8  # of a box's side: enough for this size
+DEPTH = 4  # light's bounces
+# What is drawn at random must not change the code that the renderer compiles, which costs as much
+# as a view does: so scenes have one number of shapes, and no texture a transform of its own.
+SHAPES = 50  # or a multiple of it
+
+
+def save_view(view, parts, width=360, samples=3):
+    """Render a view of these parts and write its two files, the image last."""
+    image, numbers = render_view(parts, width, samples, seed=view.number)
+    png, webp = io.BytesIO(), io.BytesIO()
+    build.save_objects(png, numbers, len(OBJECTS))
+    Image.fromarray(image).save(webp, "WEBP", quality=90)
+    write_whole(view.objects_path, lambda file: file.write(png.getvalue()))
+    write_whole(view.image_path, lambda file: file.write(webp.getvalue()))
+
+
+def render_view(parts, width=360, samples=3, seed=0):
+    """Return a view as RGB uint8 (H, W, 3) and its objects' numbers, uint8 (H, W)."""
+    if mi.variant() != "llvm_ad_rgb":
+        mi.set_variant("llvm_ad_rgb")
+        mi.set_log_level(mi.LogLevel.Error)
+        dr.set_thread_count(1)  # one process a core is fastest
+    shape = width * 2 // 3, width
+    with tempfile.TemporaryDirectory() as folder:
+        scene = mi.load_dict({**build_room(parts, folder)}, optimize=False)
+    sensor = mi.load_dict(camera_sensor(parts["camera"], *shape))
+    path = mi.load_dict({"type": "path", "max_depth": DEPTH, "rr_depth": 3})
+    sampler, rays = sample_rays(sensor, *shape, samples, seed)
+    light, _valid, _aovs = path.sample(scene, sampler, rays)
+    light = mean_over_samples(light, *shape, samples)
+    _sampler, rays = sample_rays(sensor, *shape, 2 * samples, seed + 1)
+    hit = scene.ray_intersect(rays)
+    albedo = mean_over_samples(hit.bsdf().eval_diffuse_reflectance(hit), *shape, 2 * samples)
+    normal = mean_over_samples(hit.sh_frame.n, *shape, 2 * samples)
+    linear = denoise(light, albedo=albedo, normal=normal, hdr=True)
+    image = build.develop(linear, parts["light"]["gain"])
+    return image, cast_objects(scene, sensor, *shape)
+
+
+def camera_sensor(camera, height, width):
+    """Return a sensor for Mitsuba, a dict."""
+    look = mi.ScalarTransform4f().look_at(camera["origin"], camera["target"], [0, 0, 1])
+    film = {"type": "hdrfilm", "width": width, "height": height, "rfilter": {"type": "box"}}
+    return {"type": "perspective", "fov": camera["fov"], "to_world": look, "film": film}
+
+
+def sample_rays(sensor, height, width, samples, seed):
+    """Return a sampler and rays through all pixels, stratified over each pixel's height."""
+    count = height * width * samples
+    sampler = mi.load_dict({"type": "independent"})
+    sampler.seed(seed, count)
+    ray = dr.arange(mi.UInt32, count)
+    pixel, stratum = ray // samples, mi.Float(ray % samples)
+    offset = sampler.next_2d()
+    offset.y = (stratum + offset.y) / samples
+    place = mi.Vector2f(mi.Float(pixel % width), mi.Float(pixel // width)) + offset
+    place /= mi.Vector2f(width, height)
+    return sampler, sensor.sample_ray_differential(0, 0.5, place, mi.Point2f(0.5))[0]
+
+
+def mean_over_samples(values, height, width, samples):
+    """Return the mean (height, width, 3) of what the rays of each pixel brought, (3, rays)."""
+    values = np.array(values, np.float32).reshape(3, height, width, samples)
+    return np.ascontiguousarray(np.moveaxis(values.mean(3), 0, -1))
+
+
+def cast_objects(scene, sensor, height, width):
+    """Return the number of the object that the ray through each pixel's centre meets first.
+
+    Shapes are told apart by their own address: in llvm_ad_rgb the AOV "shape_index" does not
+    follow ``scene.shapes()``.
+    """
+    pixel = dr.arange(mi.UInt32, height * width)
+    place = mi.Vector2f(mi.Float(pixel % width), mi.Float(pixel // width)) + 0.5
+    place /= mi.Vector2f(width, height)
+    ray, _weight = sensor.sample_ray(0, 0.5, place, mi.Point2f(0.5))
+    hit = np.array(dr.reinterpret_array(mi.UInt32, scene.ray_intersect(ray).shape))
+    numbers = np.zeros(height * width, np.uint8)
+    for shape in scene.shapes():
+        address = np.array(dr.reinterpret_array(mi.UInt32, mi.ShapePtr(shape)))
+        numbers[hit == address] = OBJECTS.index(shape.id().split("__")[0])
+    return numbers.reshape(height, width)
+
+
+# --- from numbers to shapes ----------------------------------------------------------------------
+
+
+def build_room(parts, folder):
+    """Return the Scene of these parts; a part that is None is left out."""
+    scene, wood = build.Scene(folder, CELLS), parts["wood"]
+    build_walls(scene, parts)
+    build.build_bed(scene, wood, parts["linen"])
+    if parts["runner"]:
+        runner, repeat = woven(parts["runner"])
+        ends = parts["runner"]["start"], parts["runner"]["end"]
+        build.build_runner(scene, "runner", runner, *ends, repeat)
+    build.build_pillows(scene, parts["pillows"])
+    if parts["cushions"]:
+        build_cushions(scene, parts["cushions"], parts["cushions_at"])
+    if parts["headboard"]:
+        build_headboard(scene, parts["headboard"])
+    for x in (build.BED_X - 1.36, build.BED_X + 1.36):
+        build.build_nightstand(scene, x, wood)
+        if parts["lamps"]:
+            build_lamp(scene, x, parts["lamps"], parts["light"]["lamps"])
+    if parts["picture"]:
+        build_pictures(scene, parts["picture"])
+    build.build_dresser(scene, wood)
+    if parts["television"]:
+        build_television(scene, parts["television"])
+    if parts["armchair"]:
+        x, y, turn = parts["armchair_at"]
+        scene.place = mi.ScalarTransform4f().translate([x, y, 0]).rotate([0, 0, 1], turn)
+        chair = parts["armchair"]
+        look = chair["back"], chair["arms"], chair["arm_width"]
+        build.build_armchair(scene, 0, 0, chair["color"], wood, *look)
+        scene.place = mi.ScalarTransform4f()
+    build_clutter(scene, parts)
+    while (len(scene) - 1) % SHAPES:  # out of sight, under the floor
+        scene.panel("none", (0, 0, -9), (0.1, 0, 0), (0, 0.1, 0), (0.0, 0.0, 0.0))
+    return scene
+
+
+def woven(part):
+    """Return a cloth's material and its repeats a metre, None for one colour."""
+    if part["family"] == "plain":
+        return part["colors"][0], None
+    pixels = weave(part["family"], part["colors"], part["seed"], 64)
+    return build.textured(pixels), part["repeat"]
+
+
+def build_walls(scene, parts):
+    """Add carpet, walls, window and curtains."""
+    light, wall = parts["light"], parts["wall"]["color"]
+    look = {"wall": wall, "accent": wall, "wood": parts["wood"], "curtains": None}
+    look["light"] = tuple(light["flash"] * np.array((1.5, 1.42, 1.32)))
+    carpet, floor = parts["carpet"], (0.45, 0.43, 0.40)
+    if carpet:
+        pixels = weave(carpet["family"], carpet["colors"], carpet["seed"])
+        pixels = pixels.swapaxes(0, 1) if carpet["turned"] else pixels
+        size = build.DEPTH + 1, build.WIDTH
+        floor = build.textured(0.8 * cover(pixels, size, carpet["tile"], (1240, 1000)))
+    drapes = ()
+    if parts["curtains"]:
+        look["curtains"], repeat = woven(parts["curtains"])
+        if repeat:
+            look["curtains_repeat"] = repeat
+        near, far = build.WINDOW[2:]
+        first, second = parts["drapes"]
+        drapes = (near - 0.35, first), (far + 0.35 - second, second)
+    shown = light["sun"] * sky(light["sky"], light["night"])
+    build.build_shell(scene, look, floor, shown, drapes, "carpet")
+    front = (build.WIDTH, -1.01, 0), (-build.WIDTH, 0, 0), (0, 0, build.HEIGHT)
+    scene.panel("wall", *front, wall)
+
+
+def build_cushions(scene, part, at):
+    """Add one to three cushions in a row."""
+    material, repeat = woven(part)
+    for number in range(part["count"]):
+        dx = at[0] + (number - (part["count"] - 1) / 2) * (part["width"] + 0.04)
+        size = part["width"], part["height"], 0.18
+        build.build_cushion(scene, "cushions", material, dx, at[1], size, repeat)
+
+
+def build_headboard(scene, part):
+    """Add a headboard of one of the six kinds."""
+    kind, width, top, count = (part[key] for key in ("kind", "width", "top", "count"))
+    if kind in ("padded", "channels"):
+        rows, radius = (part["rows"], 0.045) if kind == "padded" else (1, 0.08)
+        columns = count if kind == "padded" else 2 * count
+        row = (top - 0.28) / rows
+        build.padded_headboard(scene, part["color"], width, 0.28, row, columns, rows, radius)
+    elif kind == "slatted":
+        build.slatted_headboard(scene, part["color"], part["second"], width, top, 2 * count + 3)
+    elif kind == "framed":
+        pixels = weave(part["pattern"], (part["second"], part["color"]) * 2, part["seed"], 64)
+        board = build.textured(cover(pixels, (top, width), 3 / count, (160, 320)))
+        build.framed_headboard(scene, part["color"], board, width, top, 0.03 + 0.015 * count)
+    elif kind == "arched":
+        shoulder = top - 0.1 * (part["rows"] + 1)
+        border = 0.02 * count
+        build.arched_headboard(scene, part["second"], part["color"], width, top, shoulder, border)
+    else:
+        build.railed_headboard(
+            scene, part["color"], width, top, count + 1, 0.02 + 0.01 * part["rows"]
+        )
+
+
+def build_lamp(scene, x, part, on):
+    """Add a lamp, on or off."""
+    light = np.array(part["shade"]) * (2.6, 2.0, 1.35) * (1.0 if on else 1e-3)
+    shade = part["bottom"], part["top"], part["height"]
+    build.build_lamp(scene, x, part["base"], light, part["outline"], shade, part["shade"])
+
+
+def build_pictures(scene, part):
+    """Add one picture over the bed's middle, or two side by side."""
+    for number, seed in enumerate(part["seeds"]):
+        offset = (number - (part["count"] - 1) / 2) * (part["width"] + part["gap"])
+        pixels = paint(part["family"], part["colors"], seed, part["width"] / part["height"])
+        place = build.BED_X + offset, part["low"], part["width"], part["height"]
+        build.build_picture(scene, pixels, *place, part["frame"])
+
+
+def build_television(scene, part):
+    """Add a television that shows some picture, or is off."""
+    pixels = paint(part["family"], part["colors"], part["seed"], 1.77)
+    glow = part["glow"] if part["on"] else 1e-3
+    build.build_television(scene, build.bitmap(glow * pixels))
+
+
+def build_clutter(scene, parts):
+    """Add the suitcase and the towel that somebody left."""
+    case, towel = parts["suitcase"], parts["towel"]
+    if case:
+        (x, y, turn), (width, depth, height) = case["at"], case["size"]
+        scene.place = mi.ScalarTransform4f().translate([x, y, 0]).rotate([0, 0, 1], turn)
+        low, high = (-width / 2, -depth / 2, 0.05), (width / 2, depth / 2, height)
+        scene.box("suitcase", low, high, build.polished(case["color"]), 0.06)
+        for side in (-0.1, 0.1):
+            low, high = (side - 0.01, -0.01, height), (side + 0.01, 0.01, height + 0.3)
+            scene.box("suitcase", low, high, build.polished((0.3,) * 3))
+        low, high = (-0.12, -0.015, height + 0.29), (0.12, 0.015, height + 0.32)
+        scene.box("suitcase", low, high, build.polished((0.04,) * 3))
+    if towel:
+        (dx, dy, turn), (width, depth, height) = towel["at"], towel["size"]
+        at = [build.BED_X + dx, build.BACK - 2.18 + dy, 0.66]
+        scene.place = mi.ScalarTransform4f().translate(at).rotate([0, 0, 1], turn)
+        low, high = (-width / 2, -depth / 2, 0), (width / 2, depth / 2, height)
+        scene.box("towel", low, high, tuple(towel["color"]), 0.04)
+    scene.place = mi.ScalarTransform4f()

@@ -1,0 +1,269 @@
+"""Sets of random rooms, seen from several sides, and a command that renders them.
+
+    python -m evaluation.rooms FOLDER --teach all --rooms 120 --views 5 --seed 1 --chains 60
+
+``--teach all``: everything that a room's identity is made of is the same in all its views.
+``--teach parts``: headboard and pictures are the same in all views of a room; each view has one of
+as many carpets, so that no two views share both; all else is drawn anew.  One set of images can so
+teach one network the headboards and pictures, another the carpets.  All follows from the seed.
+
+``--swaps BASE`` renders views of a set in another folder again, each with one object changed.
+"""
+
+import argparse
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from evaluation.random_parts import IDENTITY, draw_nuisance, draw_part
+from evaluation.viewpoints import draw_camera
+from evaluation.views import OBJECTS, View, load_views, save_views
+
+CHAINED = ("carpet", "curtains", "headboard")  # what a chain of rooms shares, by turns
+CHAIN = 6  # rooms
+NUISANCE = ("television", "suitcase", "towel", "light", "wall")  # what swaps change besides
+SMALLEST = 0.003  # of a view's pixels, for an object to be worth a swap
+
+
+def chain_of(room, chained):
+    """Return the name of the chain that a room is in and the object that it shares, or "", "".
+
+    >>> chain_of(7, chained=12), chain_of(12, chained=12)
+    (('chain_01_curtains', 'curtains'), ('', ''))
+    """
+    if room >= chained:
+        return "", ""
+    shared = CHAINED[room // CHAIN % len(CHAINED)]
+    return f"chain_{room // CHAIN:02d}_{shared}", shared
+
+
+def carpet_of(rooms, seed, room, number):
+    """Return which carpet a headboard's view has with ``--teach parts``.
+
+    The views of one headboard have different carpets, and so the other way round: view k of
+    headboard r has carpet (r + a distinct step for each k) of a shuffled list.
+    """
+    rng = np.random.default_rng([seed, 2000])
+    order, steps = rng.permutation(rooms), rng.permutation(rooms)
+    return int(order[(room + steps[number]) % rooms])
+
+
+def draw_view(teach, rooms, seed, room, number, chained=0):
+    """Return a view's labels, its chain, and what is in it: a dict of parts by object.
+
+    Parameters
+    ----------
+    teach : "all" or "parts"
+    rooms : int
+        In the whole set.
+    seed, room, number : int
+        The set's, the room's and the view's.
+    chained : int
+        How many rooms, the first ones, are in chains of six that share one object.
+    """
+    name = f"{seed}_{room:03d}"
+    chain, shared = chain_of(room, chained)
+    if teach == "all":
+        parts = {kind: draw_part(kind, seed, room) for kind in IDENTITY}
+        labels = dict.fromkeys(("room", "headboard", "carpet"), f"room_{name}")
+        if shared:  # with the first room of its chain
+            parts[shared] = draw_part(shared, seed, room - room % CHAIN)
+        if shared == "carpet":
+            labels["carpet"] = f"{chain}_{seed}"
+    else:
+        parts = {kind: draw_part(kind, seed, room, number) for kind in IDENTITY}
+        carpet = carpet_of(rooms, seed, room, number)
+        for kind, index in (("headboard", room), ("picture", room), ("carpet", carpet)):
+            parts[kind] = draw_part(kind, seed, index)
+        labels = {
+            "room": f"room_{name}_{number}",
+            "headboard": f"headboard_{name}",
+            "carpet": f"carpet_{seed}_{carpet:03d}",
+        }
+    parts |= draw_nuisance(seed, room, number)
+    parts["camera"] = draw_camera(parts, seed, room, number)
+    return labels, chain, parts
+
+
+def draw_set(folder, teach, rooms, views, seed, chained=0):
+    """Return (View, parts) for all views of a set, room by room.
+
+    Raises
+    ------
+    ValueError
+        If there are more views than rooms where each needs a carpet of its own, or the rooms in
+        chains are not whole chains of the rooms.
+    """
+    if teach == "parts" and views > rooms:
+        raise ValueError(
+            f"views must be at most the rooms, {rooms}, to have a carpet each; got {views}"
+        )
+    if chained % CHAIN or not 0 <= chained <= rooms or (chained and teach == "parts"):
+        raise ValueError(f"chains must hold a multiple of {CHAIN} of {rooms} rooms, got {chained}")
+    drawn = []
+    for room in range(rooms):
+        for number in range(views):
+            labels, chain, parts = draw_view(teach, rooms, seed, room, number, chained)
+            name = f"room_{seed}_{room:03d}_{number}"
+            of = name if teach == "parts" else f"room_{seed}_{room:03d}"
+            drawn.append((View(Path(folder), name, of, number, labels, chain), parts))
+    return drawn
+
+
+# --- swaps ---------------------------------------------------------------------------------------
+
+
+def draw_swaps(folder, drawn, shares, seed, count, deletions=0):
+    """Return (View, parts) of a set's views with one object changed, in turns over the objects.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the new views go.
+    drawn : list of (View, parts)
+        The set, as from `draw_set`.
+    shares : dict
+        By view's name, the share of its pixels that each of the OBJECTS covers.
+    seed : int
+    count, deletions : int
+        Views in which each object is swapped for another room's, and in which it is taken away.
+    """
+    changes = []
+    for change, number, kinds in (
+        ("swap", count, (*IDENTITY, *NUISANCE)),
+        ("delete", deletions, (*IDENTITY, "television")),
+    ):
+        for kind in kinds:
+            rng = np.random.default_rng([seed, 3000, (*OBJECTS, "light").index(kind)])
+            for turn, index in enumerate(_spread(rng, drawn, shares, kind)[:number]):
+                view, parts = drawn[index]
+                if change == "swap":
+                    part = _other_part(rng, drawn, index, kind)
+                    changed = {**parts, kind: part}
+                else:
+                    changed = {**parts, kind: None}
+                name = f"{view.name}_{change}_{kind}"
+                new = View(
+                    folder,
+                    name,
+                    view.room,
+                    view.number,
+                    view.labels,
+                    view.chain,
+                    view.name,
+                    kind,
+                    change,
+                )
+                changes.append((turn, new, changed))
+    changes.sort(key=lambda entry: entry[0])  # so that a set cut short has some of each
+    return [(view, parts) for _turn, view, parts in changes]
+
+
+def _spread(rng, drawn, shares, kind):
+    """Return where an object can be seen, in an order that takes each room once, then twice."""
+    order, times = [], {}
+    for index in rng.permutation(len(drawn)):
+        view = drawn[index][0]
+        if kind == "light" or shares[view.name][OBJECTS.index(kind)] >= SMALLEST:
+            times[view.room] = times.get(view.room, 0) + 1
+            order.append((times[view.room], index))
+    return [index for _times, index in sorted(order, key=lambda entry: entry[0])]
+
+
+def _other_part(rng, drawn, index, kind):
+    """Return the part of this kind of another room, one that looks otherwise."""
+    view, parts = drawn[index]
+    for other in rng.permutation(len(drawn)):
+        part = drawn[other][1][kind]
+        if drawn[other][0].room != view.room and part is not None and part != parts[kind]:
+            if kind == "light":
+                return {**part, "night": not parts[kind]["night"], "lamps": True}
+            if kind in ("suitcase", "towel"):  # in the same place
+                return {**part, "at": parts[kind]["at"]}
+            return part
+    raise ValueError(f"{kind} must differ between rooms to be swapped")
+
+
+# --- the command ---------------------------------------------------------------------------------
+
+
+def render_set(folder, drawn, processes=2, width=360, samples=3):
+    """Render the views that are not in the folder yet, and list in views.json those that are.
+
+    Stopped at any moment, it goes on where it was when it is called again.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("OIDN_NUM_THREADS", "1")  # each process has one core
+    os.environ.setdefault("OIDN_SET_AFFINITY", "0")
+    missing = [entry for entry in drawn if not _there(entry[0])]
+    print(f"{folder}: {len(drawn)} views, {len(missing)} to render", flush=True)
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        jobs = pool.map(_render, missing, [width] * len(missing), [samples] * len(missing))
+        for done, (view, _parts) in enumerate(missing, 1):
+            next(jobs)
+            if done % 20 == 0 or done == len(missing):
+                save_views(folder, [view for view, _parts in drawn if _there(view)])
+                print(f"{done} of {len(missing)}: {view.name}", flush=True)
+
+
+def _there(view):
+    return view.image_path.is_file() and view.objects_path.is_file()
+
+
+def _render(entry, width, samples):
+    from evaluation.render import save_view  # only the workers need the renderer
+
+    save_view(*entry, width, samples)
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--teach", choices=("all", "parts"), default="all")
+    parser.add_argument("--rooms", type=int, required=True)
+    parser.add_argument("--views", type=int, required=True, help="of each room")
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--chains", type=int, default=0, metavar="N", help="rooms in chains of six")
+    parser.add_argument(
+        "--swaps", type=Path, metavar="BASE", help="render the swaps of the set in this folder"
+    )
+    parser.add_argument("--count", type=int, default=64, help="swaps of each object")
+    parser.add_argument("--deletions", type=int, default=0, help="deletions of each object")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--samples", type=int, default=3, help="per pixel")
+    options = parser.parse_args(argv)
+    try:
+        drawn = draw_set(
+            options.swaps or options.folder,
+            *(options.teach, options.rooms, options.views, options.seed, options.chains),
+        )
+        if options.swaps:
+            drawn = draw_swaps(
+                options.folder,
+                drawn,
+                shares_of(options.swaps),
+                options.seed,
+                options.count,
+                options.deletions,
+            )
+        render_set(options.folder, drawn, options.processes, samples=options.samples)
+    except (ValueError, OSError, ImportError) as error:
+        parser.exit(2, f"rooms: {error}\n")
+
+
+def shares_of(folder):
+    """Return by view's name the share of its pixels that each of the OBJECTS covers."""
+    shares = {}
+    for view in load_views(folder):
+        numbers = view.objects()
+        shares[view.name] = np.bincount(numbers.ravel(), minlength=len(OBJECTS)) / numbers.size
+    return shares
+
+
+if __name__ == "__main__":
+    main()
