@@ -1,16 +1,18 @@
 """Images in and out, and maps laid over them.
 
-Images are RGB uint8 arrays (H, W, 3), sizes are (height, width), similarity maps are real (h, w)
-arrays.  A map covers its whole image: cell (0, 0) is the top left corner's patch, not its point.
+Images are RGB uint8 arrays (H, W, 3), PIL images or whatever ``np.asarray`` makes such an array of;
+sizes are (height, width), similarity maps are real (h, w) arrays.  A map covers its whole image:
+cell (0, 0) is the top left corner's patch, not its point.
 """
 
 import os
-import uuid
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
+
+from files import write_whole
 
 # Formats that are decoded in this process.  Pillow would hand others, EPS for one, to programs.
 READ_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "WEBP", "TIFF", "JPEG2000")
@@ -62,6 +64,34 @@ def load_image(path):
         raise ValueError(f"{path}: cannot be read as an image: {error}") from None
 
 
+def as_image(image):
+    """Return what stands for an image as an RGB array.
+
+    Parameters
+    ----------
+    image : str, Path, PIL image, or anything that ``np.asarray`` makes an RGB uint8 (H, W, 3) of
+        A path is read by `load_image`, and a PIL image treated as such a file would be.
+
+    Returns
+    -------
+    image : uint8 (H, W, 3) array
+        Not a copy, if an array was given.
+
+    Raises
+    ------
+    ValueError, OSError
+        For what is no image, naming what came.
+
+    Examples
+    --------
+    >>> as_image(Image.new("L", (3, 2), 255)).shape
+    (2, 3, 3)
+    """
+    if isinstance(image, (str, os.PathLike)):
+        return load_image(image)
+    return _check_image(image)
+
+
 def _to_rgb(image):
     if image.mode.startswith("I") or image.mode == "F":
         samples = np.nan_to_num(np.asarray(image))
@@ -97,7 +127,7 @@ def resize(image, size):
     >>> resize(np.zeros((100, 150, 3), np.uint8), (224, 224)).shape
     (224, 224, 3)
     """
-    _check_image(image)
+    image = _check_image(image)
     height, width = size
     return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
@@ -128,7 +158,7 @@ def resize_like_opencv(image, size):
     >>> resize_like_opencv(np.array([[[0] * 3, [100] * 3]], np.uint8), (1, 4))[0, :, 0]
     array([  0,  25,  75, 100], dtype=uint8)
     """
-    _check_image(image)
+    image = _check_image(image)
     height, width = size
     left, share = _opencv_positions(image.shape[1], width)
     outside = (left < 0) | (left >= image.shape[1] - 1)
@@ -248,6 +278,37 @@ def region_weights(region, image_size, map_shape):
     return (down @ mask @ across.T).clip(0, mask.max())
 
 
+def cell_of(point, image_size, map_shape):
+    """Return the position in map cells of a point in pixels, for `similarity_ops.point_similarity`.
+
+    Parameters
+    ----------
+    point : (x, y) in pixels, (0, 0) being the centre of the top left one
+    image_size : (height, width) of the image
+    map_shape : (h, w)
+
+    Returns
+    -------
+    y, x : floats in cells, (0, 0) being the centre of the first one
+
+    Raises
+    ------
+    ValueError
+        For a point outside of the image.
+
+    Examples
+    --------
+    >>> cell_of((3.5, 1.5), (4, 8), (2, 4))
+    (0.5, 1.5)
+    """
+    (x, y), (height, width), (rows, columns) = point, image_size, map_shape
+    if not (0 <= x <= width - 1 and 0 <= y <= height - 1):
+        raise ValueError(
+            f"point: {x:g},{y:g} is outside of the image, which is {width} x {height} pixels"
+        )
+    return (y + 0.5) * rows / height - 0.5, (x + 0.5) * columns / width - 0.5
+
+
 def _coverage(edges, cells):
     """Return which fraction of each of n cells of 0..1 lies between edges k and k + 1: (n, k)."""
     borders = np.linspace(0, 1, cells + 1)
@@ -307,7 +368,7 @@ def draw_region(image, region):
     """
     from scipy.ndimage import binary_dilation, binary_erosion
 
-    _check_image(image)
+    image = _check_image(image)
     inside = region_weights(region, image.shape[:2], image.shape[:2]) > 0.5
     width = _line_width(image)
     drawn = image.copy()
@@ -338,7 +399,7 @@ def draw_point(image, x, y):
     >>> drawn[100, [150, 156, 157], 0]
     array([ 99, 255,   0], dtype=uint8)
     """
-    _check_image(image)
+    image = _check_image(image)
     width = _line_width(image)
     radius = 5 * width
     drawn = Image.fromarray(image)
@@ -434,8 +495,8 @@ def blend(image, heatmap, alpha=0.5):
     >>> blend(np.zeros((1, 1, 3), np.uint8), np.full((1, 1, 3), 200, np.uint8), 0.25)
     array([[[50, 50, 50]]], dtype=uint8)
     """
-    _check_image(image)
-    _check_image(heatmap, "heatmap")
+    image = _check_image(image)
+    heatmap = _check_image(heatmap, "heatmap")
     if image.shape != heatmap.shape:
         raise ValueError(f"heatmap: expected shape {image.shape}, got {heatmap.shape}")
     if not 0 <= alpha <= 1:
@@ -470,7 +531,7 @@ def combine_image_and_heatmap(
     >>> combine_image_and_heatmap(np.zeros((60, 90, 3), np.uint8), np.eye(7)).shape
     (60, 90, 3)
     """
-    _check_image(image)
+    image = _check_image(image)
     upsampled = upsample_map(similarity, image.shape[:2], method)
     return blend(image, colorize_map(upsampled, colormap, value_range), alpha)
 
@@ -499,8 +560,7 @@ def combine_horizontal(images):
     """
     if len(images) == 0:
         raise ValueError("images: expected at least one, got none")
-    for image in images:
-        _check_image(image)
+    images = [_check_image(image) for image in images]
     height = max(len(image) for image in images)
     return np.hstack(
         [
@@ -528,7 +588,7 @@ def save_image(path, image):
     OSError
         Where the file cannot be written.
     """
-    _check_image(image)
+    image = _check_image(image)
     suffix = Path(path).suffix.lower()
     if suffix not in WRITE_FORMATS:
         raise ValueError(f"{path}: expected a name ending in {', '.join(WRITE_FORMATS)}")
@@ -537,39 +597,15 @@ def save_image(path, image):
     write_whole(path, lambda file: picture.save(file, WRITE_FORMATS[suffix], **options))
 
 
-def write_whole(path, write):
-    """Call ``write(file)`` so that path ends up with all that it writes, or as it was before.
-
-    Parameters
-    ----------
-    path : str or Path
-    write : function of a binary file
-
-    Raises
-    ------
-    OSError
-        Where the file cannot be written.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            write(file)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _check_image(image, name="image"):
-    if not (
-        isinstance(image, np.ndarray)
-        and image.dtype == np.uint8
-        and image.ndim == 3
-        and image.shape[2] == 3
-        and image.size
-    ):
-        found = getattr(image, "dtype", type(image).__name__), getattr(image, "shape", "")
+    """Return an image as an RGB uint8 (H, W, 3) array, or raise a ValueError."""
+    if isinstance(image, Image.Image):
+        return np.array(_to_rgb(ImageOps.exif_transpose(image)))
+    array = np.asarray(image)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
+        found = f"{array.dtype} of shape {array.shape}" if array.ndim else f"{type(image).__name__}"
         raise ValueError(f"{name}: expected an RGB uint8 (H, W, 3) array, got {found}")
+    return array
 
 
 def _check_map(similarity):

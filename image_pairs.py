@@ -1,27 +1,26 @@
-"""Many pairs: which ones, their activations at the network's full speed, and their scores."""
+"""Many pairs of images: which ones, their maps and pictures, and what an earlier run did."""
 
 import csv
 import io
 import json
 import re
-import sys
 import tempfile
-from collections import Counter, OrderedDict, deque
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections import Counter
 from pathlib import Path
-from threading import Lock
 
 import numpy as np
 
 import image_ops
+from files import progress_bar, write_whole
+from image_stream import BATCH_SIZE, Activations, Images, ahead, stream_activations
+from pair_maps import Method, compute_maps, explained_head, settings_of
+from pair_visualization import Look, draw
 
 IMAGE_ENDINGS = (
     *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
     *(".jp2", ".ppm", ".pgm", ".pbm", ".pnm"),
 )
 FIELDS = ("pair", "image1", "image2", "similarity", "whole_similarity", "error")
-BATCH_SIZE = 8
 # Decoded images wait in memory for their picture up to this size, and are decoded again beyond it.
 IMAGE_MEMORY = 128 * 2**20
 WAITING = 8  # pairs that may wait to be finished
@@ -45,7 +44,7 @@ def read_pairs(path):
     Raises
     ------
     ValueError, OSError
-        Name the line that has not two columns, or the file where it holds no pair.
+        Name the line that has not two columns, or the file if it holds no pair.
 
     Examples
     --------
@@ -91,7 +90,7 @@ def pairs_against(image, folder):
     Raises
     ------
     ValueError, OSError
-        Where there is no such folder, or no other image in it.
+        If there is no such folder, or no other image in it.
 
     Examples
     --------
@@ -113,6 +112,76 @@ def pairs_against(image, folder):
     return pairs
 
 
+def visualize_pairs(
+    pairs,
+    network,
+    folder,
+    method=None,
+    look=None,
+    *,
+    pictures=True,
+    save_maps=False,
+    pairwise=False,
+    batch_size=None,
+    settings=None,
+):
+    """Compute the maps of many pairs of images, and write what is asked for into a folder.
+
+    ``scores.csv`` there gets a row for each pair, and each pair may get a picture and a file of
+    maps.  What an earlier run with the same settings finished is not done again.
+
+    Parameters
+    ----------
+    pairs : sequence of (path, path)
+    network : EmbeddingNetwork
+    folder : str or Path
+        Made if it does not exist.
+    method : None or Method, what is asked of each pair
+    look : None or Look, of the pictures
+    pictures, save_maps : bool, whether each pair gets a .jpg, and a .npz file
+    pairwise : bool, whether the maps come with their pairwise tensor
+    batch_size : None or int, how many images go through the network at once
+    settings : None or dict, what the results depend on, if there is more to it than PairMaps know
+
+    Returns
+    -------
+    rows : list of dict, of scores.csv
+    resumed : int, how many of them an earlier run had finished
+
+    Raises
+    ------
+    ValueError, OSError
+        If the folder holds other things than results of these settings and pairs, or cannot be
+        written to.  What is wrong with a pair is in its row.
+    """
+    method, look = method or Method(), look or Look()
+    explained_head(network, method)  # raises if there is none
+    if batch_size and not network.batch_independent:
+        raise ValueError(
+            'batch_size: with batch statistics each pair is a batch, say batch_norm="moving"'
+        )
+    folder, pairs = Path(folder), dict(enumerate(pairs, 1))
+    settings = settings or {**settings_of(network, method), **vars(look), "pairwise": pairwise}
+    endings = [".jpg"] * pictures + [".npz"] * save_maps
+
+    def finish(number, convs, sizes, load_images):
+        maps = compute_maps(convs, sizes, network, method, pairs[number], pairwise)
+        path = folder / file_stem(number, pairs[number])
+        if pictures:
+            image_ops.save_image(f"{path}.jpg", draw(load_images(), maps, look).picture())
+        if save_maps:
+            maps.save_maps(f"{path}.npz", settings)
+        return maps.similarity, maps.whole_similarity
+
+    finished = resume(folder, {**settings, "files": endings}, pairs, endings)
+    left = {number: pair for number, pair in pairs.items() if number not in finished}
+    rows = score(left, network, finish, folder, batch_size=batch_size, keep_images=pictures)
+    with progress_bar("", len(pairs), len(finished), "pairs") as advance:
+        for _ in recorded(rows, folder):
+            advance(1)
+    return read_scores(folder), len(finished)
+
+
 def score(pairs, network, finish, folder, *, batch_size=None, keep_images=True):
     """Run a network over many pairs, and finish each of them while it goes on to the next.
 
@@ -131,158 +200,84 @@ def score(pairs, network, finish, folder, *, batch_size=None, keep_images=True):
     Yields
     ------
     row : dict, of scores.csv, in the order of the pairs
-        Where reading or finishing a pair raised a ValueError or OSError, with the reason.
+        With the reason, if reading or finishing a pair raised a ValueError or OSError.
     """
-
     from threadpoolctl import threadpool_limits
 
-    def row(number, convs, sizes, load_images, error):
-        scores = "", ""
+    paths = [path for pair in pairs.values() for path in pair]
+    images = Images(IMAGE_MEMORY if keep_images else 0, paths)
+
+    def row(numbered):
+        number, activations = numbered
+
+        def load_images():
+            return [images.take(path) for path in pairs[number]]
+
+        error, scores = next((each.error for each in activations if each.error), ""), ("", "")
         try:
-            if error is None:
+            if not error:
+                convs, sizes, _errors = zip(*activations, strict=True)
                 scores = [f"{score:.6f}" for score in finish(number, convs, sizes, load_images)]
         except (ValueError, OSError) as raised:
             error = str(raised)
-        error = " ".join((error or "").split())
+        error = " ".join(error.split())
         return dict(zip(FIELDS, (number, *pairs[number], *scores, error), strict=True))
 
-    images = _Images(IMAGE_MEMORY if keep_images else 0, pairs.values())
-    computed = activations_of_pairs(pairs, network, images, folder, batch_size or BATCH_SIZE)
+    activations = _activations_of_pairs(pairs, network, images, folder, batch_size or BATCH_SIZE)
     # BLAS's own threads would wait for the next small product on the cores that the network needs
     with threadpool_limits(1, "blas"):
-        yield from _ahead(lambda pair: row(*pair), computed, WAITING)
+        yield from ahead(row, activations, WAITING)
 
 
-def activations_of_pairs(pairs, network, images, folder, batch_size):
-    """Yield (number, convs, sizes, load_images, error) for each pair, decoding images ahead.
-
-    Each distinct image goes through the network once, and its activations wait in a temporary file
-    for its last pair.  Where an image's activations depend on its batch, each pair is one batch.
-    """
-    import tensorflow as tf
-
-    sizes, problems = {}, {}
-    if network.independent:
-        keys = pairs
-        order = list(dict.fromkeys(path for pair in pairs.values() for path in pair))
-        paths = dict(zip(order, order, strict=True))
-    else:
-        batch_size = 2
-        keys = {number: ((number, 1), (number, 2)) for number in pairs}
-        order = [key for pair in keys.values() for key in pair]
-        paths = {key: pairs[key[0]][key[1] - 1] for key in order}
-    uses = Counter(key for pair in keys.values() for key in pair)
-
-    def prepare(index):
-        key = order[index]
-        try:
-            image = images.load(paths[key])
-            sizes[key] = image.shape[:2]
-            return network.preprocess([image])[0]
-        except (ValueError, OSError, MemoryError) as error:
-            problems[key] = str(error) or type(error).__name__
-            return np.zeros((*network.input_size, 3), np.float32)
-
-    batches = (
-        tf.data.Dataset.range(len(order))
-        .map(
-            lambda index: tf.numpy_function(prepare, [index], tf.float32),
-            num_parallel_calls=tf.data.AUTOTUNE,
-        )
-        .batch(batch_size)
-        .prefetch(1)
-    )
-    waiting = iter(keys.items())
-    number, pair = next(waiting, (None, None))
+def _activations_of_pairs(pairs, network, images, folder, batch_size):
+    """Yield (number, two Activations) for each pair, running each distinct image once."""
+    paths = [path for pair in pairs.values() for path in pair]
+    if not network.batch_independent:  # each pair is a batch, and no image has activations alone
+        stream = stream_activations(paths, network, images, 2)
+        for number in pairs:
+            yield number, (next(stream), next(stream))
+        return
+    # distinct images in the order of their first pairs, so that the next one is the one needed
+    stream = stream_activations(list(dict.fromkeys(paths)), network, images, batch_size)
+    uses = Counter(paths)
     with tempfile.TemporaryFile(dir=folder) as file:
-        rows, done = _Rows(file), set()
-        for start, convs in zip(
-            range(0, len(order), batch_size), _ahead(network.activations, batches, 2), strict=True
-        ):
-            fresh = dict(zip(order[start : start + batch_size], convs, strict=True))
-            done.update(fresh)
-            while pair is not None and done.issuperset(pair):
-                error = next((problems[key] for key in pair if key in problems), None)
-                convs = [fresh[key] if key in fresh else rows.get(key) for key in pair]
-                image_sizes = [sizes.get(key) for key in pair]
-
-                def load_images(pair=pair):
-                    return [images.take(paths[key]) for key in pair]
-
-                yield number, convs, image_sizes, load_images, error
-                uses.subtract(pair)
-                for key in set(pair) - set(fresh):
-                    if not uses[key]:
-                        rows.free(key)
-                number, pair = next(waiting, (None, None))
-            for key, conv in fresh.items():
-                if uses[key]:
-                    rows.put(key, conv)
-
-
-def _ahead(function, values, count):
-    """Yield function(value) of each value, in order, while threads work on the next ones."""
-    waiting = deque()
-    with ThreadPoolExecutor(2) as pool:
-        for value in values:
-            waiting.append(pool.submit(function, value))
-            if len(waiting) == count:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-
-class _Images:
-    """Decoded images, kept until all pairs have taken them, or as long as there is room."""
-
-    def __init__(self, room, pairs):
-        self.kept, self.bytes, self.room, self.lock = OrderedDict(), 0, room, Lock()
-        self.wanted = Counter(path for pair in pairs for path in pair)
-
-    def load(self, path):
-        with self.lock:
-            if path in self.kept:
-                self.kept.move_to_end(path)
-                return self.kept[path]
-        image = image_ops.load_image(path)
-        with self.lock:
-            if path not in self.kept:
-                self.kept[path] = image
-                self.bytes += image.nbytes
-            while self.bytes > self.room:
-                self._drop(next(iter(self.kept)))
-        return image
-
-    def take(self, path):
-        image = self.load(path)
-        with self.lock:
-            self.wanted[path] -= 1
-            if not self.wanted[path] and path in self.kept:
-                self._drop(path)
-        return image
-
-    def _drop(self, path):
-        self.bytes -= self.kept.pop(path).nbytes
+        rows = _Rows(file)
+        for number, pair in pairs.items():
+            found = {}
+            for path in dict.fromkeys(pair):
+                found[path] = rows.get(path) if path in rows.kept else next(stream)
+            yield number, [found[path] for path in pair]
+            uses.subtract(pair)
+            for path, activations in found.items():
+                if not uses[path]:
+                    rows.free(path)
+                elif path not in rows.kept:
+                    rows.put(path, activations)
 
 
 class _Rows:
-    """Arrays of one shape in a file, of which the system keeps in memory what it can."""
+    """Activations in a file, of which the system keeps in memory what it can."""
 
     def __init__(self, file):
-        self.file, self.places, self.freed = file, {}, []
+        self.file, self.kept, self.freed = file, {}, []
 
-    def put(self, key, array):
-        self.shape, self.size = array.shape, array.nbytes
-        self.places[key] = self.freed.pop() if self.freed else len(self.places)
-        self.file.seek(self.places[key] * self.size)
-        self.file.write(np.ascontiguousarray(array, np.float32))
+    def put(self, path, activations):
+        conv = np.ascontiguousarray(activations.conv, np.float32)
+        place = self.freed.pop() if self.freed else len(self.kept)
+        self.file.seek(place * conv.nbytes)
+        self.file.write(conv)
+        self.kept[path] = place, conv.shape, activations.size, activations.error
 
-    def get(self, key):
-        self.file.seek(self.places[key] * self.size)
-        return np.frombuffer(self.file.read(self.size), np.float32).reshape(self.shape)
+    def get(self, path):
+        place, shape, size, error = self.kept[path]
+        conv = np.empty(shape, np.float32)
+        self.file.seek(place * conv.nbytes)
+        self.file.readinto(conv)
+        return Activations(conv, size, error)
 
-    def free(self, key):
-        self.freed.append(self.places.pop(key))
+    def free(self, path):
+        if path in self.kept:
+            self.freed.append(self.kept.pop(path)[0])
 
 
 # --- what is on disk -----------------------------------------------------------------------------
@@ -307,7 +302,7 @@ def resume(folder, settings, pairs, endings):
     Parameters
     ----------
     folder : Path
-        Made where it does not exist.
+        Made if it does not exist.
     settings : dict
         What the results depend on, besides the pairs.
     pairs : dict of a number to (path, path)
@@ -321,7 +316,7 @@ def resume(folder, settings, pairs, endings):
     Raises
     ------
     ValueError
-        Where the folder holds other things than results of these settings and pairs.
+        If the folder holds other things than results of these settings and pairs.
     """
     settings = json.loads(json.dumps(settings, default=str))
     if not folder.exists():
@@ -330,7 +325,7 @@ def resume(folder, settings, pairs, endings):
         if any(folder.iterdir()):
             raise ValueError(f"{folder}: holds other files, name a new folder with --output")
         content = json.dumps(settings, indent=1).encode()
-        image_ops.write_whole(folder / "settings.json", lambda file: file.write(content))
+        write_whole(folder / "settings.json", lambda file: file.write(content))
     elif json.loads((folder / "settings.json").read_text()) != settings:
         raise ValueError(
             f"{folder}: holds results of other arguments (settings.json), name a new folder with "
@@ -380,29 +375,4 @@ def write_scores(folder, rows):
     writer.writeheader()
     writer.writerows(sorted(rows, key=lambda row: int(row["pair"])))
     content = text.getvalue().encode(TEXT["encoding"], TEXT["errors"])
-    image_ops.write_whole(folder / "scores.csv", lambda file: file.write(content))
-
-
-@contextmanager
-def progress_bar(total, done):
-    """Show on a terminal how many pairs are done, how fast, and how long the rest takes."""
-    if not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich import progress
-    from rich.console import Console
-    from rich.text import Text
-
-    class Rate(progress.ProgressColumn):
-        def render(self, task):
-            return Text(f"{task.speed or 0:.1f} pairs/s")
-
-    columns = (
-        progress.BarColumn(),
-        progress.MofNCompleteColumn(),
-        Rate(),
-        progress.TimeRemainingColumn(),
-    )
-    with progress.Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=total, completed=done)
-        yield lambda: bar.advance(task)
+    write_whole(folder / "scores.csv", lambda file: file.write(content))

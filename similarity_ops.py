@@ -8,6 +8,7 @@ and each function below is a view of that double sum.  Positions are the cells o
 convolutional layer; ``conv`` is its output, (H, W, C), or (K*K, C) flattened row by row.
 """
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +17,15 @@ POOLINGS = ("average", "max", "gem")
 
 
 def compute_spatial_similarity(
-    conv1, conv2, pooling="average", *, projection=None, region1=None, region2=None, power=3.0
+    conv1,
+    conv2,
+    pooling="average",
+    *,
+    projection=None,
+    region1=None,
+    region2=None,
+    power=3.0,
+    data_format=None,
 ):
     """Return how much each position of two images adds to the cosine of their embeddings.
 
@@ -38,6 +47,9 @@ def compute_spatial_similarity(
         weight 0 take no part in any pooling, nor in the bias.
     power : real number >= 1
         The exponent of GeM.
+    data_format : None, "channels_last" or "channels_first"
+        Say "channels_first" if conv1 and conv2 are (C, H, W) or (C, K*K), as PyTorch has them.
+        None reads them as "channels_last", with a warning if that does not look right.
 
     Returns
     -------
@@ -50,6 +62,11 @@ def compute_spatial_similarity(
         Names the argument at fault: wrong shapes, non-finite values, an unknown pooling, an empty
         region, or an embedding that is all zero, whose cosine is undefined.
 
+    Warns
+    -----
+    UserWarning
+        If data_format was not said, and there are fewer channels than rows and than columns.
+
     Examples
     --------
     >>> left, right = np.eye(4).reshape(2, 2, 4), np.eye(4)[:1].reshape(1, 1, 4)
@@ -60,12 +77,22 @@ def compute_spatial_similarity(
     >>> similarity2
     array([[0.5]])
     """
-    image1, image2 = _two_images(conv1, conv2, pooling, projection, region1, region2, power)
+    image1, image2 = _two_images(
+        conv1, conv2, pooling, projection, region1, region2, power, data_format
+    )
     return _similarity_to(image1, image2), _similarity_to(image2, image1)
 
 
 def compute_pairwise_similarity(
-    conv1, conv2, pooling="average", *, projection=None, region1=None, region2=None, power=3.0
+    conv1,
+    conv2,
+    pooling="average",
+    *,
+    projection=None,
+    region1=None,
+    region2=None,
+    power=3.0,
+    data_format=None,
 ):
     """Return how much each *pair* of positions adds to the cosine of two embeddings.
 
@@ -88,7 +115,9 @@ def compute_pairwise_similarity(
     array([[0.  , 0.25],
            [0.  , 0.  ]])
     """
-    image1, image2 = _two_images(conv1, conv2, pooling, projection, region1, region2, power)
+    image1, image2 = _two_images(
+        conv1, conv2, pooling, projection, region1, region2, power, data_format
+    )
     if projection is None:
         # all the gains on the left factor, so that the right one need not be copied
         gain = np.asarray((image1.gain / image1.norm) * (image2.gain / image2.norm))
@@ -149,7 +178,9 @@ def point_similarity(pairwise, y, x, image=1):
     return (1 - down) * upper + down * lower
 
 
-def local_features(conv, pooling="average", *, projection=None, region=None, power=3.0):
+def local_features(
+    conv, pooling="average", *, projection=None, region=None, power=3.0, data_format=None
+):
     """Return the local features l[u]: the embedding, written as a sum over positions.
 
         average  l[u, c] = conv[u, c] / N
@@ -171,11 +202,13 @@ def local_features(conv, pooling="average", *, projection=None, region=None, pow
     array([[[0., 2.],
             [3., 2.]]])
     """
-    image = _pool(conv, "conv", pooling, projection, region, "region", power)
+    image = _one_image(conv, pooling, projection, region, power, data_format)
     return _local(image).reshape(image.shape + (-1,))
 
 
-def pool_features(conv, pooling="average", *, projection=None, region=None, power=3.0):
+def pool_features(
+    conv, pooling="average", *, projection=None, region=None, power=3.0, data_format=None
+):
     """Return the embedding f that a network pools from its last convolutional activations.
 
     Parameters and errors are those of `local_features`, whose sum over positions this is.
@@ -189,7 +222,8 @@ def pool_features(conv, pooling="average", *, projection=None, region=None, powe
     >>> pool_features(np.array([[[1.0, 4.0], [3.0, 4.0]]]))
     array([2., 4.])
     """
-    return _pool(conv, "conv", pooling, projection, region, "region", power).embedding
+    image = _one_image(conv, pooling, projection, region, power, data_format)
+    return image.embedding
 
 
 class _Pooled(NamedTuple):
@@ -209,9 +243,13 @@ class _Pooled(NamedTuple):
     norm: float  # |embedding|
 
 
-def _two_images(conv1, conv2, pooling, projection, region1, region2, power):
-    image1 = _pool(conv1, "conv1", pooling, projection, region1, "region1", power)
-    image2 = _pool(conv2, "conv2", pooling, projection, region2, "region2", power)
+def _one_image(conv, pooling, projection, region, power, data_format):
+    return _pool(conv, "conv", pooling, projection, region, "region", power, data_format)
+
+
+def _two_images(conv1, conv2, pooling, projection, region1, region2, power, data_format):
+    image1 = _pool(conv1, "conv1", pooling, projection, region1, "region1", power, data_format)
+    image2 = _pool(conv2, "conv2", pooling, projection, region2, "region2", power, data_format)
     channels1, channels2 = image1.basis.shape[1], image2.basis.shape[1]
     if channels1 != channels2:
         raise ValueError(
@@ -259,8 +297,8 @@ def _bias_shares(image):
 
 
 @np.errstate(over="ignore", invalid="ignore")  # sums that overflow are done again, rescaled
-def _pool(conv, name, pooling, projection, region, region_name, power):
-    conv, shape = _flatten(conv, name)
+def _pool(conv, name, pooling, projection, region, region_name, power, data_format):
+    conv, shape = _flatten(conv, name, data_format)
     weights = None if region is None else _region_weights(region, region_name, shape)
     conv, scale, total = _rescale(conv, name)
     if pooling == "average":
@@ -341,9 +379,17 @@ def _norm(vector):
     return float(peak * np.linalg.norm(vector / peak)) if peak > 0 else 0.0
 
 
-def _flatten(conv, name):
+def _flatten(conv, name, data_format):
     """Return conv as an (H*W, C) float32 or float64 matrix, and (H, W)."""
     conv = _real_array(conv, name)
+    if data_format == "channels_first":
+        conv = np.moveaxis(conv, 0, -1) if conv.ndim else conv
+    elif data_format is None:
+        _warn_of_channels_first(conv, name)
+    elif data_format != "channels_last":
+        raise ValueError(
+            f"data_format: expected channels_last or channels_first, got {data_format!r}"
+        )
     if conv.ndim == 2:
         side = round(np.sqrt(len(conv)))
         if side * side != len(conv):
@@ -361,6 +407,16 @@ def _flatten(conv, name):
     if conv.size == 0:
         raise ValueError(f"{name}: expected at least one position and channel, got {conv.shape}")
     return conv.reshape(shape[0] * shape[1], conv.shape[-1]), shape
+
+
+def _warn_of_channels_first(conv, name):
+    if conv.ndim == 3 and 0 < conv.shape[2] < min(conv.shape[:2]):
+        height, width, channels = conv.shape
+        warnings.warn(
+            f"{name}: read as (H, W, C), {height} x {width} positions of {channels} channels; say "
+            'data_format="channels_first" if it is (C, H, W), or "channels_last" if that is right',
+            stacklevel=7,  # the line that called the public function
+        )
 
 
 def _rescale(conv, name):

@@ -11,7 +11,7 @@ from PIL import Image
 
 from benchmarks import table
 from image_ops import upsample_map
-from visualize_similarity import EXAMPLE_PAIR, EXAMPLES, visualize_pair
+from pair_visualization import EXAMPLE_PAIR, EXAMPLES, visualize_pair
 
 
 def mask_of(path, name):

@@ -8,8 +8,10 @@ import numpy as np
 import image_ops
 import image_pairs
 import models
-import visualize_similarity
 from benchmarks import medians, table
+from image_stream import BATCH_SIZE
+from pair_maps import Method, compute_maps
+from pair_visualization import EXAMPLES
 
 SIZE = (427, 640)  # of each image, so that a pair is 1280 pixels wide
 
@@ -18,7 +20,7 @@ def write_images(folder, count):
     """Write distinct images, shifted views of the example rooms; return the pairs of neighbours."""
     rooms = [
         image_ops.resize(image_ops.load_image(path), SIZE)
-        for path in sorted(visualize_similarity.EXAMPLES.glob("room_*.jpg"))
+        for path in sorted(EXAMPLES.glob("room_*.jpg"))
     ]
     paths = [str(Path(folder) / f"{i:04d}.jpg") for i in range(count)]
     for i, path in enumerate(paths):
@@ -38,7 +40,7 @@ def report(count=160, repeats=9):
                 image_ops.load_image(path)
 
         inputs = [network.preprocess([image_ops.load_image(path)])[0] for path in paths]
-        size = image_pairs.BATCH_SIZE
+        size = BATCH_SIZE
         batches = [np.stack(inputs[i : i + size]) for i in range(0, count, size)]
 
         def run_network():
@@ -51,29 +53,28 @@ def report(count=160, repeats=9):
             for number in pairs:
                 image_ops.save_image(Path(folder) / f"bare{number}.jpg", picture)
 
-        def run(*options):
-            arguments = visualize_similarity.parse_arguments(["--pairs", "p.csv", *options])
-            arguments.output = Path(folder)
-            visualize_similarity.check_places(arguments, (None, None))
-            finish = visualize_similarity.pair_finisher(arguments, network, pairs)
-            keep_images = not arguments.no_pictures
-            for row in image_pairs.score(pairs, network, finish, folder, keep_images=keep_images):
-                if row["error"]:
-                    raise RuntimeError(row["error"])
+        def run(pictures=True):
+            # a folder of its own, since what is finished would not be done again
+            with tempfile.TemporaryDirectory(dir=folder) as output:
+                rows, _ = image_pairs.visualize_pairs(
+                    pairs.values(), network, output, pictures=pictures
+                )
+                if any(row["error"] for row in rows):
+                    raise RuntimeError(rows)
 
         decoding, bare, encoding, pictures, scores = medians(
             decode,
             run_network,
             encode,
             run,
-            lambda: run("--no-pictures"),
+            lambda: run(pictures=False),
             repeats=repeats,
             pick=min,
         )
         convs = network.activations(batches[0])[:2]
 
         def maps():
-            visualize_similarity.compute_maps(convs, (SIZE, SIZE), network)
+            compute_maps(convs, (SIZE, SIZE), network, Method(), ("", ""))
 
         (per_pair,) = medians(maps, repeats=200)
     unavoidable = decoding + bare + encoding

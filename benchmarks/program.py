@@ -109,10 +109,11 @@ def measure_parts():
 
     import image_ops
     import models
-    import visualize_similarity
+    from similarity_ops import compute_spatial_similarity
+    from visualize_similarity import EXAMPLE_PAIR
 
     lap("import this project")
-    images = [image_ops.load_image(path) for path in visualize_similarity.EXAMPLE_PAIR]
+    images = [image_ops.load_image(path) for path in EXAMPLE_PAIR]
     lap("images")
     models.start_tensorflow()
     lap("import tensorflow")
@@ -124,7 +125,7 @@ def measure_parts():
     lap("build")
     conv1, conv2 = network(efficientnet_lite0.preprocess(images)).numpy()
     lap("forward")
-    similarities = visualize_similarity.compute_spatial_similarity(conv1, conv2)
+    similarities = compute_spatial_similarity(conv1, conv2)
     lap("maps")
     overlays = [
         image_ops.combine_image_and_heatmap(image, similarity)

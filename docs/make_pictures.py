@@ -1,20 +1,19 @@
 """Make the pictures of the README: python -m docs.make_pictures"""
 
-import dataclasses
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
 import image_ops
-from models import efficientnet_lite0, load_network
-from visualize_similarity import EXAMPLE_PAIR, main, visualize_pair
+from visualize_similarity import EXAMPLE_PAIR, main
 
 DOCS = Path(__file__).resolve().parent
 COMMANDS = {
     "pair": "",
     "max": "--pooling max",
     "gem": "--pooling gem --gem-power 3",
+    "head": "--explain head",
     "region": "--region1 196,90,334,170",
     "point": "--point1 293,252",
 }
@@ -23,12 +22,6 @@ COMMANDS = {
 def make_pictures():
     for name, options in COMMANDS.items():
         main([*map(str, EXAMPLE_PAIR), *options.split(), "--output", str(DOCS / f"{name}.jpg")])
-    # The offline network has no head that was trained for similarity; its classifier stands in.
-    classifier = efficientnet_lite0.classifier(efficientnet_lite0.read_weights())
-    network = dataclasses.replace(load_network(), projection=classifier)
-    pair = visualize_pair(*EXAMPLE_PAIR, network, embedding="head")
-    picture = image_ops.combine_horizontal([pair.overlay1, pair.overlay2])
-    image_ops.save_image(DOCS / "head.jpg", picture)
 
 
 def make_training_picture():
@@ -36,7 +29,7 @@ def make_training_picture():
     import keras
     from keras import layers
 
-    from models.training import SimilarityMaps
+    from training_maps import SimilarityMaps
 
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
@@ -69,7 +62,7 @@ def make_training_picture():
 
 def make_screenshot():
     """Show the explorer, asked about the picture on the wall."""
-    from benchmarks.explorer import browser, open_page
+    from explorer.browser import browser, open_page
 
     with tempfile.TemporaryDirectory() as folder, browser() as chromium:
         path = Path(folder) / "pair.html"

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 import image_ops
+from files import write_whole
 from similarity_ops import compute_spatial_similarity
 
 TEMPLATE = Path(__file__).with_name("template.html")
@@ -33,7 +34,7 @@ def write_explorer(
     pooling="average",
     projection=None,
     power=3.0,
-    embedding="pooled",
+    explain="pooled",
     colormap="jet",
     alpha=0.5,
     normalize="each",
@@ -46,13 +47,13 @@ def write_explorer(
     Parameters
     ----------
     path : str or Path, of the .html file
-    image1, image2 : RGB uint8 (H, W, 3) arrays
+    image1, image2 : RGB uint8 (H, W, 3) arrays or PIL images
         Shown at no more than 640 pixels on the longer side; coordinates remain those given here.
     conv1, conv2 : float (h, w, C) arrays, their last convolutional activations
     pooling : "average", "max" or "gem", the network's own
     projection : None or (kernel (C, D), bias (D,) or None), the network's linear head
     power : real number >= 1, the exponent of GeM at first
-    embedding : "pooled" or "head", what is explained at first
+    explain : "pooled" or "head", what is explained at first
     colormap : str, any of matplotlib's, at first
     alpha : 0..1, how opaque the colours are at first
     normalize : "each" or "pair": each map over its own range of values, or both over one, at first
@@ -77,14 +78,15 @@ def write_explorer(
     '<!doctype html>'
     """
     for name, value, allowed in (
-        ("embedding", embedding, ("pooled", "head")),
+        ("explain", explain, ("pooled", "head")),
         ("normalize", normalize, ("each", "pair")),
     ):
         if value not in allowed:
             raise ValueError(f"{name}: expected {' or '.join(allowed)}, got {value!r}")
-    if embedding == "head" and projection is None:
-        raise ValueError("embedding: head needs a projection, pass (kernel, bias) or use pooled")
-    for region, image in zip(regions, (image1, image2), strict=True):
+    if explain == "head" and projection is None:
+        raise ValueError("explain: head needs a projection, pass (kernel, bias) or use pooled")
+    images = [image_ops.as_image(image) for image in (image1, image2)]
+    for region, image in zip(regions, images, strict=True):
         if region is not None:
             image_ops.check_box(region, image.shape[:2])
     if not 0 <= alpha <= 1:
@@ -93,7 +95,9 @@ def write_explorer(
         raise ValueError(f"power: expected a real number >= 1, got {power!r}")
     # Whatever else is wrong with the arguments, the method says so.
     for head in (None, projection):
-        maps = compute_spatial_similarity(conv1, conv2, pooling, projection=head, power=power)
+        maps = compute_spatial_similarity(
+            conv1, conv2, pooling, projection=head, power=power, data_format="channels_last"
+        )
     convs = [
         np.asarray(conv, np.float64).reshape(*similarity.shape, -1)
         for conv, similarity in zip((conv1, conv2), maps, strict=True)
@@ -101,14 +105,14 @@ def write_explorer(
     data = {
         "images": [
             {"name": str(name), **_picture(image), **_activations(conv, pooling, projection)}
-            for name, image, conv in zip(names, (image1, image2), convs, strict=True)
+            for name, image, conv in zip(names, images, convs, strict=True)
         ],
         "head": _head(pooling, projection),
         "nonnegative": bool(min(conv.min() for conv in convs) >= 0),
         "colormaps": {name: _colors(name) for name in dict.fromkeys((*COLORMAPS, colormap))},
         "network": str(network),
         "settings": {
-            "explain": "head" if embedding == "head" else pooling,
+            "explain": "head" if explain == "head" else pooling,
             "power": float(power),
             "colormap": colormap,
             "opacity": float(alpha),
@@ -117,7 +121,7 @@ def write_explorer(
         },
     }
     page = _page(data)
-    image_ops.write_whole(path, lambda file: file.write(page))
+    write_whole(path, lambda file: file.write(page))
 
 
 def _page(data):
@@ -143,7 +147,6 @@ def _page(data):
 
 def _picture(image):
     """Return an image as a JPEG in a data URI, shrunk where it is large, and its true size."""
-    image_ops.resize(image, (1, 1))  # checks it
     height, width = image.shape[:2]
     scale = min(1, LONGEST_SIDE / max(height, width))
     size = tuple(max(1, round(side * scale)) for side in (height, width))

@@ -12,11 +12,14 @@ import numpy as np
 
 from similarity_ops import POOLINGS
 
-NETWORKS = ("imagenet", "hotels", "faces")
+ROOMS = ("rooms", "rooms-headboard", "rooms-carpet")
+NETWORKS = ("imagenet", *ROOMS, "hotels", "faces")
 MODEL_FILES = (".keras", ".h5", ".hdf5")
+SMALLEST_INPUT, LARGEST_INPUT = 32, 2048  # pixels a side
 OPTIONS = {  # of each family of networks, besides pooling
-    "imagenet": (),
-    "authors": ("checkpoint", "mean_image", "batch_norm"),
+    "imagenet": ("input_size",),
+    "rooms": ("input_size",),
+    "authors": ("checkpoint", "mean_image", "batch_norm", "input_size"),
     "keras": ("layer", "preprocess", "weights", "input_size", "allow_unsafe"),
 }
 
@@ -31,9 +34,10 @@ class EmbeddingNetwork:
     projection : None or (kernel (C, D), bias (D,)), the linear head after the pooling
     preprocess : function of a list of RGB uint8 (H, W, 3) arrays -> float32 (N, H, W, 3) batch
     activations : function of a batch -> float32 (N, h, w, C), the last convolutional layer's output
-    embedding : "pooled" or "head", what is explained by default: the pooled feature, or the
+    explain : "pooled" or "head", what is explained by default: the pooled feature, or the
         network's output through the linear head
-    independent : whether an image's activations are the same whatever the rest of its batch
+    batch_independent : bool, whether an image's activations are the same whatever the rest of its
+        batch
     description : one line for people
     """
 
@@ -43,8 +47,8 @@ class EmbeddingNetwork:
     projection: tuple | None
     preprocess: Callable[[list], np.ndarray]
     activations: Callable[[np.ndarray], np.ndarray]
-    embedding: str = "pooled"
-    independent: bool = True
+    explain: str = "pooled"
+    batch_independent: bool = True
     description: str = ""
 
 
@@ -67,7 +71,8 @@ def load_network(
     Parameters
     ----------
     name : str or keras.Model
-        ``"imagenet"``: EfficientNet-Lite0 trained on ImageNet, with weights that pip brings.
+        activations=to_numpy(run, size, graph),
+        batch_independent=batch_norm == "moving",
         ``"hotels"``, ``"faces"``: the authors' ResNet-50 v2 networks.  Without a checkpoint and a
         mean image of your own, their published files are downloaded once, to ``models/<name>/``.
         ``"keras:NAME"``: any model of keras.applications.  A ``.keras`` or ``.h5`` file, or a
@@ -83,7 +88,11 @@ def load_network(
         ``"moving"`` uses the averages of the training: one embedding for each image.
     pooling : None, "average", "max" or "gem"
         Instead of the network's own.
-    layer, preprocess, weights, input_size, allow_unsafe
+    input_size : None or (height, width)
+        Whole images are resized to it, by default to 224 x 224 pixels; (448, 448) gives maps of
+        14 x 14 cells.  At least 32 pixels, but for Keras models.  For hotels and faces, the mean
+        image is stretched to it, which the authors' code never did.
+    layer, preprocess, weights, allow_unsafe
         For Keras models, see `models.keras_model.load`.
     graph : bool
         Run as a compiled graph, which starts later and pays from some ten images on.
@@ -119,7 +128,11 @@ def load_network(
         from models import keras_model
 
         return keras_model.load(name, pooling=pooling, graph=graph, **keras_options)
-    network = _load_imagenet(graph) if name == "imagenet" else _load_authors(name, graph, **authors)
+    size = None if input_size is None else tuple(map(int, input_size))
+    if _family(name) == "authors":
+        network = _load_authors(name, graph, size, **authors)
+    else:
+        network = _load_efficientnet(name, graph, size)
     return replace(network, pooling=pooling or network.pooling)
 
 
@@ -140,8 +153,25 @@ def check_options(name, *, pooling=None, **options):
             raise ValueError(f"{option}: the {name} network has no such option")
     if pooling is not None and pooling not in POOLINGS:
         raise ValueError(f"pooling: expected one of {', '.join(POOLINGS)}, got {pooling!r}")
+    smallest = 1 if family == "keras" else SMALLEST_INPUT
+    if options.get("input_size") is not None and not _is_size(options["input_size"], smallest):
+        raise ValueError(
+            f"input_size: expected (height, width), {smallest} to {LARGEST_INPUT} whole pixels "
+            f"each, got {options['input_size']!r}"
+        )
     if options.get("batch_norm") not in (None, "batch", "moving"):
         raise ValueError(f"batch_norm: expected batch or moving, got {options['batch_norm']!r}")
+
+
+def _is_size(size, smallest):
+    """Tell whether a value is a (height, width) of whole pixels from smallest to LARGEST_INPUT."""
+    try:
+        height, width = size
+        return all(
+            smallest <= side <= LARGEST_INPUT and side == int(side) for side in (height, width)
+        )
+    except (TypeError, ValueError):
+        return False
 
 
 def _family(name):
@@ -150,6 +180,8 @@ def _family(name):
         return "authors"
     if name == "imagenet":
         return "imagenet"
+    if name in ROOMS:
+        return "rooms"
     if not isinstance(name, (str, os.PathLike)):
         if hasattr(name, "layers"):
             return "keras"
@@ -189,22 +221,34 @@ def to_numpy(run, input_size, graph):
     return activations
 
 
-def _load_imagenet(graph):
-    from models import efficientnet_lite0
+def _load_efficientnet(name, graph, input_size):
+    from models import efficientnet_lite0, rooms
 
-    run = efficientnet_lite0.build(efficientnet_lite0.read_weights())
+    size = input_size or efficientnet_lite0.INPUT_SIZE
+    weights = efficientnet_lite0.read_weights()
+    convolutions = efficientnet_lite0.fold_batch_norms(weights)
+    if name == "imagenet":
+        projection = efficientnet_lite0.classifier(weights)
+        description = "EfficientNet-Lite0 trained on ImageNet"
+    else:
+        taught, kernel = rooms.read_weights(name)
+        convolutions |= taught
+        projection = kernel, np.zeros(kernel.shape[1], np.float32)
+        description = rooms.TAUGHT[name]
+    run = efficientnet_lite0.build_folded(convolutions)
     return EmbeddingNetwork(
-        name="imagenet",
-        input_size=efficientnet_lite0.INPUT_SIZE,
+        name=name,
+        input_size=size,
         pooling="average",
-        projection=None,
-        preprocess=efficientnet_lite0.preprocess,
-        activations=to_numpy(run, efficientnet_lite0.INPUT_SIZE, graph),
-        description="EfficientNet-Lite0 trained on ImageNet",
+        projection=projection,
+        preprocess=lambda images: efficientnet_lite0.preprocess(images, size),
+        activations=to_numpy(run, size, graph),
+        explain="pooled" if name == "imagenet" else "head",
+        description=description,
     )
 
 
-def _load_authors(name, graph, checkpoint, mean_image, batch_norm):
+def _load_authors(name, graph, input_size, checkpoint, mean_image, batch_norm):
     from models import downloads
 
     batch_norm = batch_norm or "batch"
@@ -216,19 +260,21 @@ def _load_authors(name, graph, checkpoint, mean_image, batch_norm):
         mean_image = mean_image or downloads.fetch_mean_image(name)
     from models import resnet_v2
 
-    mean = resnet_v2.read_mean_image(mean_image)
+    size = input_size or resnet_v2.INPUT_SIZE
+    stretched = "" if size == resnet_v2.INPUT_SIZE else ", the 224 x 224 mean image stretched"
+    mean = resnet_v2.resize_mean_image(resnet_v2.read_mean_image(mean_image), size)
     weights, ignored = resnet_v2.read_weights(checkpoint)
     run = resnet_v2.build(weights, batch_norm)
     return EmbeddingNetwork(
         name=name,
-        input_size=resnet_v2.INPUT_SIZE,
+        input_size=size,
         pooling="average",
         projection=resnet_v2.projection(weights),
         preprocess=lambda images: resnet_v2.preprocess(images, mean),
-        activations=to_numpy(run, resnet_v2.INPUT_SIZE, graph),
-        independent=batch_norm == "moving",
+        activations=to_numpy(run, size, graph),
+        batch_independent=batch_norm == "moving",
         description=f"ResNet-50 v2, batch norm by {batch_norm} statistics, "
-        f"{len(weights)} variables read, {ignored} others ignored",
+        f"{len(weights)} variables read, {ignored} others ignored{stretched}",
     )
 
 

@@ -3,6 +3,7 @@
 import io
 import math
 import pickle
+import zipfile
 from collections import OrderedDict
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,10 +39,7 @@ def read_torch_state_dict(path):
         Names the file, where it is damaged, of another format, or asks for anything but tensors.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such weights file")
-    if path.stat().st_size > MAX_BYTES:
-        raise ValueError(f"{path}: over {MAX_BYTES} bytes, too large for a weights file")
+    _check_size(path)
     file = io.BytesIO(path.read_bytes())
     try:
         if _Unpickler(file).load() != _TORCH_MAGIC:
@@ -90,6 +88,84 @@ def read_tensorflow_variables(prefix, expected, scope=""):
     if wrong:
         raise ValueError(f"{prefix}: expected float32 variables, but {'; '.join(wrong)}")
     return arrays, len(shapes) - len(arrays)
+
+
+def read_npz(path, expected):
+    """Read arrays from a ``.npz`` archive that must hold just what is expected.
+
+    Nothing is unpickled, and no array is read before the archive's list of contents and the array's
+    own header have told its size.
+
+    Parameters
+    ----------
+    path : str or Path
+    expected : dict of str to (shape, dtype)
+
+    Returns
+    -------
+    arrays : dict of str to arrays, in the order of expected
+
+    Raises
+    ------
+    FileNotFoundError
+        Where there is no file.
+    ValueError
+        Names the file, and all arrays that are missing, unexpected, misshapen, of another dtype or
+        not finite.
+    """
+    path = Path(path)
+    _check_size(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [member.filename.removesuffix(".npy") for member in archive.infolist()]
+            if len(set(names)) < len(names):
+                raise ValueError("it holds two arrays of one name")
+            found = {
+                name: _read_npy(archive, member, expected.get(name))
+                for name, member in zip(names, archive.infolist(), strict=True)
+            }
+    except Exception as error:  # a damaged archive raises nearly anything
+        raise ValueError(f"{path}: not a readable .npz archive: {error}") from None
+    shapes = {name: shape for name, (shape, _dtype) in expected.items()}
+    check_names_and_shapes({name: found[name][0] for name in found}, shapes, path)
+    wrong = [
+        f"{name} is {found[name][1]}, expected {np.dtype(dtype)}"
+        for name, (_shape, dtype) in expected.items()
+        if found[name][1] != dtype
+    ]
+    arrays = {name: found[name][2] for name in expected}
+    wrong += [
+        f"{name} has infinite values or NaN"
+        for name, array in arrays.items()
+        if array is not None and not np.isfinite(array).all()
+    ]
+    if wrong:
+        raise ValueError(f"{path}: {'; '.join(wrong)}")
+    return arrays
+
+
+def _read_npy(archive, member, expected):
+    """Return an array's shape and dtype by its header, and it itself if these are as expected."""
+    with archive.open(member) as file:
+        if np.lib.format.read_magic(file) != (1, 0):
+            raise ValueError(f"{member.filename} is not in version 1.0 of .npy")
+        shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
+        if (shape, dtype) != expected:
+            return shape, dtype, None
+        if fortran_order:
+            raise ValueError(f"{member.filename} is in column-major order")
+        size = math.prod(shape) * dtype.itemsize
+        data = file.read(size)
+        if len(data) != size or file.read(1):  # at the end, zipfile compares its checksum
+            raise ValueError(f"{member.filename} is not as long as its header says")
+        return shape, dtype, np.frombuffer(data, dtype).reshape(shape)
+
+
+def _check_size(path):
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such weights file")
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"{path}: over {MAX_BYTES} bytes, too large for a weights file")
 
 
 @contextmanager

@@ -14,6 +14,8 @@ import zlib
 from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
 
+from files import progress_bar
+
 ARCHIVES = "https://www2.seas.gwu.edu/~astylianou/similarity-visualization/"
 REPOSITORY = (
     "https://raw.githubusercontent.com/GWUvision/Similarity-Visualization/"
@@ -251,7 +253,7 @@ def _receive(url, target):
         raise OSError(f"{url}: the server answered HTTP {response.status_code}")
     digest, received, length = hashlib.sha256(), 0, response.raw.length_remaining or 0
     too_large = ValueError(f"{url}: over {MAX_DOWNLOAD} bytes, too large to be right")
-    with response, open(target, "wb") as file, _progress_bar(target.name, length) as advance:
+    with response, open(target, "wb") as file, progress_bar(target.name, length or None) as advance:
         if length > MAX_DOWNLOAD:
             raise too_large
         try:
@@ -277,20 +279,6 @@ def _reason(error):
     inner = getattr(inner, "reason", None) or inner
     inner = inner.args[0] if getattr(inner, "args", None) else inner
     return " ".join(str(inner).split())
-
-
-@contextmanager
-def _progress_bar(name, total):
-    if not sys.stderr.isatty():
-        yield lambda count: None
-        return
-    from rich import progress
-    from rich.console import Console
-
-    columns = *progress.Progress.get_default_columns(), progress.DownloadColumn()
-    with progress.Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(name, total=total or None)
-        yield lambda count: bar.advance(task, count)
 
 
 class _Bounded:

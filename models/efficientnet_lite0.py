@@ -63,40 +63,77 @@ def read_weights(path=None):
     return weights
 
 
-def preprocess(images):
-    """Resize whole RGB uint8 images of any sizes to float32 (N, 224, 224, 3) in about -1..1."""
-    batch = np.stack([image_ops.resize(image, INPUT_SIZE) for image in images])
+def preprocess(images, size=INPUT_SIZE):
+    """Resize whole RGB uint8 images of any sizes to float32 (N, *size, 3) in about -1..1."""
+    batch = np.stack([image_ops.resize(image, size) for image in images])
     return (batch.astype(np.float32) - 127) / 128
 
 
 def build(weights):
-    """Return a function from a batch, (N, h, w, 3), to the activations, (N, h/32, w/32, 1280)."""
-    stem = _convolution(weights, "_conv_stem", "_bn0")
-    blocks = [
-        (
-            stride,
-            residual,
-            expansion > 1 and _convolution(weights, f"{name}._expand_conv", f"{name}._bn0"),
-            _convolution(weights, f"{name}._depthwise_conv", f"{name}._bn1"),
-            _convolution(weights, f"{name}._project_conv", f"{name}._bn2"),
-        )
-        for name, _, stride, expansion, residual, *_ in _blocks()
-    ]
-    head = _convolution(weights, "_conv_head", "_bn1")
+    """Return the function of `build_folded` for weights from `read_weights`."""
+    return build_folded(fold_batch_norms(weights))
 
-    def activations(batch):
-        x = tf.nn.relu6(_convolve(batch, stem, stride=2))  # (N, h/2, w/2, 32)
-        for stride, residual, expand, depthwise, project in blocks:
+
+def build_folded(convolutions):
+    """Return a function from a batch, (N, h, w, 3), to the activations, (N, h/32, w/32, 1280).
+
+    Parameters
+    ----------
+    convolutions : dict of str to (kernel, bias)
+        As from `fold_batch_norms`: arrays, or variables to be trained.  Where the first ones, up to
+        some block, or the last ones are left out, the function goes from or to what lies between.
+        Sides that 32 does not divide are rounded up.
+    """
+    convolutions = {
+        name: (tf.convert_to_tensor(kernel), tf.convert_to_tensor(bias))
+        if isinstance(kernel, np.ndarray)
+        else (kernel, bias)
+        for name, (kernel, bias) in convolutions.items()
+    }
+
+    def activations(x):
+        if "_conv_stem" in convolutions:
+            x = tf.nn.relu6(_convolve(x, convolutions["_conv_stem"], stride=2))  # (N, h/2, w/2, 32)
+        for name, _size, stride, expansion, residual, *_ in _blocks():
+            if f"{name}._project_conv" not in convolutions:
+                continue
             shortcut = x
-            if expand:
-                x = tf.nn.relu6(_convolve(x, expand))
+            if expansion > 1:
+                x = tf.nn.relu6(_convolve(x, convolutions[f"{name}._expand_conv"]))
+            depthwise = convolutions[f"{name}._depthwise_conv"]
             x = tf.nn.relu6(_convolve(x, depthwise, stride, tf.nn.depthwise_conv2d))
-            x = _convolve(x, project)
+            x = _convolve(x, convolutions[f"{name}._project_conv"])
             if residual:
                 x += shortcut
-        return tf.nn.relu6(_convolve(x, head))  # (N, h/32, w/32, 1280)
+        if "_conv_head" in convolutions:
+            x = tf.nn.relu6(_convolve(x, convolutions["_conv_head"]))  # (N, h/32, w/32, 1280)
+        return x
 
     return activations
+
+
+def fold_batch_norms(weights):
+    """Return each convolution with the batch norm that follows it folded in.
+
+    Parameters
+    ----------
+    weights : dict
+        From `read_weights`.
+
+    Returns
+    -------
+    convolutions : dict of str to (kernel, bias), float32 arrays
+        In the network's order: ``_conv_stem``, ``_blocks.0._depthwise_conv``, ... ``_conv_head``.
+        Kernels are (h, w, in, out), depthwise ones (h, w, channels, 1).
+    """
+    return {name: _fold(weights, name, norm) for name, norm, _shape in _convolutions()}
+
+
+def folded_shapes():
+    """Yield the name of each convolution and the shapes of its folded kernel and bias."""
+    for name, _norm, (output, channels, *size) in _convolutions():
+        depthwise = (*size, output, 1)
+        yield name, depthwise if "depthwise" in name else (*size, channels, output), (output,)
 
 
 def classifier(weights):
@@ -104,8 +141,7 @@ def classifier(weights):
     return weights["_fc.weight"].T, weights["_fc.bias"]
 
 
-def _convolution(weights, name, norm):
-    """Return a convolution's kernel and bias with the batch norm that follows folded in."""
+def _fold(weights, name, norm):
     kernel = weights[f"{name}.weight"].astype(np.float64)
     gamma, beta = weights[f"{norm}.weight"], weights[f"{norm}.bias"]
     mean, variance = weights[f"{norm}.running_mean"], weights[f"{norm}.running_var"]
@@ -113,7 +149,7 @@ def _convolution(weights, name, norm):
     kernel *= scale[:, None, None, None]
     # torch keeps (out, in, h, w); a depthwise kernel is (channels, 1, h, w)
     kernel = kernel.transpose((2, 3, 0, 1) if "depthwise" in name else (2, 3, 1, 0))
-    return tf.constant(kernel, tf.float32), tf.constant(beta - mean * scale, tf.float32)
+    return kernel.astype(np.float32), (beta - mean * scale).astype(np.float32)
 
 
 def _convolve(x, convolution, stride=1, conv2d=tf.nn.conv2d):
@@ -132,21 +168,23 @@ def _blocks():
             index, channels = index + 1, output
 
 
-def _expected_shapes():
-    """Yield the name and shape of every entry that the weights file must have."""
-    yield "_conv_stem.weight", (STEM, 3, 3, 3)
-    yield from _norm_shapes("_bn0", STEM)
+def _convolutions():
+    """Yield (name, name of the batch norm after it, shape in the file) of each, in order."""
+    yield "_conv_stem", "_bn0", (STEM, 3, 3, 3)
     for name, size, _stride, expansion, _residual, channels, output in _blocks():
         expanded = channels * expansion
         if expansion > 1:
-            yield f"{name}._expand_conv.weight", (expanded, channels, 1, 1)
-            yield from _norm_shapes(f"{name}._bn0", expanded)
-        yield f"{name}._depthwise_conv.weight", (expanded, 1, size, size)
-        yield from _norm_shapes(f"{name}._bn1", expanded)
-        yield f"{name}._project_conv.weight", (output, expanded, 1, 1)
-        yield from _norm_shapes(f"{name}._bn2", output)
-    yield "_conv_head.weight", (HEAD, output, 1, 1)
-    yield from _norm_shapes("_bn1", HEAD)
+            yield f"{name}._expand_conv", f"{name}._bn0", (expanded, channels, 1, 1)
+        yield f"{name}._depthwise_conv", f"{name}._bn1", (expanded, 1, size, size)
+        yield f"{name}._project_conv", f"{name}._bn2", (output, expanded, 1, 1)
+    yield "_conv_head", "_bn1", (HEAD, output, 1, 1)
+
+
+def _expected_shapes():
+    """Yield the name and shape of every entry that the weights file must have."""
+    for name, norm, shape in _convolutions():
+        yield f"{name}.weight", shape
+        yield from _norm_shapes(norm, shape[0])
     yield "_fc.weight", (CLASSES, HEAD)
     yield "_fc.bias", (CLASSES,)
 

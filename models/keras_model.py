@@ -91,7 +91,7 @@ def load(
     >>> x = keras.layers.Conv2D(8, 3, strides=16, activation="relu")(inputs)
     >>> outputs = keras.layers.Dense(5)(keras.layers.GlobalAveragePooling2D()(x))
     >>> network = load(keras.Model(inputs, outputs))
-    >>> network.pooling, network.projection[0].shape, network.embedding
+    >>> network.pooling, network.projection[0].shape, network.explain
     ('average', (8, 5), 'head')
     """
     if keras.backend.backend() != "tensorflow":
@@ -126,7 +126,7 @@ def load(
         projection=found["projection"],
         preprocess=to_batch,
         activations=models.to_numpy(run, size, graph),
-        embedding="pooled" if found["projection"] is None else "head",
+        explain="pooled" if found["projection"] is None else "head",
         description=f"{pooling or found['pooling']} pooling after {found['where']}, pixels "
         + (
             preprocess

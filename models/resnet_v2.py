@@ -6,6 +6,7 @@ the authors' graph computed can be read off from top to bottom.
 
 import numpy as np
 import tensorflow as tf
+from PIL import Image
 
 import image_ops
 from models.checkpoints import read_tensorflow_variables
@@ -125,13 +126,15 @@ def preprocess(images, mean_image):
     Parameters
     ----------
     images : list of RGB uint8 (H, W, 3) arrays
-    mean_image : (224, 224, 3) array
+    mean_image : (h, w, 3) array
+        Images are resized to its size: (224, 224, 3) in the authors' code.
 
     Returns
     -------
-    batch : float32 (N, 224, 224, 3) array, BGR
+    batch : float32 (N, h, w, 3) array, BGR
     """
-    resized = np.stack([image_ops.resize_like_opencv(image, INPUT_SIZE) for image in images])
+    size = mean_image.shape[:2]
+    resized = np.stack([image_ops.resize_like_opencv(image, size) for image in images])
     return (resized[..., ::-1] - mean_image).astype(np.float32)
 
 
@@ -159,6 +162,32 @@ def read_mean_image(path):
     if not np.isfinite(mean_image).all():
         raise ValueError(f"{path}: expected finite values, got NaN or infinity")
     return mean_image
+
+
+def resize_mean_image(mean_image, size):
+    """Stretch a mean image to another input size by Pillow's bilinear filter, in float32.
+
+    The authors had none but 224 x 224 pixels; of that size it stays as it is, to the bit.
+
+    Parameters
+    ----------
+    mean_image : (224, 224, 3) array
+    size : (height, width)
+
+    Returns
+    -------
+    resized : (height, width, 3) array
+
+    Examples
+    --------
+    >>> resize_mean_image(np.full((224, 224, 3), 104.5), (448, 320))[0, 0]
+    array([104.5, 104.5, 104.5], dtype=float32)
+    """
+    if tuple(size) == mean_image.shape[:2]:
+        return mean_image
+    channels = [Image.fromarray(np.float32(channel)) for channel in np.moveaxis(mean_image, 2, 0)]
+    resized = [channel.resize(size[::-1], Image.Resampling.BILINEAR) for channel in channels]
+    return np.stack(resized, axis=2)
 
 
 def _units():

@@ -14,17 +14,22 @@ from numpy.testing import assert_allclose
 from PIL import Image
 
 import image_ops
-from benchmarks import explorer as browsing
+from explorer import browser as browsing
 from explorer import write_explorer
 from similarity_ops import (
     compute_pairwise_similarity,
     compute_spatial_similarity,
     point_similarity,
 )
-from visualize_similarity import EXAMPLE_PAIR, cell_of
+from visualize_similarity import EXAMPLE_PAIR
 
 CHOICES = ("average", "max", "gem", "head")
 WHOLE = None, None
+
+
+def sparse_activations(rng, *shape):
+    """Return what a ReLU lets through of noise, float32."""
+    return np.maximum(rng.standard_normal(shape), 0).astype(np.float32)
 
 
 def skip_or_fail(reason):
@@ -87,8 +92,7 @@ def case(rng):
         rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in ((60, 90), (80, 50))
     )
     convs = tuple(
-        browsing.sparse_activations(rng, *shape, 24).round(1) + np.float32(0.1)
-        for shape in ((3, 4), (5, 2))
+        sparse_activations(rng, *shape, 24).round(1) + np.float32(0.1) for shape in ((3, 4), (5, 2))
     )
     head = rng.standard_normal((24, 6)) + 0.5, rng.standard_normal(6)
     return Case(images, convs, head)
@@ -210,7 +214,7 @@ def test_a_point_shows_what_it_matches(case, visit, explain):
         size, shape = case.images[image - 1].shape[:2], case.convs[image - 1].shape[:2]
         for point in points:
             hover(page, image, *point)
-            y, x = cell_of(point, size, shape)
+            y, x = image_ops.cell_of(point, size, shape)
             match, found = point_similarity(pairwise, y, x, image), shown(page)
             assert_same_map(found[f"match{3 - image}"], match)
             assert found[f"match{image}"] is None
@@ -241,13 +245,13 @@ def test_regions_and_their_cover_up_are_those_of_the_method(case, visit, explain
         settle(page)
     pairwise = case.expected(explain, (one, two), compute=compute_pairwise_similarity)
     hover(page, 2, 25, 60)
-    match = point_similarity(pairwise, *cell_of((25, 60), (80, 50), (5, 2)), image=2)
+    match = point_similarity(pairwise, *image_ops.cell_of((25, 60), (80, 50), (5, 2)), image=2)
     assert_same_map(shown(page)["match1"], match)
 
 
 @pytest.mark.parametrize("explain", CHOICES)
 def test_cells_that_a_box_only_touches_take_no_part(rng, visit, explain):
-    image, convs = np.zeros((50, 50, 3), np.uint8), browsing.sparse_activations(rng, 2, 5, 5, 8)
+    image, convs = np.zeros((50, 50, 3), np.uint8), sparse_activations(rng, 2, 5, 5, 8)
     case = Case((image, image), tuple(convs), (rng.standard_normal((8, 3)), np.ones(3)))
     page = visit(case)
     choose(page, "explain", explain)
@@ -279,7 +283,7 @@ def test_a_region_within_one_cell(case, visit):
 @pytest.mark.parametrize("pooling", ["max", "gem"])
 def test_the_head_follows_the_networks_own_pooling(case, visit, pooling):
     case.pooling = pooling
-    page = visit(case, write={"embedding": "head"})
+    page = visit(case, write={"explain": "head"})
     assert shown(page)["settings"]["explain"] == "head"
     assert_shows(page, case.expected("head"))
     drag(page, 2, (9, 30, 43, 78))
@@ -366,7 +370,7 @@ def flat(rng):
     """A pair of even colour, which JPEG keeps, as large as the saved picture shows it."""
     colors = ((200, 120, 40), (30, 90, 160))
     images = tuple(np.full((400, 480, 3), color, np.uint8) for color in colors)
-    return Case(images, tuple(browsing.sparse_activations(rng, 2, 3, 4, 12)))
+    return Case(images, tuple(sparse_activations(rng, 2, 3, 4, 12)))
 
 
 def saved_picture(page):
@@ -577,7 +581,7 @@ def test_the_keyboard_does_it_all(case, visit):
     point = shown(page)["point"]
     assert (point["x"], point["y"], point["pinned"]) == (45 + 11, 0, True)
     pairwise = case.expected("average", compute=compute_pairwise_similarity)
-    match = point_similarity(pairwise, *cell_of((56, 0), (60, 90), (3, 4)))
+    match = point_similarity(pairwise, *image_ops.cell_of((56, 0), (60, 90), (3, 4)))
     assert_same_map(shown(page)["match2"], match)
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.ariaLabel") == "Image 2: image 2"
@@ -642,7 +646,7 @@ def test_names_are_text(case, visit, name):
 def test_a_pair_of_photographs_is_under_a_megabyte(rng, tmp_path):
     paths = [ROOT / "example_images" / path.name for path in EXAMPLE_PAIR]
     images = [image_ops.resize(image_ops.load_image(path), (427, 640)) for path in paths]
-    convs = browsing.sparse_activations(rng, 2, 7, 7, 2048)
+    convs = sparse_activations(rng, 2, 7, 7, 2048)
     head = rng.standard_normal((2048, 128)), rng.standard_normal(128)
     path = tmp_path / "explorer.html"
     write_explorer(path, *images, *convs, projection=head)
@@ -699,8 +703,8 @@ def test_the_benchmark_measures(case, chromium, tmp_path):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"embedding": "output"}, "embedding: expected pooled or head, got 'output'"),
-        ({"embedding": "head"}, "embedding: head needs a projection"),
+        ({"explain": "output"}, "explain: expected pooled or head, got 'output'"),
+        ({"explain": "head"}, "explain: head needs a projection"),
         ({"normalize": "none"}, "normalize: expected each or pair"),
         ({"pooling": "mean"}, "pooling: expected one of average, max, gem, got 'mean'"),
         ({"power": 0.5}, "power: expected a real number >= 1, got 0.5"),

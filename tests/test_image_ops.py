@@ -18,6 +18,7 @@ from PIL import Image
 from scipy.ndimage import map_coordinates
 
 import image_ops
+from files import write_whole
 
 small_maps = arrays(
     np.float64,
@@ -310,7 +311,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path):
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        image_ops.write_whole(path, fail)
+        write_whole(path, fail)
     assert path.read_bytes() == b"before" and list(tmp_path.iterdir()) == [path]
 
 

@@ -70,7 +70,7 @@ def tiny_network(independent=True):
         projection=None,
         preprocess=preprocess,
         activations=activations,
-        independent=independent,
+        batch_independent=independent,
     )
     return network, seen
 
@@ -346,7 +346,7 @@ def test_odd_names_are_no_trouble(folder):
         ("--pairs p.csv --batch-size 0", "--batch-size: expected 1 to 256"),
         ("--pairs p.csv --output 000.jpg", "--output: 000.jpg is a file"),
         ("--pairs p.csv --output no/where", "--output: there is no folder no"),
-        ("--pairs p.csv --embedding head", "no linear head"),
+        ("--pairs p.csv --embedding all", "--explain/--embedding: invalid choice"),
         ("--pairs p.csv --region1 1,2", "--region1: expected X0"),
         ("--against .", "--against: expected one image"),
         ("000.jpg 001.png --against .", "--against: expected one image"),

@@ -72,7 +72,7 @@ def test_families_as_they_come_and_wrapped_as_users_do(family, images):
     x = base(layers.Rescaling(1 / 127.5, -1)(x))
     outputs = layers.UnitNormalization()(layers.Dense(16)(x))
     network = assert_explained(keras.Model(inputs, outputs), images)
-    assert network.embedding == "head" and network.projection[0].shape[1] == 16
+    assert network.explain == "head" and network.projection[0].shape[1] == 16
 
 
 # --- heads ---------------------------------------------------------------------------------------
@@ -225,7 +225,7 @@ def test_a_layer_explains_the_pooled_feature_before_a_nonlinear_head(images):
     output = keras.Model(inputs, x)
     for layer in ("last_conv", "pool"):
         network = assert_explained(model, images, output, layer=layer)
-        assert network.projection is None and network.embedding == "pooled"
+        assert network.projection is None and network.explain == "pooled"
     nested = keras.Sequential([keras.Input((32, 32, 3)), layers.Rescaling(1 / 255), model])
     front = keras.Sequential([keras.Input((32, 32, 3)), layers.Rescaling(1 / 255), output])
     assert_explained(nested, images, front, layer="pool")

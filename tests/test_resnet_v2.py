@@ -75,8 +75,8 @@ def test_batch_statistics_tie_an_image_to_its_partner(judged, mean_image, rng):
         network = load_network(
             "hotels", checkpoint=judged[0], mean_image=mean_image, batch_norm=batch_norm
         )
-        assert network.independent == independent
-        assert network.input_size == (224, 224) and network.embedding == "pooled"
+        assert network.batch_independent == independent
+        assert network.input_size == (224, 224) and network.explain == "pooled"
         assert network.projection[0].shape == (2048, DIMENSIONS)
         first, _ = network.activations(network.preprocess(images[[0, 1]]))
         second, _ = network.activations(network.preprocess(images[[0, 2]]))

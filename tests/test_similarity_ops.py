@@ -19,6 +19,9 @@ from similarity_ops import (
     pool_features,
 )
 
+# Drawn arrays may have fewer channels than rows and columns, which is warned of.
+pytestmark = pytest.mark.filterwarnings("ignore:conv.*read as .H, W, C.:UserWarning")
+
 # --- plain loops, written from the definitions ---------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import image_ops
 from models import load_network
-from models.training import SimilarityMaps
+from training_maps import SimilarityMaps
 from visualize_similarity import EXAMPLE_PAIR, visualize_pair
 
 SIDE = 32

@@ -14,7 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
 import image_ops
-import visualize_similarity
+from pair_visualization import FIGURE_FORMATS
 from similarity_ops import (
     compute_pairwise_similarity,
     compute_spatial_similarity,
@@ -96,7 +96,7 @@ def test_an_image_against_itself_is_wholly_similar(pair, imagenet):
     assert_allclose(shown.similarity1, shown.similarity2, atol=1e-6)
 
 
-@pytest.mark.parametrize("ending", visualize_similarity.FIGURE_FORMATS)
+@pytest.mark.parametrize("ending", FIGURE_FORMATS)
 def test_figures_are_written(pair, ending, capsys):
     assert main([*pair, "--figure", f"figure{ending}", "--normalize", "pair"]) == 0
     with open(f"figure{ending}", "rb") as file:
@@ -180,13 +180,13 @@ def test_a_point_shows_its_match_on_the_other_image_alone(pair, imagenet):
 def test_the_head_explains_the_networks_output(pair, imagenet, rng):
     head = rng.standard_normal((1280, 16)), rng.standard_normal(16)
     network = dataclasses.replace(imagenet, projection=head)
-    shown = visualize_pair(*pair, network, embedding="head")
+    shown = visualize_pair(*pair, network, explain="head")
     convs = network.activations(network.preprocess([image_ops.load_image(p) for p in pair]))
     outputs = [conv.mean(axis=(0, 1)) @ head[0] + head[1] for conv in convs]
     cosine = outputs[0] @ outputs[1] / np.prod([np.linalg.norm(output) for output in outputs])
     assert_allclose(shown.similarity, cosine, rtol=1e-5)
     assert visualize_pair(*pair, network).similarity != pytest.approx(cosine, rel=1e-3)
-    by_default = visualize_pair(*pair, dataclasses.replace(network, embedding="head"))
+    by_default = visualize_pair(*pair, dataclasses.replace(network, explain="head"))
     assert_allclose(by_default.similarity, cosine, rtol=1e-5)
 
 
@@ -220,7 +220,8 @@ def test_the_head_explains_the_networks_output(pair, imagenet, rng):
         (["left.png", "right.jpg", "--batch-norm", "batch"], "--batch-norm: the imagenet"),
         (["left.png", "right.jpg", "--pooling", "mean"], "--pooling: invalid choice"),
         (["left.png", "right.jpg", "--gem-power", "0.5"], "--gem-power: .*got 0.5"),
-        (["left.png", "right.jpg", "--embedding", "head"], "imagenet network has no linear head"),
+        (["left.png", "right.jpg", "--power=0.5"], "--power: .*got 0.5"),
+        (["left.png", "right.jpg", "--explain", "all"], "--explain.*: invalid choice"),
         (["left.png", "right.jpg", "--region1", "5,5,5,9"], "--region1: .*X0 < X1"),
         (["left.png", "right.jpg", "--region1", "9,5,5,9"], "--region1: .*X0 < X1"),
         (["left.png", "right.jpg", "--region2", "0,0,51,9"], "--region2: .*50 x 80 pixels"),
@@ -249,6 +250,31 @@ def test_bad_input_is_one_line(pair, tmp_path, capsys, arguments, message):
     assert captured.err.startswith("visualize_similarity.py: error: ")
     assert re.search(message, captured.err)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.fixture
+def headless(pair):
+    """A model file whose network pools and has no head."""
+    import keras
+
+    inputs = keras.Input((32, 32, 3))
+    conv = keras.layers.Conv2D(4, 3, strides=8)(inputs)
+    keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(conv)).save("headless.keras")
+    return "headless.keras"
+
+
+def test_a_head_that_is_not_there_cannot_be_explained(pair, headless, capsys):
+    for option in ("--explain", "--embedding"):
+        assert main([*pair, "--network", headless, option, "head"]) == 2
+        error = capsys.readouterr().err
+        assert f"{option}: the headless.keras network has no linear head" in error
+
+
+def test_the_classifier_is_explained_by_either_name(pair, imagenet, capsys):
+    expected = visualize_pair(*pair, imagenet, explain="head").similarity
+    for option in ("--explain", "--embedding"):
+        assert main([*pair, option, "head"]) == 0
+        assert f"similarity  {expected:.4f}\n" in capsys.readouterr().out
 
 
 def test_bad_input_fails_before_tensorflow_is_imported(pair):

@@ -5,14 +5,13 @@ import warnings
 from pathlib import Path
 
 import keras
-import numpy as np
 import tensorflow as tf
 from PIL import Image
 
 import image_ops
 import models
 from image_pairs import file_stem
-from visualize_similarity import visualize_pair
+from pair_visualization import visualize_pair
 
 
 class SimilarityMaps(keras.callbacks.Callback):
@@ -21,7 +20,7 @@ class SimilarityMaps(keras.callbacks.Callback):
     Parameters
     ----------
     pairs : sequence of (image1, image2)
-        Paths, or RGB uint8 (H, W, 3) arrays.
+        Paths, PIL images or RGB uint8 (H, W, 3) arrays.
     log_dir : None, str or Path
         Where TensorBoard looks: a picture of each pair, and its similarity as a scalar.
     folder : None, str or Path
@@ -31,7 +30,7 @@ class SimilarityMaps(keras.callbacks.Callback):
     batches : None or int >= 1
         Draw after every so many batches instead; a step is a batch then.
     look : None or dict
-        Options of `visualize_similarity.visualize_pair`: its colormap, normalize, region1, ...
+        Options of `visualize_pair`: its colormap, normalize, region1, ...
     options
         Of `models.load_network`, for the model that is trained: layer, pooling, preprocess, ...
 
@@ -44,6 +43,7 @@ class SimilarityMaps(keras.callbacks.Callback):
 
     Examples
     --------
+    >>> import numpy as np
     >>> room = np.zeros((32, 32, 3), np.uint8)
     >>> maps = SimilarityMaps([(room, room)], log_dir="logs", layer="last_conv")
 
@@ -69,12 +69,8 @@ class SimilarityMaps(keras.callbacks.Callback):
             raise ValueError(f"{self.unit}: expected an integer >= 1, got {self.every!r}")
         self.images, self.names = [], []
         for number, pair in enumerate(pairs, 1):
-            given = [isinstance(image, np.ndarray) for image in pair]
-            images = [
-                image if is_array else image_ops.load_image(image)
-                for image, is_array in zip(pair, given, strict=True)
-            ]
-            paths = ["image" if array else path for path, array in zip(pair, given, strict=True)]
+            images = [image_ops.as_image(image) for image in pair]
+            paths = [image if isinstance(image, (str, Path)) else "image" for image in pair]
             self.images.append(images)
             self.names.append(file_stem(number, paths)[3:])
         self.folder = None if folder is None else Path(folder)
@@ -116,7 +112,7 @@ class SimilarityMaps(keras.callbacks.Callback):
             except ValueError as error:
                 warnings.warn(f"SimilarityMaps, step {self.step}, {name}: {error}", stacklevel=2)
                 continue
-            picture = image_ops.combine_horizontal([pair.overlay1, pair.overlay2])
+            picture = pair.picture()
             if self.folder is not None:
                 image_ops.save_image(self.folder / f"{self.step:06d}_{name}.png", picture)
             if self.writer is not None:

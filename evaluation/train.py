@@ -1,0 +1,299 @@
+"""Teach a network which rendered rooms are the same.
+
+python -m evaluation.train rooms --data FOLDER --output FOLDER
+
+EfficientNet-Lite0's last blocks and a linear head are trained until views of one room lie close
+together and views of others apart.  What the blocks before make of every view is computed once, in
+several looks.  Batch norms are folded into the convolutions, so their statistics are frozen.  A run
+that was cut goes on by the same command, and ends in the same weights.
+"""
+
+import argparse
+import hashlib
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from evaluation.looks import LookFeatures
+from evaluation.views import load_views
+from files import write_whole
+from models import efficientnet_lite0, rooms
+from models.checkpoints import read_npz
+
+LABELS = {"rooms": "room", "rooms-headboard": "headboard", "rooms-carpet": "carpet"}
+ROOMS, VIEWS, CHAINED = 12, 3, 3  # of a batch, of each room; rooms of one chain at most
+TEMPERATURE = 0.1
+RATE, WARM_UP = 3e-4, 0.1  # Adam's learning rate; the part of the steps in which it rises
+LARGE_EVERY = 5  # every fifth step sees 448 pixels: maps of 14 x 14 cells become native
+STEPS, SAVE_EVERY = 400, 50
+
+
+def contrastive_loss(embeddings, labels, temperature=TEMPERATURE):
+    """Return NT-Xent for several positives, the supervised contrastive loss (Khosla et al. 2020).
+
+        mean_i mean_{p != i, label p = label i}
+            -log( exp(cos(i, p) / temperature) / sum_{a != i} exp(cos(i, a) / temperature) )
+
+    Keras 3 has none like it, and tensorflow-similarity, which has, does not run on Keras 3.
+
+    Parameters
+    ----------
+    embeddings : float32 (N, D) tensor
+    labels : int (N,) array, each value twice or more
+    temperature : real number > 0
+
+    Returns
+    -------
+    loss : float32 scalar tensor
+
+    Examples
+    --------
+    >>> embeddings = tf.constant([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0], [0.0, 3.0]])
+    >>> bool(contrastive_loss(embeddings, tf.constant([5, 5, 7, 7])) < 1e-3)
+    True
+    """
+    embeddings = tf.math.l2_normalize(embeddings, axis=1)
+    itself = tf.eye(len(labels))
+    cosines = embeddings @ tf.transpose(embeddings) / temperature - 1e9 * itself
+    log_shares = cosines - tf.reduce_logsumexp(cosines, axis=1, keepdims=True)  # (N, N)
+    positive = tf.cast(labels[:, None] == labels, tf.float32) - itself
+    return -tf.reduce_mean(
+        tf.reduce_sum(positive * log_shares, axis=1) / tf.reduce_sum(positive, axis=1)
+    )
+
+
+def group_views(views, label):
+    """Return lists of the numbers of views that share a label, three or more in each.
+
+    Views in which one thing was changed take no part.
+    """
+    groups = {}
+    for number, view in enumerate(views):
+        if not view.change:
+            groups.setdefault(view.labels[label], []).append(number)
+    return [group for group in groups.values() if len(group) >= VIEWS]
+
+
+def draw_batch(groups, chains, rng, chained=CHAINED):
+    """Return an int (rooms, 3) array of numbers of views: of up to 12 groups, three each.
+
+    Parameters
+    ----------
+    groups : list of lists of int
+    chains : list of str
+        Of each group; groups of one chain share an object, ``""`` shares none.
+    rng : numpy.random.Generator
+    chained : int
+        How many groups of one chain come together, if it has as many.  Only where more than one
+        does is a network asked to tell rooms apart by what they do not share.
+
+    Examples
+    --------
+    >>> groups = [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
+    >>> draw_batch(groups, ["carpet", "carpet", ""], np.random.default_rng(0), chained=1).shape
+    (2, 3)
+    """
+    by_chain = {}
+    for group in rng.permutation(len(groups)):
+        by_chain.setdefault(chains[group] or group, []).append(group)
+    drawn = [group for together in by_chain.values() for group in together[:chained]]
+    return np.array([rng.choice(groups[group], VIEWS, replace=False) for group in drawn[:ROOMS]])
+
+
+class Learner:
+    """The last blocks, the head and their optimiser.
+
+    Parameters
+    ----------
+    convolutions : dict of str to (kernel, bias)
+        The last blocks as they are to begin with.
+    steps, seed : int
+        Of the whole training, and of the head that it begins with.
+    """
+
+    def __init__(self, convolutions, steps, seed):
+        rng = np.random.default_rng(seed)
+        shape = efficientnet_lite0.HEAD, rooms.EMBEDDING
+        self.head = tf.Variable(rng.normal(0, shape[0] ** -0.5, shape), dtype=tf.float32)
+        self.convolutions = {
+            name: tuple(tf.Variable(part) for part in parts) for name, parts in convolutions.items()
+        }
+        self.activations = efficientnet_lite0.build_folded(self.convolutions)
+        self.variables = [v for parts in self.convolutions.values() for v in parts] + [self.head]
+        warm_up = round(WARM_UP * steps)
+        rate = keras.optimizers.schedules.CosineDecay(
+            0.0, max(1, steps - warm_up), warmup_target=RATE, warmup_steps=warm_up
+        )
+        self.optimizer = keras.optimizers.Adam(rate)
+        self.optimizer.build(self.variables)
+        self.state = {  # all that training changes
+            f"{number:03d}": variable
+            for number, variable in enumerate([*self.variables, *self.optimizer.variables])
+        }
+
+    @tf.function(reduce_retracing=True)
+    def step(self, features, labels):
+        """Improve on a batch of features (N, h, w, C); return its loss."""
+        with tf.GradientTape() as tape:
+            pooled = tf.reduce_mean(self.activations(features), (1, 2))
+            loss = contrastive_loss(pooled @ self.head, labels)
+        gradients = tape.gradient(loss, self.variables)
+        self.optimizer.apply_gradients(zip(gradients, self.variables, strict=True))
+        return loss
+
+    def weights(self):
+        """Return what `models.rooms` reads: float16 arrays by their names."""
+        arrays = {"projection": self.head}
+        for name, (kernel, bias) in self.convolutions.items():
+            arrays |= {f"{name}.kernel": kernel, f"{name}.bias": bias}
+        return {name: variable.numpy().astype(np.float16) for name, variable in arrays.items()}
+
+    def save(self, path, made_from):
+        """Write the whole state to a file."""
+        arrays = {name: variable.numpy() for name, variable in self.state.items()}
+        arrays["made_from"] = np.frombuffer(made_from, np.uint8)
+        write_whole(path, lambda file: np.savez(file, **arrays))
+
+    def restore(self, path, made_from):
+        """Read the state back; a ValueError where another command wrote it."""
+        arrays = {name: variable.numpy() for name, variable in self.state.items()}
+        arrays["made_from"] = np.frombuffer(made_from, np.uint8)
+        expected = {name: (array.shape, array.dtype) for name, array in arrays.items()}
+        found = read_npz(path, expected)
+        if bytes(found["made_from"]) != made_from:
+            raise ValueError(f"{path}: left by a training with other settings or views; delete it")
+        for name, variable in self.state.items():
+            variable.assign(found[name])
+
+
+def train(network, data, output, *, seed=0, steps=STEPS, chained=CHAINED, report=print):
+    """Train a network and return the path of its weights.
+
+    Parameters
+    ----------
+    network : str
+        A key of LABELS.
+    data, output : str or Path
+        Folders: of the views to train on, see `evaluation.views`; and for all that is written.
+    seed : int
+        Of the head and the batches.
+    steps : int
+    chained : int
+        See `draw_batch`.
+    report : function of a str
+        Gets a line every 50 steps.
+
+    Raises
+    ------
+    ValueError, OSError
+        For too few views, or a state in output that belongs to another training.
+    """
+    views, output = load_views(data), Path(output)
+    groups = group_views(views, LABELS[network])
+    chains = [views[group[0]].chain for group in groups]
+    if len(draw_batch(groups, chains, np.random.default_rng(), chained)) < 2:
+        raise ValueError(f"{data}: expected {VIEWS} views or more of each of two rooms or more")
+    features, learner = _prepare(views, output / "features", steps, seed)
+    name = f"{network}_seed{seed}" + ("" if chained > 1 else "_no_chains")
+    settings = network, seed, steps, chained, [features.made_from(view) for view in views]
+    made_from = hashlib.sha256(repr(settings).encode()).digest()
+    state = output / f"{name}_state.npz"
+    if state.exists():
+        learner.restore(state, made_from)
+
+    losses, started = [], time.monotonic()
+    for step in range(int(learner.optimizer.iterations), steps):
+        rng = np.random.default_rng([seed, step])  # so a cut run draws what a whole one does
+        batch = draw_batch(groups, chains, rng, chained)
+        size = 448 if step % LARGE_EVERY == LARGE_EVERY - 1 else 224
+        labels = np.repeat(np.arange(len(batch)), VIEWS)
+        losses.append(float(learner.step(features.draw(batch, size, rng), labels)))
+        if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
+            learner.save(state, made_from)
+            seconds = time.monotonic() - started
+            report(
+                f"{name}: {step + 1} of {steps} steps, loss {np.mean(losses):.3f}, {seconds:.0f} s"
+            )
+            losses = []
+    path = output / f"{name}.npz"
+    write_whole(path, lambda file: np.savez(file, **learner.weights()))
+    return path
+
+
+def _prepare(views, folder, steps, seed):
+    """Return the features of the views, and what learns on them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    convolutions = efficientnet_lite0.fold_batch_norms(efficientnet_lite0.read_weights())
+    names = list(convolutions)
+    first = names.index(rooms.FIRST_TRAINED)
+    frozen = efficientnet_lite0.build_folded({name: convolutions[name] for name in names[:first]})
+    learner = Learner({name: convolutions[name] for name in names[first:]}, steps, seed)
+    return LookFeatures(views, folder, tf.function(frozen, reduce_retracing=True)), learner
+
+
+def recall(weights, network, data):
+    """Return how often a view's nearest other view shares its label, in 0..1.
+
+    Parameters
+    ----------
+    weights : Path
+        From `train`.
+    network : str
+        A key of LABELS.
+    data : str or Path
+        A folder of views that were not trained on.
+    """
+    views = [view for view in load_views(data) if not view.change]
+    taught, kernel = rooms.read_weights(network, weights)
+    convolutions = efficientnet_lite0.fold_batch_norms(efficientnet_lite0.read_weights())
+    run = tf.function(efficientnet_lite0.build_folded(convolutions | taught), reduce_retracing=True)
+    batches = (
+        efficientnet_lite0.preprocess([view.image() for view in views[start : start + 8]])
+        for start in range(0, len(views), 8)
+    )
+    embeddings = np.concatenate([run(batch).numpy().mean((1, 2)) @ kernel for batch in batches])
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    cosines = embeddings @ embeddings.T
+    np.fill_diagonal(cosines, -np.inf)
+    labels = np.array([view.labels[LABELS[network]] for view in views])
+    return float(np.mean(labels[cosines.argmax(axis=1)] == labels))
+
+
+def main(argv=None):
+    """Run the program; return its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m evaluation.train", description=__doc__.split("\n")[0]
+    )
+    add = parser.add_argument
+    add("network", choices=LABELS)
+    add("--data", required=True, metavar="FOLDER", help="views to train on")
+    add("--output", required=True, metavar="FOLDER", help="for the weights and what they need")
+    add("--choose", metavar="FOLDER", help="other rooms, on which the recall is reported")
+    add("--seed", type=int, default=0)
+    add("--steps", type=int, default=STEPS)
+    add("--no-chains", action="store_true", help="rooms that share an object never meet")
+    arguments = parser.parse_args(argv)
+    try:
+        if arguments.seed < 0 or arguments.steps < 1:
+            raise ValueError("--seed, --steps: expected numbers from 0 and from 1")
+        options = {"seed": arguments.seed, "steps": arguments.steps}
+        if arguments.no_chains:
+            options["chained"] = 1
+        path = train(arguments.network, arguments.data, arguments.output, **options)
+        print(path)
+        if arguments.choose:
+            found = recall(path, arguments.network, arguments.choose)
+            print(f"{path.stem}: recall@1 {found:.3f} on {arguments.choose}")
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    tf.config.experimental.enable_op_determinism()
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""Many images through a network at its full speed: decoded ahead of it, in batches, by threads."""
+
+from collections import Counter, OrderedDict, deque
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from threading import Lock
+from typing import NamedTuple
+
+import numpy as np
+
+import image_ops
+
+BATCH_SIZE = 8  # images that go through the network at once
+
+
+class Activations(NamedTuple):
+    """What a network makes of one image file."""
+
+    conv: np.ndarray  # float32 (h, w, C), of a black image if there is an error
+    size: tuple | None  # (height, width) of the image
+    error: str  # why it could not be read, or ""
+
+
+def stream_activations(paths, network, images, batch_size=BATCH_SIZE):
+    """Yield the activations of image files, in order, reading ahead of the network.
+
+    Parameters
+    ----------
+    paths : sequence of str
+    network : EmbeddingNetwork
+    images : Images, that read the files
+    batch_size : int, how many images go through the network at once
+
+    Yields
+    ------
+    activations : Activations
+    """
+
+    def prepare(path):
+        try:
+            image = images.load(path)
+            return network.preprocess([image])[0], image.shape[:2], ""
+        except (ValueError, OSError, MemoryError) as error:
+            pixels = np.zeros((*network.input_size, 3), np.float32)
+            return pixels, None, str(error) or type(error).__name__
+
+    def run(batch):
+        pixels, sizes, errors = zip(*batch, strict=True)
+        convs = network.activations(np.stack(pixels))
+        return [Activations(*each) for each in zip(convs, sizes, errors, strict=True)]
+
+    prepared = ahead(prepare, paths, 2 * batch_size)
+    batches = iter(lambda: list(islice(prepared, batch_size)), [])
+    for activations in ahead(run, batches, 2):
+        yield from activations
+
+
+def ahead(function, values, count):
+    """Yield function(value) of each value, in order, while two threads work on the next ones.
+
+    Examples
+    --------
+    >>> list(ahead(abs, [-1, 2, -3], count=2))
+    [1, 2, 3]
+    """
+    waiting = deque()
+    with ThreadPoolExecutor(2) as pool:
+        for value in values:
+            waiting.append(pool.submit(function, value))
+            if len(waiting) == count:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+class Images:
+    """Decoded images, kept until they were taken as often as they are wanted, if there is room.
+
+    Parameters
+    ----------
+    room : int, bytes of the images that are kept
+    wanted : iterable of str, the paths that will be taken, each as often as it will be
+    """
+
+    def __init__(self, room, wanted):
+        self.kept, self.bytes, self.room, self.lock = OrderedDict(), 0, room, Lock()
+        self.wanted = Counter(wanted)
+
+    def load(self, path):
+        """Return an image, uint8 (H, W, 3)."""
+        with self.lock:
+            if path in self.kept:
+                self.kept.move_to_end(path)
+                return self.kept[path]
+        image = image_ops.load_image(path)
+        with self.lock:
+            if path not in self.kept:
+                self.kept[path] = image
+                self.bytes += image.nbytes
+            while self.bytes > self.room:
+                self._drop(next(iter(self.kept)))
+        return image
+
+    def take(self, path):
+        """Return an image that is wanted once less from now on."""
+        image = self.load(path)
+        with self.lock:
+            self.wanted[path] -= 1
+            if not self.wanted[path] and path in self.kept:
+                self._drop(path)
+        return image
+
+    def _drop(self, path):
+        self.bytes -= self.kept.pop(path).nbytes

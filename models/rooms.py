@@ -1,0 +1,80 @@
+"""The networks that this project taught itself: which rendered hotel rooms are the same.
+
+Each is EfficientNet-Lite0 with its last blocks trained (`evaluation.train`) and a linear head of
+128 numbers, without bias, after the average pooling.  What was trained lies beside this module as
+float16; all before it is what pip brings for the imagenet network.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from models.checkpoints import read_npz
+from models.efficientnet_lite0 import HEAD, folded_shapes
+
+FIRST_TRAINED = "_blocks.12._expand_conv"  # the first convolution that training changes
+EMBEDDING = 128
+TAUGHT = {
+    "rooms": "taught which rendered hotel rooms are the same, by all that stands in them",
+    "rooms-headboard": "taught to tell rendered hotel rooms by headboard and pictures alone",
+    "rooms-carpet": "taught to tell rendered hotel rooms by the carpet alone",
+}
+
+
+def weights_path(name):
+    """Return where the trained weights of a network of TAUGHT lie, a Path."""
+    return Path(__file__).with_name(f"{name}.npz")
+
+
+def read_weights(name, path=None):
+    """Read and check a network's weights.
+
+    Parameters
+    ----------
+    name : str
+        A key of TAUGHT.
+    path : None, str or Path
+        Instead of the file that ships.
+
+    Returns
+    -------
+    convolutions : dict of str to (kernel, bias), float32 arrays
+        Those that were trained, as `models.efficientnet_lite0.fold_batch_norms` names them.
+    projection : float32 (1280, 128) array
+        The head's kernel.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        Name the file, and all arrays in it that are missing, unexpected or not as expected.
+
+    Examples
+    --------
+    >>> convolutions, projection = read_weights("rooms")
+    >>> len(convolutions), projection.shape
+    (13, (1280, 128))
+    """
+    expected = {array: (shape, np.dtype("<f2")) for array, shape in trained_shapes().items()}
+    arrays = read_npz(path or weights_path(name), expected)
+    arrays = {array: values.astype(np.float32) for array, values in arrays.items()}
+    convolutions = {
+        array.removesuffix(".kernel"): (kernel, arrays[array.replace(".kernel", ".bias")])
+        for array, kernel in arrays.items()
+        if array.endswith(".kernel")
+    }
+    return convolutions, arrays["projection"]
+
+
+def trained_shapes():
+    """Return the shape of each array of a weights file by its name.
+
+    Examples
+    --------
+    >>> list(trained_shapes().items())[:1]
+    [('_blocks.12._expand_conv.kernel', (1, 1, 192, 1152))]
+    """
+    shapes = {}
+    for name, kernel, bias in folded_shapes():
+        if shapes or name == FIRST_TRAINED:
+            shapes |= {f"{name}.kernel": kernel, f"{name}.bias": bias}
+    return shapes | {"projection": (HEAD, EMBEDDING)}

@@ -1,0 +1,205 @@
+"""The maps of one pair of images: what is asked of them, and how much each position adds."""
+
+import json
+from dataclasses import dataclass
+from numbers import Real
+
+import numpy as np
+
+import image_ops
+from files import write_whole
+from models import EmbeddingNetwork
+from similarity_ops import (
+    POOLINGS,
+    compute_pairwise_similarity,
+    compute_spatial_similarity,
+    point_similarity,
+)
+
+EXPLAINED = ("pooled", "head")
+
+
+@dataclass(frozen=True, eq=False)
+class Method:
+    """What is asked of two images; its fields are keywords of `visualize_pair`."""
+
+    pooling: str | None = None
+    power: float = 3.0
+    explain: str | None = None
+    region1: tuple | np.ndarray | None = None
+    region2: tuple | np.ndarray | None = None
+    point1: tuple | None = None
+    point2: tuple | None = None
+
+    def __post_init__(self):
+        check_choice("pooling", self.pooling, (None, *POOLINGS))
+        check_choice("explain", self.explain, (None, *EXPLAINED))
+        check_number("power", self.power, 1, np.inf, "a number >= 1")
+
+    @property
+    def regions(self):
+        return self.region1, self.region2
+
+    @property
+    def points(self):
+        return self.point1, self.point2
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PairMaps:
+    """How much each position of two images adds to their similarity.
+
+    similarity : float, the cosine in -1..1 that the maps sum to, of the regions if there are any
+    whole_similarity : float, the cosine of the whole images
+    similarity1, similarity2 : float64 (h, w) arrays, the maps
+    match1, match2 : None or float64 (h, w) arrays, what point2 matches in image1, point1 in image2
+    pairwise : None or float64 (h1, w1, h2, w2) array
+    conv1, conv2 : float32 (h, w, C) arrays, the activations
+    names : two str, the images' paths
+    network, method : the EmbeddingNetwork and the Method that the maps were made with
+    """
+
+    similarity: float
+    whole_similarity: float
+    similarity1: np.ndarray
+    similarity2: np.ndarray
+    match1: np.ndarray | None
+    match2: np.ndarray | None
+    pairwise: np.ndarray | None
+    conv1: np.ndarray
+    conv2: np.ndarray
+    names: tuple
+    network: EmbeddingNetwork
+    method: Method
+
+    def __repr__(self):
+        shapes = " and ".join(
+            "{} x {}".format(*similarity.shape)
+            for similarity in (self.similarity1, self.similarity2)
+        )
+        return (
+            f"{type(self).__name__}(similarity {self.similarity:.4f}, maps {shapes}, "
+            f"{self.network.name} network)"
+        )
+
+    def save_maps(self, path, settings=None):
+        """Write the maps, the images' names and the settings as a .npz file without pickles.
+
+        Parameters
+        ----------
+        path : str or Path
+        settings : dict, instead of those of the maps themselves
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        """
+        arrays = {
+            "similarity": self.similarity,
+            "whole_similarity": self.whole_similarity,
+            "similarity1": self.similarity1,
+            "similarity2": self.similarity2,
+            "match1": self.match1,
+            "match2": self.match2,
+            "pairwise": self.pairwise,
+            "image1": self.names[0],
+            "image2": self.names[1],
+            "settings": json.dumps(settings or settings_of(self.network, self.method), default=str),
+        }
+        arrays = {name: array for name, array in arrays.items() if array is not None}
+        write_whole(path, lambda file: np.savez(file, **arrays))
+
+
+def compute_maps(convs, sizes, network, method, names, pairwise=False):
+    """Return the `PairMaps` of two images' activations; sizes are the images' (height, width)."""
+    options = {
+        "pooling": method.pooling or network.pooling,
+        "power": method.power,
+        "projection": explained_head(network, method),
+        "data_format": "channels_last",
+    }
+    shapes = [conv.shape[:2] for conv in convs]
+    regions = {
+        f"region{number}": image_ops.region_weights(region, size, shape)
+        for number, (region, size, shape) in enumerate(
+            zip(method.regions, sizes, shapes, strict=True), 1
+        )
+        if region is not None
+    }
+    similarities = compute_spatial_similarity(*convs, **options, **regions)
+    whole = compute_spatial_similarity(*convs, **options) if regions else similarities
+    tensor, matches = None, [None, None]
+    if pairwise or method.points != (None, None):
+        tensor = compute_pairwise_similarity(*convs, **options, **regions)
+    for i, point in enumerate(method.points):
+        if point is not None:
+            y, x = image_ops.cell_of(point, sizes[i], shapes[i])
+            matches[1 - i] = point_similarity(tensor, y, x, i + 1)
+    return PairMaps(
+        similarity=float(similarities[0].sum()),
+        whole_similarity=float(whole[0].sum()),
+        similarity1=similarities[0],
+        similarity2=similarities[1],
+        match1=matches[0],
+        match2=matches[1],
+        pairwise=tensor if pairwise else None,
+        conv1=convs[0],
+        conv2=convs[1],
+        names=tuple(names),
+        network=network,
+        method=method,
+    )
+
+
+def settings_of(network, method):
+    """Return what maps depend on besides the images, as a dict of plain values."""
+    regions = [
+        None if region is None else "a mask" if np.ndim(region) == 2 else list(region)
+        for region in method.regions
+    ]
+    return {
+        "network": network.name,
+        "pooling": method.pooling or network.pooling,
+        "power": method.power,
+        "embedding": method.explain or network.explain,
+        **dict(zip(("region1", "region2"), regions, strict=True)),
+        **dict(zip(("point1", "point2"), method.points, strict=True)),
+    }
+
+
+def explained_head(network, method):
+    """Return the projection whose output is explained, None if it is the pooled feature."""
+    explain = method.explain or network.explain
+    if explain == "head" and network.projection is None:
+        raise ValueError(f"explain: the {network.name} network has no linear head, use pooled")
+    return network.projection if explain == "head" else None
+
+
+def check_places(method, sizes):
+    """Raise a ValueError unless regions and points fit images of these (height, width)."""
+    for number, (region, point, size) in enumerate(
+        zip(method.regions, method.points, sizes, strict=True), 1
+    ):
+        for name, value, fit in (
+            ("region", region, image_ops.region_weights),
+            ("point", point, image_ops.cell_of),
+        ):
+            if value is not None:
+                try:
+                    fit(value, size, (1, 1))
+                except ValueError as error:
+                    reason = str(error).removeprefix(f"{name}: ")
+                    raise ValueError(f"{name}{number}: {reason}") from None
+
+
+def check_choice(name, value, choices):
+    if value not in choices:
+        words = " or ".join(str(choice) for choice in choices if choice is not None)
+        raise ValueError(f"{name}: expected {words}, got {value!r}")
+
+
+def check_number(name, value, low, high, words):
+    """Raise a ValueError unless a value is a finite real number in low..high."""
+    if not (isinstance(value, Real) and low <= value <= high and value < np.inf):
+        raise ValueError(f"{name}: expected {words}, got {value!r}")
