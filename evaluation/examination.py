@@ -7,9 +7,12 @@ from typing import NamedTuple
 import numpy as np
 
 from evaluation import counterfactuals, faithfulness, focus, object_search
+from evaluation.measures import area_by_object
 from evaluation.subjects import load_subject
+from evaluation.views import LABELS, OBJECTS
 
 SETS = ("held_all", "held_swaps", "held_parts")
+OPTIONAL_SETS = ("held_chains",)
 SIZES = ((224, 224), (448, 448))
 # What a room is known by, and what each network was taught of it.
 IDENTITY = (
@@ -23,6 +26,7 @@ TAUGHT = {
 }
 ASKED = ("headboard", "picture", "carpet", "curtains", "cushions", "lamps", "television")
 TOGETHER = (("headboard", "picture"),)
+RIVALS_TABLE = "Counterfactuals, all rivals: rank correlation, pooled, 7x7"
 LAYERS = (1, 2, 3, 6, 12, 24, 50)  # drawn anew, from the last on
 
 
@@ -86,6 +90,9 @@ def measure_focus(subject, sets, report, budget):
     for label, what in (("headboard", "headboard and pictures"), ("carpet", "carpet")):
         cells = focus.retrieval(subject, parts, label)
         report.add(f"Same {what}, all else drawn anew, {grid}", cells)
+    if "held_chains" in sets:
+        cells = focus.retrieval(subject, sets["held_chains"])
+        report.add(f"Same room from another side, rooms in chains, {grid}", cells)
     same = focus.same_pairs(views)
     different = focus.different_pairs(views, budget.different)
     for kind, pairs in (("same room", same), ("different rooms from one side", different)):
@@ -120,7 +127,7 @@ def measure_counterfactuals(subject, sets, report, budget):
             some = rows.where(rows.changes == change)
             if len(some.drop):
                 cells = counterfactuals.correlations(some, name)["pooled"]
-                report.add(f"{title}, all rivals: rank correlation, pooled, {grid}", cells)
+                report.add(RIVALS_TABLE.replace("Counterfactuals", title), cells)
 
 
 def report_rows(report, title, rows, name, grid):
@@ -161,6 +168,20 @@ def one_pair_a_room(views):
     for pair in focus.same_pairs(views):
         pairs.setdefault(pair[0].room, pair)
     return list(pairs.values())
+
+
+def telling_pair(views):
+    """Return the pair of views of a room that shows most of what the networks were taught.
+
+    That is the largest of the smallest shares of headboard and pictures, and of carpet, in either.
+    """
+
+    def least(pair):
+        areas = [area_by_object(focus.objects_of(view), len(OBJECTS)) for view in pair]
+        groups = ([OBJECTS.index(name) for name in TAUGHT[f"rooms-{k}"]] for k in LABELS[1:])
+        return min(area[group].sum() for group in groups for area in areas)
+
+    return max(focus.same_pairs(views), key=least)
 
 
 def _grid(subject):

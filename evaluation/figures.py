@@ -1,11 +1,13 @@
 """The two figures: one pair under networks taught different things, and maps beside rivals."""
 
+import io
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 import image_ops
 from evaluation.rivals import cosines
-from evaluation.tables import Figure
+from files import write_whole
 
 WIDTH, GAP, BAND = 440, 12, 92  # of each picture, between pictures, above them, in pixels
 CAPTIONS = {
@@ -65,30 +67,29 @@ def _font(size):
     return ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)
 
 
-def correlation_figure(path, cells, title):
-    """Draw rank correlations with their intervals, explanations beside each other.
+def correlation_figure(path, cells):
+    """Draw the rank correlations of explanations with what swaps do, with their intervals.
 
     Parameters
     ----------
     path : str or Path
     cells : dict of (explanation, network) to Figure
-    title : str
     """
     from matplotlib.figure import Figure as Drawing
 
-    names = list(dict.fromkeys(name for name, _ in cells))
-    networks = list(dict.fromkeys(network for _, network in cells))
+    names, networks = (list(dict.fromkeys(keys)) for keys in zip(*cells, strict=True))
     drawing = Drawing((9, 3.6), layout="constrained")
     axes = drawing.add_subplot()
     for index, network in enumerate(networks):
-        values = [cells.get((name, network), Figure(np.nan)) for name in names]
-        place = np.arange(len(names)) + (index - (len(networks) - 1) / 2) * 0.18
-        heights = np.array([value.value for value in values])
-        ends = np.array([(value.low, value.high) for value in values]).T
-        axes.errorbar(place, heights, abs(ends - heights), fmt="o", capsize=3, label=network)
+        values = np.array([cells[name, network][:3] for name in names])
+        place = np.arange(len(names)) + (index - (len(networks) - 1) / 2) * 0.15
+        reach = abs(values[:, 1:] - values[:, :1]).T
+        axes.errorbar(place, values[:, 0], reach, fmt="o", capsize=3, label=network)
     axes.axhline(0, color="grey", linewidth=0.8)
     axes.set_xticks(range(len(names)), names, rotation=15)
     axes.set_ylabel("rank correlation")
-    axes.set_title(title)
+    axes.set_title("What a map puts on an object, and what swapping it does to the cosine")
     axes.legend(ncols=len(networks), fontsize="small")
-    drawing.savefig(path, dpi=150)
+    file = io.BytesIO()
+    drawing.savefig(file, dpi=150, format="png")
+    write_whole(path, lambda whole: whole.write(file.getvalue()))

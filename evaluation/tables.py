@@ -1,6 +1,7 @@
 """What was measured, as Markdown tables and as a CSV file."""
 
 import csv
+import io
 from typing import NamedTuple
 
 import numpy as np
@@ -64,12 +65,18 @@ def markdown(title, cells, corner="", note=""):
     return "\n".join(lines) + "\n"
 
 
-def write_csv(path, tables):
-    """Write all tables, a dict from title to cells, with one line for each cell."""
-    with open(path, "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["table", "row", "column", "value", "low", "high", "count"])
-        for title, cells in tables.items():
-            for (row, column), cell in cells.items():
-                values = cell if isinstance(cell, Figure) else [cell]
-                writer.writerow([title, row, column, *values])
+def csv_text(tables):
+    """Return all tables, a dict from title to cells, as CSV with one line for each cell.
+
+    Examples
+    --------
+    >>> print(csv_text({"Sizes": {("a", "x"): Figure(1.0, 0.5, 1.5, 9)}}).splitlines()[1])
+    Sizes,a,x,1.0,0.5,1.5,9
+    """
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["table", "row", "column", "value", "low", "high", "count"])
+    for title, cells in tables.items():
+        for (row, column), cell in cells.items():
+            writer.writerow([title, row, column, *(cell if isinstance(cell, Figure) else [cell])])
+    return file.getvalue()
