@@ -11,7 +11,13 @@ import numpy as np
 
 from evaluation import rivals
 from evaluation.focus import SMALL, objects_of, partners_of, room_of
-from evaluation.measures import area_by_object, lift, mass_by_object, rank_correlation
+from evaluation.measures import (
+    area_by_object,
+    lift,
+    mass_by_object,
+    rank_correlation,
+    sum_by_object,
+)
 from evaluation.tables import figure
 from evaluation.views import OBJECTS
 
@@ -27,7 +33,8 @@ class Interventions:
         and whether by "swap" or "delete"
     drop : float64 (n,) array, cos(view, partner) - cos(changed view, partner)
     area : float64 (n,) array, of the object in the view
-    mass : dict of explanation to float64 (n,) array, on the object in the view's map
+    mass : dict of explanation to float64 (n,) array, on the object in the view's map; that of
+        "maps, signed" is the sum of the map on the object, in units of the cosine
     """
 
     rooms: np.ndarray
@@ -83,6 +90,7 @@ def intervene(subject, views, explain, partners=3, most=None):
         )
         for index, other in enumerate(others):
             mass = [mass_by_object(of[index], objects, len(OBJECTS)) for of in maps.values()]
+            mass.append(sum_by_object(maps["maps"][index], objects, len(OBJECTS)))
             for drop, change in zip((before - now)[:, index], after, strict=True):
                 number = OBJECTS.index(change.swapped)
                 row = room_of(view), f"{view.name} {other.name}", change.swapped, change.change
@@ -90,7 +98,8 @@ def intervene(subject, views, explain, partners=3, most=None):
     if not rows:
         raise ValueError("views: expected some with one object changed, got none")
     (*columns,) = (np.array(column) for column in zip(*rows, strict=True))
-    return Interventions(*columns[:6], dict(zip(maps, columns[6:], strict=True)))
+    names = *maps, "maps, signed"
+    return Interventions(*columns[:6], dict(zip(names, columns[6:], strict=True)))
 
 
 def free_explanations(subject, view, others, seed=0):
@@ -178,6 +187,8 @@ def distractibility(rows, name):
     cells = {("rows", name): f"{len(nothing.drop)} of {len(rows.drop)}"}
     if len(nothing.drop):
         for explanation, mass in nothing.mass.items():
+            if explanation == "maps, signed":
+                continue  # no share
             cells[explanation, name] = figure(lift, nothing.rooms, mass, nothing.area)
     return cells
 

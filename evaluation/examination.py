@@ -141,6 +141,8 @@ def measure_search(subject, views, report):
     cells, count = object_search.pointing(subject, views, ASKED)
     report.add(f"Pointing: map 2, asked about an object of image 1, {grid}", cells)
     report.add(silent, {(f"pointing, {grid}", subject.name): count})
+    cells = object_search.example_headboard(subject)
+    report.add("The headboard of the example images, positive mass of map 2 on it", cells)
     cells, count = object_search.gallery_search(subject, views, ASKED)
     report.add(f"Search of the gallery by the object alone, {grid}", cells)
     report.add(silent, {(f"search, {grid}", subject.name): count})

@@ -49,6 +49,21 @@ def mass_by_object(similarity, objects, count):
     return mass / total if total > 0 else np.zeros(count)
 
 
+def sum_by_object(similarity, objects, count):
+    """Return how much of a map's sum lies on each object, float64 (count,).
+
+    The map is interpolated to the pixels, each of which counts for its part of a cell; for a map
+    of a pair, what it returns is in units of the cosine.
+
+    Examples
+    --------
+    >>> sum_by_object([[-1.0, 2.0]], np.array([[0, 0, 1, 1]]), 2)
+    array([-0.625,  1.625])
+    """
+    values = upsample_map(similarity, np.shape(objects)) * (np.size(similarity) / np.size(objects))
+    return np.bincount(np.ravel(objects), values.ravel(), count)
+
+
 def area_by_object(objects, count):
     """Return which share of an image's pixels shows each object, float64 (count,).
 

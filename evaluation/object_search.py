@@ -1,13 +1,19 @@
 """Table 3: does the region of an object find the object, and the room that it stands in?"""
 
+from pathlib import Path
+
 import numpy as np
+from PIL import Image
 
 from evaluation.focus import SMALL, objects_of, partners_of, room_of
 from evaluation.measures import mass_by_object, peak_on, rank_of_first
 from evaluation.rivals import cosines
 from evaluation.tables import figure
 from evaluation.views import OBJECTS
-from image_ops import region_weights
+from image_ops import load_image, region_weights
+from similarity_ops import compute_spatial_similarity
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "example_images"
 
 
 def pointing(subject, views, names):
@@ -86,3 +92,25 @@ def gallery_search(subject, views, names):
                 hit = np.array(ranks) < count
                 cells[name, f"{subject.name}: recall@{count}"] = figure(np.mean, rooms, hit)
     return cells, silent
+
+
+def example_headboard(subject):
+    """Ask the first example image about its headboard, and look at the second's map.
+
+    Returns
+    -------
+    cells : dict of (what, column) to str, shares of the pixels and of the map's positive mass
+    """
+    paths = [EXAMPLES / f"room_a_view{number}.jpg" for number in (1, 2)]
+    convs = subject.run(subject.preprocess([load_image(path) for path in paths])).numpy()
+    masks = [path.with_name(f"{path.stem}_objects.png") for path in paths]
+    query, target = (np.array(Image.open(path)) == OBJECTS.index("headboard") for path in masks)
+    weights = region_weights(query, query.shape, subject.grid)
+    cells = {("pixels", "of image 2"): f"{target.mean():.1%}"}
+    for row, region in (("without a region", None), ("with the region on it", weights)):
+        similarity = compute_spatial_similarity(
+            *convs, projection=subject.projection(), region1=region
+        )[1]
+        share = mass_by_object(similarity, target.astype(int), 2)[1]
+        cells[row, f"{subject.name}, {'x'.join(map(str, subject.grid))}"] = f"{share:.1%}"
+    return cells

@@ -16,17 +16,26 @@ class Subject:
     name : str
     size : (height, width) in pixels, divisible by 32
     grid : (h, w) of its maps
-    convolutions : dict of str to (kernel, bias), see `models.efficientnet_lite0.build_folded`
-    head : None or (kernel (1280, D), None)
+    convolutions : dict of str to (kernel, bias)
+    head : None or (kernel (C, D), None)
     embedding : "pooled" or "head", which one is the network's own
-    run : TensorFlow function from a preprocessed batch to activations (N, h, w, 1280)
+    run : TensorFlow function from a preprocessed batch to activations (N, h, w, C), which ``build``
+        makes from the convolutions
     """
 
-    def __init__(self, name, convolutions, head=None, size=(224, 224), graph=True):
+    def __init__(
+        self,
+        name,
+        convolutions,
+        head=None,
+        size=(224, 224),
+        build=efficientnet_lite0.build_folded,
+        graph=True,
+    ):
         self.name, self.convolutions, self.head = name, convolutions, head
         self.size, self.grid = tuple(size), (size[0] // 32, size[1] // 32)
         self.embedding = "pooled" if head is None else "head"
-        self.run = efficientnet_lite0.build_folded(convolutions)
+        self.run = build(convolutions)
         if graph:  # which pays from some thirty images on
             batches = tf.TensorSpec((None, *size, 3), tf.float32)
             self.run = tf.function(self.run, input_signature=[batches])
@@ -74,7 +83,10 @@ class Subject:
 
     def region_embedding(self, view, weights, embedding=None):
         """Return the embedding (D,) of the part of a view that weights (h, w) cover."""
-        return pool_features(self.conv(view), region=weights, projection=self.projection(embedding))
+        conv, projection = self.conv(view), self.projection(embedding)
+        return pool_features(
+            conv, region=weights, projection=projection, data_format="channels_last"
+        )
 
     def maps(self, view1, view2, embedding=None, **regions):
         """Return both maps of a pair, float64 (h, w); regions as `compute_spatial_similarity`'s."""
@@ -82,6 +94,7 @@ class Subject:
             self.conv(view1),
             self.conv(view2),
             projection=self.projection(embedding),
+            data_format="channels_last",
             **regions,
         )
 

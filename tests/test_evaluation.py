@@ -1,5 +1,7 @@
 """The measures against plain loops, the rivals against closed forms, and what ships."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -168,3 +170,171 @@ def test_grad_cam_is_that_of_tensorflows_gradient(rng, head):
     projection = {"pooled": None, "kernel": (kernel, None), "kernel and bias": (kernel, bias)}[head]
     expected = np.maximum(conv1 @ weights, 0)
     assert_allclose(rivals.grad_cam(conv1, conv2, projection), expected, atol=1e-12)
+
+
+# --- experiments on networks and views whose truth is known by construction ----------------------
+
+# What stands at the 7 x 7 cells of a view, by its column; each object has one colour of its own.
+COLUMNS = ("wall", "headboard", "headboard", "carpet", "carpet", "lamps", "lamps")
+
+
+def build_colors(weights):
+    """Return a network whose channels are the positive parts of a cell's mean colour, weighted."""
+    import tensorflow as tf
+
+    return lambda batch: tf.nn.relu(tf.nn.avg_pool2d(batch, 32, 32, "VALID")) * weights["colors"]
+
+
+def write_views(folder, rooms, swaps):
+    """Write views in pure colours, in each of which the columns stand in another order.
+
+    Red carries the headboard, green the carpet, blue the lamps, in strengths that say which.
+    """
+    from PIL import Image
+
+    from evaluation.views import OBJECTS, View, save_views
+
+    def write(view, order, strengths):
+        numbers = [OBJECTS.index(COLUMNS[column]) for column in order]
+        colors = np.array([strengths.get(OBJECTS[number], (0, 0, 0)) for number in numbers])
+        image = np.broadcast_to(colors.repeat(32, 0), (224, 224, 3)).astype(np.uint8)
+        Image.fromarray(image).save(view.image_path, lossless=True)
+        mask = np.broadcast_to(np.repeat(numbers, 32), (224, 224)).astype(np.uint8)
+        mask = Image.fromarray(mask, "P")
+        mask.putpalette(list(range(256)) * 3)
+        mask.save(view.objects_path)
+        views.append(view)
+
+    views, rng = [], np.random.default_rng(0)
+    for room, strengths in rooms.items():
+        labels = {"room": room, "headboard": room, "carpet": room}
+        for number in range(3):
+            order = rng.permutation(7)
+            view = View(folder, f"{room}_{number}", room, number, labels)
+            write(view, order, strengths)
+            for name, color in swaps.get(room, {}).items() if number == 0 else ():
+                swapped = f"{view.name}_{name}"
+                change = "", view.name, name, "swap"
+                new = View(folder, swapped, room, number, labels, *change)
+                write(new, order, {**strengths, name: color})
+    save_views(folder, views)
+    return views
+
+
+@pytest.fixture
+def colors(tmp_path):
+    """Four rooms, each with two objects swapped, and the network that sees red alone, then all."""
+    pytest.importorskip("tensorflow")
+    from evaluation.subjects import Subject
+
+    def part(color, strength):
+        return tuple(strength if channel == color else 0 for channel in range(3))
+
+    rng, rooms = np.random.default_rng(1), {}
+    for room in "abcd":
+        strengths = rng.integers(140, 255, 3)
+        rooms[room] = {
+            name: part(color, strength)
+            for color, (name, strength) in enumerate(
+                zip(("headboard", "carpet", "lamps"), strengths, strict=True)
+            )
+        }
+    swaps = {room: {"headboard": part(2, 255), "lamps": part(2, 150)} for room in rooms}
+    views = write_views(tmp_path, rooms, swaps)
+    weights = {"red": (1, 0, 1e-3), "all": (1, 1, 1)}
+    networks = {
+        name: Subject(name, {"colors": np.float32(weight)}, build=build_colors)
+        for name, weight in weights.items()
+    }
+    return views, networks
+
+
+def test_a_swap_counts_as_what_it_does_to_the_cosine(colors):
+    from evaluation import counterfactuals
+
+    views, networks = colors
+    subject = networks["all"]
+    rows = counterfactuals.intervene(subject, views, counterfactuals.free_explanations)
+    assert len(rows.drop) == 4 * 2 * 2  # rooms, swaps, partners
+    by_name = {view.name: view for view in views}
+    for drop, pair, thing in zip(rows.drop, rows.pairs, rows.objects, strict=True):
+        view, other = (by_name[name] for name in pair.split())
+        f, g, swapped = (
+            np.maximum((v.image().astype(float) - 127) / 128, 0).mean((0, 1))
+            for v in (view, other, by_name[f"{view.name}_{thing}"])
+        )
+        assert_allclose(drop, cosine(f, g) - cosine(swapped, g), atol=1e-6)
+    (first,) = {pair for pair in rows.pairs[:1]}
+    view, other = (by_name[name] for name in first.split())
+    on = measures.mass_by_object(subject.maps(view, other)[0], view.objects(), 19)
+    assert_allclose(rows.mass["maps"][0], on[7])
+    assert_allclose(rows.area[0], 2 / 7)
+
+
+def test_a_network_that_sees_one_object_alone_is_found_out(colors):
+    from evaluation import counterfactuals
+
+    views, networks = colors
+    rows = counterfactuals.intervene(networks["red"], views, counterfactuals.free_explanations)
+    changed = abs(rows.drop) > counterfactuals.UNCHANGED
+    assert_array_equal(changed, rows.objects == "headboard")
+    cells = counterfactuals.correlations(rows, "red")["pooled"]
+    assert cells["maps", "red"].value > 0.6
+    assert cells["area", "red"].value == 0  # all have two columns
+    assert rows.mass["maps"][changed].min() > rows.mass["maps"][~changed].max()
+    lift_on_lamps = counterfactuals.distractibility(rows, "red")["maps", "red"]
+    # not 0: between the cells' centres the map is interpolated
+    assert lift_on_lamps.value < 0.5 and lift_on_lamps.count == 8
+    cells = counterfactuals.background_independence(rows, "red", ("headboard",))
+    assert cells["all objects not taught", "red"].value == 1
+
+
+def test_the_map_follows_a_partner_that_shares_something_else(colors, tmp_path):
+    from evaluation import counterfactuals
+
+    red, green = {"headboard": (200, 0, 0)}, {"carpet": (0, 200, 0)}
+    (tmp_path / "parts").mkdir()
+    views = write_views(tmp_path / "parts", {"both": red | green, "red": red, "green": green}, {})
+    shared = {"both": ("1", "1"), "red": ("1", "2"), "green": ("2", "1")}
+    views = [view for view in views if view.number == 0]
+    views = [
+        replace(view, labels={"room": view.name, "headboard": board, "carpet": carpet})
+        for view, (board, carpet) in zip(
+            views, map(shared.get, "both red green".split()), strict=True
+        )
+    ]
+    free = counterfactuals.free_explanations
+    cells = counterfactuals.contrastivity(colors[1]["all"], views, free)
+    assert cells["maps", "all"].value == 1 and cells["maps", "all"].count == 1
+    assert cells["blob", "all"].value == 0.5  # which takes no notice of the partner
+
+
+def test_regions_without_activation_are_counted(colors):
+    from evaluation import object_search
+
+    views, networks = [view for view in colors[0] if not view.change], colors[1]
+    cells, silent = object_search.gallery_search(networks["all"], views, ("wall", "headboard"))
+    assert silent == 12  # all walls are black
+    assert {thing for thing, _ in cells} == {"headboard"}
+    cells, silent = object_search.pointing(networks["all"], views, ("wall", "headboard"))
+    assert silent == 12
+    assert cells["headboard", "all: peak, asked"].value == 1
+
+
+def test_cells_of_what_a_network_sees_are_missed_first(colors):
+    from evaluation import faithfulness
+    from evaluation.counterfactuals import free_explanations
+
+    views, networks = [view for view in colors[0] if not view.change], colors[1]
+    pairs = [(views[0], views[1]), (views[3], views[4])]
+    maps = [
+        {name: one for name, (one,) in free_explanations(networks["red"], a, [b]).items()}
+        for a, b in pairs
+    ]
+    for of_pair in maps:
+        of_pair["opposite"] = -of_pair["maps"]
+    cells = faithfulness.covering(networks["red"], pairs, maps)
+    assert cells["maps", "deletion"].value < cells["opposite", "deletion"].value
+    assert cells["maps", "insertion"].value > cells["opposite", "insertion"].value
+    for column in ("single cells, mean colour", "single cells, blur"):
+        assert_allclose(cells["maps", column].value, -cells["opposite", column].value)
