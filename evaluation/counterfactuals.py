@@ -15,6 +15,7 @@ from evaluation.measures import (
     area_by_object,
     lift,
     mass_by_object,
+    peak_on,
     rank_correlation,
     sum_by_object,
 )
@@ -200,36 +201,45 @@ def background_independence(rows, name, taught):
     return {("all objects not taught", name): figure(np.mean, others.rooms, nothing)}
 
 
-def contrastivity(subject, views, explain):
+def contrastivity(subject, views, explain, most=None):
     """Exchange the partner for one that shares something else, and see whether the map follows.
 
     FunnyBirds' target sensitivity.  Of rooms where each view shares headboard and pictures with
-    some views, and the carpet with others, but both with none.
+    some views, and the carpet with others, but both with none; at most so many views.
 
     Returns
     -------
-    cells : dict of (explanation, network) to Figure
-        How often what is shared has more of the mass than it has given a partner that shares the
-        other thing; 0.5 is chance, and what a map has that takes no notice of the partner.
+    cells : dict of (explanation, column) to Figure
+        ``follows``: how often what is shared has more of the mass than it has given a partner that
+        shares the other thing; 0.5 is chance, and what a map has that takes no notice of the
+        partner.  ``peak``: how often the peak lies on what is shared.
     """
     shared = {
         label: [OBJECTS.index(name) for name in names]
         for label, names in (("headboard", ("headboard", "picture")), ("carpet", ("carpet",)))
     }
     rooms, found = [], {}
-    for view in views:
+    for view in sorted(views, key=lambda view: view.number):  # all rooms once before any twice
         partners = [partners_of(view, views, label)[:1] for label in shared]
-        if not all(partners):
+        if not all(partners) or len(rooms) == most:
             continue
-        objects = objects_of(view)
         rooms.append(room_of(view))
+        masks = [np.isin(objects_of(view), numbers) for numbers in shared.values()]
         for name, maps in explain(subject, view, sum(partners, [])).items():
-            mass = [mass_by_object(similarity, objects, len(OBJECTS)) for similarity in maps]
-            gains = [
-                (mass[k] - mass[1 - k])[numbers].sum() for k, numbers in enumerate(shared.values())
-            ]
-            found.setdefault(name, []).append(np.mean([(np.sign(gain) + 1) / 2 for gain in gains]))
-    return {(name, subject.name): figure(np.mean, rooms, values) for name, values in found.items()}
+            follows, peaks = [], []
+            for mask, given, otherwise in zip(masks, maps, maps[::-1], strict=True):
+                mass, less = (
+                    mass_by_object(similarity, mask.astype(int), 2)[1]
+                    for similarity in (given, otherwise)
+                )
+                follows.append((np.sign(mass - less) + 1) / 2)
+                peaks.append(peak_on(given, mask))
+            found.setdefault(name, []).append((np.mean(follows), np.mean(peaks)))
+    return {
+        (name, f"{subject.name}: {column}"): figure(np.mean, rooms, values)
+        for name, rows in found.items()
+        for column, values in zip(("follows", "peak"), np.array(rows).T, strict=True)
+    }
 
 
 def light(subject, views, name):

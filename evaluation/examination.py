@@ -36,10 +36,11 @@ class Budget(NamedTuple):
     different: int  # pairs of different rooms
     partners: int  # of each view with a counterfactual
     rivals: int  # views whose counterfactuals the rivals that run the network explain
+    contrasts: int  # views whose partners the rivals see exchanged
     covered: int  # views whose cells are covered
 
 
-SHIPPED, THOROUGH = Budget(60, 3, 16, 6), Budget(240, 3, 40, 16)
+SHIPPED, THOROUGH = Budget(60, 3, 12, 8, 6), Budget(240, 3, 40, 24, 16)
 
 
 class Report:
@@ -119,9 +120,11 @@ def measure_counterfactuals(subject, sets, report, budget):
     cells |= counterfactuals.light(subject, views, name)
     report.add(f"Background independence: share of swaps that change nothing, {grid}", cells)
     cells = counterfactuals.contrastivity(subject, sets["held_parts"], free)
-    report.add(f"Contrastivity: what is shared has more than with another partner, {grid}", cells)
+    report.add(f"Contrastivity: does the map follow what is shared, {grid}", cells)
     if subject.size == SIZES[0]:
         every = counterfactuals.all_explanations
+        cells = counterfactuals.contrastivity(subject, sets["held_parts"], every, budget.contrasts)
+        report.add("Contrastivity, all rivals, 7x7", cells)
         rows = counterfactuals.intervene(subject, views, every, 1, budget.rivals)
         for change, title in (("swap", "Counterfactuals"), ("delete", "Single deletion")):
             some = rows.where(rows.changes == change)

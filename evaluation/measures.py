@@ -177,7 +177,7 @@ def _centred_ranks(values):
     return ranks - ranks.mean()
 
 
-def interval(statistic, rooms, *columns, repeats=1000, seed=0):
+def interval(statistic, rooms, *columns, repeats=500, seed=0):
     """Return the 95% bootstrap interval of a statistic, over rooms.
 
     Rooms are drawn with replacement, each with all of its rows, and the statistic is taken anew:

@@ -296,17 +296,16 @@ def test_the_map_follows_a_partner_that_shares_something_else(colors, tmp_path):
     (tmp_path / "parts").mkdir()
     views = write_views(tmp_path / "parts", {"both": red | green, "red": red, "green": green}, {})
     shared = {"both": ("1", "1"), "red": ("1", "2"), "green": ("2", "1")}
+    for index, view in enumerate(views):
+        board, carpet = shared[view.room]
+        labels = {"room": view.name, "headboard": board, "carpet": carpet}
+        views[index] = replace(view, labels=labels)
     views = [view for view in views if view.number == 0]
-    views = [
-        replace(view, labels={"room": view.name, "headboard": board, "carpet": carpet})
-        for view, (board, carpet) in zip(
-            views, map(shared.get, "both red green".split()), strict=True
-        )
-    ]
     free = counterfactuals.free_explanations
     cells = counterfactuals.contrastivity(colors[1]["all"], views, free)
-    assert cells["maps", "all"].value == 1 and cells["maps", "all"].count == 1
-    assert cells["blob", "all"].value == 0.5  # which takes no notice of the partner
+    assert cells["maps", "all: follows"].value == 1 and cells["maps", "all: follows"].count == 1
+    assert cells["maps", "all: peak"].value == 1
+    assert cells["blob", "all: follows"].value == 0.5  # which takes no notice of the partner
 
 
 def test_regions_without_activation_are_counted(colors):
