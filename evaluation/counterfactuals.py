@@ -161,20 +161,21 @@ def correlations(rows, name):
 
 
 def by_object(rows, name):
-    """Measure each object's mean drop and the mean mass of the maps on it.
+    """Measure each object's mean drop, and the mean mass of the maps on it.
 
     Returns
     -------
-    cells : dict of (object, column) to Figure
+    measured : dict of "drop" and "mass" to dict of (object, column) to Figure
     """
-    cells = {}
+    measured = {"drop": {}, "mass": {}}
     for thing in sorted(set(rows.objects), key=OBJECTS.index):
         chosen = rows.where(rows.objects == thing)
-        cells[thing, "changed views"] = len({pair.split()[0] for pair in chosen.pairs})
-        cells[thing, "pixels"] = f"{chosen.area.mean():.1%}"
-        cells[thing, f"{name}: drop"] = figure(np.mean, chosen.rooms, chosen.drop)
-        cells[thing, f"{name}: mass"] = figure(np.mean, chosen.rooms, chosen.mass["maps"])
-    return cells
+        views = len({pair.split()[0] for pair in chosen.pairs})
+        for measure, values in (("drop", chosen.drop), ("mass", chosen.mass["maps"])):
+            cells = measured[measure]
+            cells[thing, "views, pixels"] = f"{views}, {chosen.area.mean():.1%}"
+            cells[thing, name] = figure(np.mean, chosen.rooms, values)
+    return measured
 
 
 def distractibility(rows, name):
@@ -209,7 +210,7 @@ def contrastivity(subject, views, explain, most=None):
 
     Returns
     -------
-    cells : dict of (explanation, column) to Figure
+    measured : dict of measure to dict of (explanation, network) to Figure
         ``follows``: how often what is shared has more of the mass than it has given a partner that
         shares the other thing; 0.5 is chance, and what a map has that takes no notice of the
         partner.  ``peak``: how often the peak lies on what is shared.
@@ -236,9 +237,11 @@ def contrastivity(subject, views, explain, most=None):
                 peaks.append(peak_on(given, mask))
             found.setdefault(name, []).append((np.mean(follows), np.mean(peaks)))
     return {
-        (name, f"{subject.name}: {column}"): figure(np.mean, rooms, values)
-        for name, rows in found.items()
-        for column, values in zip(("follows", "peak"), np.array(rows).T, strict=True)
+        measure: {
+            (name, subject.name): figure(np.mean, rooms, np.array(rows)[:, index])
+            for name, rows in found.items()
+        }
+        for index, measure in enumerate(("follows", "peak"))
     }
 
 

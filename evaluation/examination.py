@@ -52,6 +52,11 @@ class Report:
     def add(self, title, cells):
         self.tables.setdefault(title, {}).update(cells)
 
+    def add_all(self, title, measured):
+        """Add a dict of measure to cells: a table for each."""
+        for measure, cells in measured.items():
+            self.add(title.format(measure), cells)
+
     @contextmanager
     def timed(self, part):
         start = time.perf_counter()
@@ -119,12 +124,14 @@ def measure_counterfactuals(subject, sets, report, budget):
     cells = counterfactuals.background_independence(swaps, name, TAUGHT[name])
     cells |= counterfactuals.light(subject, views, name)
     report.add(f"Background independence: share of swaps that change nothing, {grid}", cells)
-    cells = counterfactuals.contrastivity(subject, sets["held_parts"], free)
-    report.add(f"Contrastivity: does the map follow what is shared, {grid}", cells)
+    measured = counterfactuals.contrastivity(subject, sets["held_parts"], free)
+    report.add_all(f"Contrastivity, {{}}, {grid}", measured)
     if subject.size == SIZES[0]:
         every = counterfactuals.all_explanations
-        cells = counterfactuals.contrastivity(subject, sets["held_parts"], every, budget.contrasts)
-        report.add("Contrastivity, all rivals, 7x7", cells)
+        measured = counterfactuals.contrastivity(
+            subject, sets["held_parts"], every, budget.contrasts
+        )
+        report.add_all("Contrastivity, {}, all rivals, 7x7", measured)
         rows = counterfactuals.intervene(subject, views, every, 1, budget.rivals)
         for change, title in (("swap", "Counterfactuals"), ("delete", "Single deletion")):
             some = rows.where(rows.changes == change)
@@ -134,20 +141,21 @@ def measure_counterfactuals(subject, sets, report, budget):
 
 
 def report_rows(report, title, rows, name, grid):
-    for way, cells in counterfactuals.correlations(rows, name).items():
-        report.add(f"{title}: rank correlation, {way}, {grid}", cells)
-    report.add(f"{title}: each object, {grid}", counterfactuals.by_object(rows, name))
+    measured = counterfactuals.correlations(rows, name)
+    report.add_all(f"{title}: rank correlation, {{}}, {grid}", measured)
+    measured = counterfactuals.by_object(rows, name)
+    report.add_all(f"{title}: {{}} of each object, {grid}", measured)
 
 
 def measure_search(subject, views, report):
     grid, silent = _grid(subject), "Queries whose region has no activation at all"
-    cells, count = object_search.pointing(subject, views, ASKED)
-    report.add(f"Pointing: map 2, asked about an object of image 1, {grid}", cells)
+    measured, count = object_search.pointing(subject, views, ASKED)
+    report.add_all(f"Map 2 on the object that image 1 is asked about: {{}}, {grid}", measured)
     report.add(silent, {(f"pointing, {grid}", subject.name): count})
     cells = object_search.example_headboard(subject)
     report.add("The headboard of the example images, positive mass of map 2 on it", cells)
-    cells, count = object_search.gallery_search(subject, views, ASKED)
-    report.add(f"Search of the gallery by the object alone, {grid}", cells)
+    measured, count = object_search.gallery_search(subject, views, ASKED)
+    report.add_all(f"Search of the gallery by the object alone: {{}}, {grid}", measured)
     report.add(silent, {(f"search, {grid}", subject.name): count})
 
 
@@ -161,8 +169,8 @@ def measure_faithfulness(subject, views, report, budget):
     cells = faithfulness.preservation_and_deletion(subject, pairs, maps, views)
     report.add(f"Preservation and deletion checks, {subject.name}", cells)
     if TAUGHT[subject.name]:
-        cells = focus.explanations_on(pairs, maps, TAUGHT[subject.name], subject.name)
-        report.add("Mass and peak on what was taught, maps and rivals", cells)
+        measured = focus.explanations_on(pairs, maps, TAUGHT[subject.name], subject.name)
+        report.add_all("Maps and rivals on what was taught: {}", measured)
     cells = faithfulness.randomization(subject, pairs, LAYERS)
     report.add("Maps before and after layers are drawn anew, rank correlation", cells)
 

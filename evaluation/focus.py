@@ -169,7 +169,7 @@ def explanations_on(pairs, maps, names, network):
 
     Returns
     -------
-    cells : dict of (explanation, column) to Figure
+    measured : dict of measure to dict of (explanation, network) to Figure
         The share of the mass on the objects, and of maps whose peak lies on one of them.
     """
     numbers, rooms = [OBJECTS.index(name) for name in names], [room_of(a) for a, _ in pairs]
@@ -180,9 +180,8 @@ def explanations_on(pairs, maps, names, network):
         for name, similarity in of_pair.items():
             row = mass_by_object(similarity, on.astype(int), 2)[1], peak_on(similarity, on)
             found.setdefault(name, []).append(row)
-    cells = {("pixels", f"{network}: mass"): figure(np.mean, rooms, area)}
+    measured = {"mass": {("area", network): figure(np.mean, rooms, area)}, "peak": {}}
     for name, rows in found.items():
-        mass, peak = np.array(rows, float).T
-        cells[name, f"{network}: mass"] = figure(np.mean, rooms, mass)
-        cells[name, f"{network}: peak"] = figure(np.mean, rooms, peak)
-    return cells
+        for measure, values in zip(measured, np.array(rows, float).T, strict=True):
+            measured[measure][name, network] = figure(np.mean, rooms, values)
+    return measured

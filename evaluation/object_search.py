@@ -27,14 +27,14 @@ def pointing(subject, views, names):
 
     Returns
     -------
-    cells : dict of (object, column) to Figure
+    measured : dict of measure to dict of (object, network) to Figure
         The share of pairs whose peak lies on the same object, and the mass on it, with the region
-        and without.
+        (asked) and without (not asked).
     silent : int
         How many queries had no activation at all in their region: they have no map.
     """
     pairs = [(view, other) for view in views for other in partners_of(view, views)[:1]]
-    cells, silent = {}, 0
+    measured, silent = {}, 0
     for name in names:
         number, rooms, found = OBJECTS.index(name), [], []
         for view1, view2 in pairs:
@@ -53,10 +53,11 @@ def pointing(subject, views, names):
             rooms.append(room_of(view1))
             found.append(row)
         if found:
-            columns = ("peak, asked", "mass, asked", "peak, not asked", "mass, not asked")
-            for column, values in zip(columns, np.array(found, float).T, strict=True):
-                cells[name, f"{subject.name}: {column}"] = figure(np.mean, rooms, values)
-    return cells, silent
+            measures = "peak, asked", "mass, asked", "peak, not asked", "mass, not asked"
+            for measure, values in zip(measures, np.array(found, float).T, strict=True):
+                cells = measured.setdefault(measure, {})
+                cells[name, subject.name] = figure(np.mean, rooms, values)
+    return measured, silent
 
 
 def gallery_search(subject, views, names):
@@ -64,14 +65,14 @@ def gallery_search(subject, views, names):
 
     Returns
     -------
-    cells : dict of (object, column) to Figure
+    measured : dict of measure to dict of (object, network) to Figure
         The share of queries that have a view of their room first, and among the first five.
     silent : int
         How many queries had no activation at all in their region.
     """
     gallery = subject.embeddings(views)
     labels = np.array([view.room for view in views])
-    cells, silent = {}, 0
+    measured, silent = {"recall@1": {}, "recall@5": {}}, 0
     for name in names:
         ranks, rooms = [], []
         for index, view in enumerate(views):
@@ -90,8 +91,9 @@ def gallery_search(subject, views, names):
         if ranks:
             for count in (1, 5):
                 hit = np.array(ranks) < count
-                cells[name, f"{subject.name}: recall@{count}"] = figure(np.mean, rooms, hit)
-    return cells, silent
+                cells = measured[f"recall@{count}"]
+                cells[name, subject.name] = figure(np.mean, rooms, hit)
+    return measured, silent
 
 
 def example_headboard(subject):

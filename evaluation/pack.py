@@ -13,7 +13,7 @@ from PIL import Image
 from evaluation.views import load_views, save_views
 from files import write_whole
 
-LIMIT = 4_000_000  # bytes in all, masks included
+LIMIT = 3_000_000  # bytes in all, masks included
 QUALITY = 82
 ROOMS = {"held_all": 12, "held_parts": 9}
 

@@ -302,22 +302,22 @@ def test_the_map_follows_a_partner_that_shares_something_else(colors, tmp_path):
         views[index] = replace(view, labels=labels)
     views = [view for view in views if view.number == 0]
     free = counterfactuals.free_explanations
-    cells = counterfactuals.contrastivity(colors[1]["all"], views, free)
-    assert cells["maps", "all: follows"].value == 1 and cells["maps", "all: follows"].count == 1
-    assert cells["maps", "all: peak"].value == 1
-    assert cells["blob", "all: follows"].value == 0.5  # which takes no notice of the partner
+    measured = counterfactuals.contrastivity(colors[1]["all"], views, free)
+    for cells in measured.values():
+        assert cells["maps", "all"].value == 1 and cells["maps", "all"].count == 1
+    assert measured["follows"]["blob", "all"].value == 0.5  # it takes no notice of the partner
 
 
 def test_regions_without_activation_are_counted(colors):
     from evaluation import object_search
 
     views, networks = [view for view in colors[0] if not view.change], colors[1]
-    cells, silent = object_search.gallery_search(networks["all"], views, ("wall", "headboard"))
+    measured, silent = object_search.gallery_search(networks["all"], views, ("wall", "headboard"))
     assert silent == 12  # all walls are black
-    assert {thing for thing, _ in cells} == {"headboard"}
-    cells, silent = object_search.pointing(networks["all"], views, ("wall", "headboard"))
+    assert measured["recall@1"].keys() == {("headboard", "all")}
+    measured, silent = object_search.pointing(networks["all"], views, ("wall", "headboard"))
     assert silent == 12
-    assert cells["headboard", "all: peak, asked"].value == 1
+    assert measured["peak, asked"]["headboard", "all"].value == 1
 
 
 def test_cells_of_what_a_network_sees_are_missed_first(colors):
