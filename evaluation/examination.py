@@ -40,7 +40,7 @@ class Budget(NamedTuple):
     covered: int  # views whose cells are covered
 
 
-SHIPPED, THOROUGH = Budget(60, 3, 12, 8, 6), Budget(240, 3, 40, 24, 16)
+SHIPPED, THOROUGH = Budget(60, 3, 12, 8, 6), Budget(240, 3, 32, 16, 12)
 
 
 class Report:
