@@ -98,6 +98,7 @@ def draw(sets, report, output):
     subjects = [load_subject(name) for name in ("imagenet", "rooms-headboard", "rooms-carpet")]
     save_image(output / "taught.jpg", figures.pair_picture(pair, subjects))
     cells = report.tables[examination.RIVALS_TABLE]
+    cells = {cell: value for cell, value in cells.items() if cell[1] != "runs"}
     figures.correlation_figure(output / "counterfactuals.png", cells)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from evaluation import counterfactuals, faithfulness, focus, object_search
 from evaluation.measures import area_by_object
+from evaluation.rivals import COSTS
 from evaluation.subjects import load_subject
 from evaluation.views import LABELS, OBJECTS
 
@@ -136,7 +137,8 @@ def measure_counterfactuals(subject, sets, report, budget):
         for change, title in (("swap", "Counterfactuals"), ("delete", "Single deletion")):
             some = rows.where(rows.changes == change)
             if len(some.drop):
-                cells = counterfactuals.correlations(some, name)["pooled"]
+                cells = {(rival, "runs"): cost for rival, cost in COSTS.items()}
+                cells |= counterfactuals.correlations(some, name)["pooled"]
                 report.add(RIVALS_TABLE.replace("Counterfactuals", title), cells)
 
 

@@ -8,17 +8,18 @@ had by exchanging them.  What each costs is in COSTS.
 
 import numpy as np
 
-# In runs of the network per image, with its partner's embedding and its own activations at hand; a
-# gradient counts as two runs more.  Maps, Grad-CAM, blob and random need no run at all.
+# In runs of the network for an image's map, once both embeddings are there; a gradient counts as
+# two runs more.  Occlusion's are shared by all partners.
 COSTS = {
     "maps": "0",
+    "maps, signed": "0",
     "Grad-CAM": "0",
-    "gradient x input": "3",
-    "integrated gradients": "3 x steps",
-    "occlusion": "cells",
     "blob": "0",
     "random": "0",
-    "area": "needs the masks",
+    "area": "0, with masks",
+    "gradient x input": "3",
+    "integrated gradients": "3 a step",
+    "occlusion": "1 a cell",
 }
 
 

@@ -4,9 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
 
 from evaluation import measures, rivals
+from evaluation.views import OBJECTS, View, save_views
 from image_ops import upsample_map
 
 
@@ -190,9 +193,6 @@ def write_views(folder, rooms, swaps):
 
     Red carries the headboard, green the carpet, blue the lamps, in strengths that say which.
     """
-    from PIL import Image
-
-    from evaluation.views import OBJECTS, View, save_views
 
     def write(view, order, strengths):
         numbers = [OBJECTS.index(COLUMNS[column]) for column in order]
@@ -337,3 +337,100 @@ def test_cells_of_what_a_network_sees_are_missed_first(colors):
     assert cells["maps", "insertion"].value > cells["opposite", "insertion"].value
     for column in ("single cells, mean colour", "single cells, blur"):
         assert_allclose(cells["maps", column].value, -cells["opposite", column].value)
+
+
+# --- what ships ----------------------------------------------------------------------------------
+
+HELD_OUT = ROOT / "evaluation" / "held_out"
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    from evaluation.views import load_views
+
+    return {path.name: load_views(path) for path in sorted(HELD_OUT.iterdir())}
+
+
+@pytest.fixture(scope="module")
+def subjects():
+    pytest.importorskip("tensorflow")
+    from evaluation.subjects import NETWORKS, load_subject
+
+    return {name: load_subject(name) for name in NETWORKS}
+
+
+def test_what_ships_is_small_and_whole(shipped):
+    assert sum(path.stat().st_size for path in HELD_OUT.rglob("*") if path.is_file()) <= 4_000_000
+    assert set(shipped) == {"held_all", "held_parts", "held_swaps"}
+    base = {view.name: view for view in shipped["held_all"]}
+    assert len(base) >= 40 and len(shipped["held_swaps"]) >= 100
+    for view in shipped["held_swaps"][::10]:
+        before, after = base[view.swap_of], view
+        pixels = abs(before.image().astype(int) - after.image()).mean(axis=2)
+        numbers = [OBJECTS.index(view.swapped)] if view.swapped != "light" else range(len(OBJECTS))
+        on = np.isin(before.objects(), numbers) | np.isin(after.objects(), numbers)
+        # all else is left, but for shadows, reflections and the compression
+        assert on.any() and pixels[on].mean() > 3 * np.append(pixels[~on], 0).mean()
+
+
+def test_subjects_are_the_networks_that_users_load(subjects, shipped):
+    from models import load_network
+
+    pair = shipped["held_all"][:2]
+    for name, subject in subjects.items():
+        network = load_network(name)
+        batch = network.preprocess([view.image() for view in pair])
+        convs = network.activations(batch)
+        assert_allclose([subject.conv(view) for view in pair], convs, atol=2e-4)
+        first, second = subject.embeddings(pair)
+        assert_allclose(np.asarray(subject.embed(batch)), [first, second], rtol=1e-3, atol=1e-4)
+        for similarity in subject.maps(*pair):
+            assert_allclose(similarity.sum(), cosine(first, second), atol=1e-6)
+
+
+def test_each_network_looks_at_what_it_was_taught(subjects, shipped):
+    from evaluation import focus
+
+    views = [view for view in shipped["held_all"] if view.number < 2]
+    pairs = focus.same_pairs(views)
+    together = (("headboard", "picture"),)
+    lifts = {
+        name: focus.lifts(subject, pairs, groups=together) for name, subject in subjects.items()
+    }
+    for taught, on, off in (
+        ("rooms-headboard", "headboard and picture", "carpet"),
+        ("rooms-carpet", "carpet", "headboard and picture"),
+    ):
+        assert lifts[taught][on, taught].value > 1.5 * lifts["imagenet"][on, "imagenet"].value
+        assert lifts[taught][off, taught].value < lifts["imagenet"][off, "imagenet"].value
+    first = {
+        name: focus.retrieval(subjects[name], views)["recall@1", name].value
+        for name in ("imagenet", "rooms")
+    }
+    assert first["rooms"] > 0.9 > first["imagenet"]
+
+
+def test_maps_tell_what_a_swap_changes_better_than_what_costs_as_little(subjects, shipped):
+    from evaluation import counterfactuals
+
+    swaps = [view for view in shipped["held_swaps"] if view.change == "swap"][:60]
+    views, free = shipped["held_all"] + swaps, counterfactuals.free_explanations
+    rows = counterfactuals.intervene(subjects["rooms"], views, free, partners=2)
+    cells = counterfactuals.correlations(rows, "rooms")["pooled"]
+    for rival in ("blob", "random", "area"):
+        assert cells["maps", "rooms"].value > cells[rival, "rooms"].value + 0.1
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--data", "nowhere"], "has no views.json"),
+        (["--full"], "--full needs --data FOLDER"),
+    ],
+)
+def test_the_program_says_in_one_line_what_is_missing(capsys, arguments, words):
+    from evaluation.__main__ import main
+
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.count("\n") == 1 and words in captured.err
