@@ -160,6 +160,47 @@ def correlations(rows, name):
     return ways
 
 
+def attainable(rows, name):
+    """Measure how well the drop of a swap can be told by what else is known of the same object.
+
+    An oracle renders the view without the object, or sees the same swap with another partner: what
+    ranks the drops no better than that is not to be blamed on a map.
+
+    Returns
+    -------
+    cells : dict of (explanation, network) to Figure
+        Rank correlations on the same rows, those that have all of it.
+    """
+    table = {}
+    for row, key in enumerate(zip(rows.pairs, rows.objects, rows.changes, strict=True)):
+        table[tuple(map(str, key))] = row
+    found = []
+    for (pair, thing, change), row in table.items():
+        view = pair.split()[0]
+        others = [
+            other
+            for (second, *rest), other in table.items()
+            if second.split()[0] == view and second != pair and rest == [thing, change]
+        ]
+        deleted = table.get((pair, thing, "delete"))
+        if change == "swap" and others and deleted is not None:
+            found.append((row, deleted, others[0]))
+    if not found:
+        return {}
+    swapped, deleted, elsewhere = np.array(found).T
+    told = {
+        "the object rendered away": rows.drop[deleted],
+        "the same swap, another partner": rows.drop[elsewhere],
+        **{explanation: mass[swapped] for explanation, mass in rows.mass.items()},
+    }
+    cells = {("rows", name): len(found)}
+    for explanation, values in told.items():
+        cells[explanation, name] = figure(
+            rank_correlation, rows.rooms[swapped], values, rows.drop[swapped]
+        )
+    return cells
+
+
 def by_object(rows, name):
     """Measure each object's mean drop, and the mean mass of the maps on it.
 

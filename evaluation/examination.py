@@ -27,7 +27,7 @@ TAUGHT = {
 }
 ASKED = ("headboard", "picture", "carpet", "curtains", "cushions", "lamps", "television")
 TOGETHER = (("headboard", "picture"),)
-RIVALS_TABLE = "Counterfactuals, all rivals: rank correlation, pooled, 7x7"
+RIVALS_TABLE = "Counterfactuals, all rivals, identity: rank correlation, pooled, 7x7"
 LAYERS = (1, 2, 3, 6, 12, 24, 50)  # drawn anew, from the last on
 
 
@@ -117,7 +117,9 @@ def measure_counterfactuals(subject, sets, report, budget):
     report_rows(report, "Counterfactuals", swaps, name, grid)
     identity = swaps.where(np.isin(swaps.objects, IDENTITY))
     cells = counterfactuals.correlations(identity, name)["pooled"]
-    report.add(f"Counterfactuals, identity alone: rank correlation, pooled, {grid}", cells)
+    report.add(f"Counterfactuals, identity: rank correlation, pooled, {grid}", cells)
+    cells = counterfactuals.attainable(both, name)
+    report.add(f"What is attainable: rank correlation with the drops of swaps, {grid}", cells)
     if (both.changes == "delete").any():
         report_rows(report, "Single deletion", both.where(both.changes == "delete"), name, grid)
     cells = counterfactuals.distractibility(swaps, name)
@@ -135,11 +137,13 @@ def measure_counterfactuals(subject, sets, report, budget):
         report.add_all("Contrastivity, {}, all rivals, 7x7", measured)
         rows = counterfactuals.intervene(subject, views, every, 1, budget.rivals)
         for change, title in (("swap", "Counterfactuals"), ("delete", "Single deletion")):
-            some = rows.where(rows.changes == change)
-            if len(some.drop):
-                cells = {(rival, "runs"): cost for rival, cost in COSTS.items()}
-                cells |= counterfactuals.correlations(some, name)["pooled"]
-                report.add(RIVALS_TABLE.replace("Counterfactuals", title), cells)
+            for kind, things in (("identity", IDENTITY), ("all objects", OBJECTS)):
+                some = rows.where((rows.changes == change) & np.isin(rows.objects, things))
+                if len(some.drop):
+                    cells = {(rival, "runs"): cost for rival, cost in COSTS.items()}
+                    cells |= counterfactuals.correlations(some, name)["pooled"]
+                    of = RIVALS_TABLE.replace("Counterfactuals", title).replace("identity", kind)
+                    report.add(of, cells)
 
 
 def report_rows(report, title, rows, name, grid):
