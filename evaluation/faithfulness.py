@@ -140,7 +140,7 @@ def randomization(subject, pairs, depths):
 
     Returns
     -------
-    cells : dict of ("N layers", subject) to Figure
+    cells : dict of ("last N", network) to Figure
         The rank correlation of the cells of the maps before and after, averaged over pairs.
     """
     rooms, cells = [room_of(view) for view, _ in pairs], {}
@@ -152,5 +152,6 @@ def randomization(subject, pairs, depths):
             rank_correlation(first, redrawn.maps(*pair)[0].ravel())
             for first, pair in zip(before, pairs, strict=True)
         ]
-        cells[f"{depth} of {subject.depth} layers", subject.name] = figure(np.mean, rooms, same)
+        layers = f"last {depth}" if depth < subject.depth else "all"
+        cells[layers, subject.name] = figure(np.mean, rooms, same)
     return cells
