@@ -1,13 +1,16 @@
 """What the programs share at the shell: groups of options, text to values, errors in one line."""
 
 import argparse
+import io
+import logging
 import os
+import re
 import sys
 import warnings
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 import image_ops
 import models
@@ -18,7 +21,8 @@ from similarity_ops import POOLINGS
 # The arguments that are options of models.load_network.
 NETWORK_OPTIONS = (
     *("checkpoint", "mean_image", "batch_norm", "pooling"),
-    *("layer", "preprocess", "weights", "input_size", "allow_unsafe"),
+    *("layer", "preprocess", "weights", "input_size"),
+    *("grid", "prefix", "import_file", "allow_unsafe"),
 )
 PLACES = ("region1", "region2", "point1", "point2")
 LOOKS = ("colormap", "alpha", "upsample", "normalize", "size")
@@ -27,12 +31,19 @@ LOOKS = ("colormap", "alpha", "upsample", "normalize", "size")
 class OneLineParser(argparse.ArgumentParser):
     """A parser whose errors are ValueErrors, for `run_program` to print."""
 
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self._negative_number_matcher = re.compile(r"-[.\d]")  # -5,0,10,10 is no option either
+
     def error(self, message):
         raise ValueError(f"{message} (--help lists the options)")
 
 
 def run_program(parser, run, argv=None, interrupted=None):
     """Parse the arguments and run a program; every error is one line on stderr.
+
+    Nothing else is there: what other libraries warn of or log is not shown.  What is printed
+    appears when the program has run.
 
     Parameters
     ----------
@@ -46,7 +57,8 @@ def run_program(parser, run, argv=None, interrupted=None):
     Returns
     -------
     status : int
-        What run returned, or 2 if the input is at fault, or 130 if the user interrupted it.
+        What run returned, or 2 if the input is at fault, 130 if the user interrupted it, or 1 if
+        all is done but cannot be told, as on a full disk.
 
     Examples
     --------
@@ -54,31 +66,80 @@ def run_program(parser, run, argv=None, interrupted=None):
     0
     """
     argv = sys.argv[1:] if argv is None else list(argv)
-    arguments = argparse.Namespace()
+    arguments, printed = argparse.Namespace(), io.StringIO()
     try:
-        with warnings.catch_warnings():
-            # Pillow's own warning of large images adds nothing to our limit.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with _silence():
             parser.parse_args(argv, arguments)
-            return run(arguments)
-    except (ValueError, OSError) as error:
-        reason = _in_words_of_the_shell(" ".join(str(error).split()), parser, argv)
-        print(f"{parser.prog}: error: {reason}", file=sys.stderr)
+            if not _folder_exists():
+                raise ValueError("the current folder was deleted, go to another one")
+            with redirect_stdout(printed):
+                status = run(arguments)
+    except (ValueError, OSError, MemoryError) as error:
+        reason = " ".join(str(error).split()) or "there is not enough memory for it"
+        _complain(parser, f"error: {_in_words_of_the_shell(reason, parser, argv)}")
         return 2
     except KeyboardInterrupt:
-        rest = interrupted(arguments) if interrupted else ""
-        print(f"{parser.prog}: interrupted{rest}", file=sys.stderr)
+        _complain(parser, f"interrupted{interrupted(arguments) if interrupted else ''}")
         return 130
+    return _tell(parser, printed.getvalue(), status)
+
+
+@contextmanager
+def _silence():
+    """Keep other libraries from warning and logging."""
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+
+
+def _folder_exists():
+    try:
+        return bool(os.getcwd())
+    except OSError:
+        return False
+
+
+def _complain(parser, words):
+    if sys.stderr is not None:
+        print(f"{parser.prog}: {words}", file=sys.stderr)
+
+
+def _tell(parser, text, status):
+    """Print what a program that has run has to tell; return its exit status."""
+    if sys.stdout is None:  # closed by the shell
+        return status
+    try:
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(errors="backslashreplace")  # any file name can be printed
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        # what could not be written must not be tried again when Python ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):  # by a reader that has read enough
+            return status
+        _complain(parser, f"all is done, but cannot be told: {error.strerror}")
+        return 1
+    return status
 
 
 def _in_words_of_the_shell(reason, parser, argv):
-    """Call a Python argument at the beginning of a message by the option that the user typed."""
-    name, colon, rest = reason.partition(":")
+    """Call Python arguments, at the beginning of a message or with =, by the user's options."""
+    typed = [word.partition("=")[0] for word in argv]
     for action in parser._actions:
-        if action.dest == name and action.option_strings:
-            typed = [word.partition("=")[0] for word in argv]
+        if action.option_strings:
             options = [option for option in action.option_strings if option in typed]
-            return f"{(options or action.option_strings)[0]}{colon}{rest}"
+            option = (options or action.option_strings)[0]
+            reason = re.sub(rf"^{action.dest}(?=:)", option, reason)
+            # layer=, allow_unsafe=True, grid=(H, W) and pooling="gem"
+            reason = re.sub(rf"(?<= ){action.dest}=(True)?(?=[ ,;]|$)", option, reason)
+            reason = re.sub(rf"(?<= ){action.dest}=\((\w+), (\w+)\)", rf"{option} \1,\2", reason)
+            reason = re.sub(rf"(?<= ){action.dest}=([\"'])(\w+)\1", rf"{option} \2", reason)
     return reason
 
 
@@ -95,7 +156,12 @@ def add_network_options(parser):
     add("--layer", metavar="NAME", help="of a Keras model: explain what comes out of this layer")
     add("--preprocess", metavar="HOW", help="of a Keras model: none, 0..1, -1..1, caffe or torch")
     add("--weights", metavar="FILE", help="of keras:NAME: a weights file, or none for random ones")
-    add("--input-size", metavar="H,W", help="of a Keras model that takes any size")
+    size = "that whole images are resized to: 448,448 makes finer maps than the usual 224,224"
+    add("--input-size", metavar="H,W", help=size)
+    add("--grid", metavar="H,W", help="of a transformer's tokens, if it cannot be told")
+    add("--prefix", type=int, metavar="N", help="how many tokens before them are no place")
+    imported = "run this file, which registers the layers of a model file"
+    add("--import", dest="import_file", metavar="FILE.py", help=imported)
     add("--allow-unsafe", action="store_true", help="run the Python code in a model file")
 
 
@@ -103,19 +169,19 @@ def network_options(arguments):
     """Return the options of `models.load_network`, checked without TensorFlow."""
     options = {name: getattr(arguments, name) for name in NETWORK_OPTIONS}
     if arguments.input_size is not None:
-        size = parse_numbers(arguments.input_size, 2, "--input-size H,W")
-        if not all(side == int(side) and 1 <= side <= 2048 for side in size):
-            raise ValueError(f"input_size: expected 1 to 2048 whole pixels, got {size}")
-        options["input_size"] = tuple(map(int, size))
+        options["input_size"] = parse_numbers(arguments.input_size, 2, "--input-size H,W")
+    if arguments.grid is not None:
+        options["grid"] = tuple(map(int, parse_numbers(arguments.grid, 2, "--grid H,W")))
     models.check_options(arguments.network, **options)
     return options
 
 
 def add_method_options(parser):
     add = parser.add_argument_group("method").add_argument
-    add("--pooling", choices=POOLINGS, help="instead of the network's own")
-    power = "of GeM, >= 1 (default: 3)"
-    add("--gem-power", "--power", dest="power", type=float, default=3.0, metavar="P", help=power)
+    pooling = "instead of the network's own; network for all that it does after a --layer"
+    add("--pooling", choices=(*POOLINGS, "network"), help=pooling)
+    power = "of GeM, >= 1 (default: the network's own, or 3)"
+    add("--gem-power", "--power", dest="power", type=float, metavar="P", help=power)
     explain = "the pooled feature, or the network's output through its linear head"
     add("--explain", "--embedding", dest="explain", choices=EXPLAINED, help=explain)
     for number in (1, 2):
@@ -162,8 +228,10 @@ def parse_region(text):
     >>> parse_region("10,20,30,40")
     (10.0, 20.0, 30.0, 40.0)
     """
-    if Path(text).is_file():
+    if os.path.isfile(text):
         return image_ops.load_image(text).max(axis=2)
+    if Path(text).suffix.lower() in image_ops.IMAGE_ENDINGS:
+        raise ValueError(f"{text}: no such file")
     return parse_numbers(text, 4, "X0,Y0,X1,Y1 in pixels or a mask's file")
 
 
@@ -186,15 +254,42 @@ def parse_numbers(text, count, form):
 # --- files to write ------------------------------------------------------------------------------
 
 
-def check_file(name, path, endings, inputs):
-    """Raise a ValueError unless a file of this name can be written without harm to the inputs."""
+def check_files(files, endings, inputs):
+    """Raise a ValueError unless files can be written without harm to the inputs or each other.
+
+    Parameters
+    ----------
+    files : dict of an option's name to a Path
+    endings : dict of an option's name to the endings that its file may have
+    inputs : iterable of paths; those that are None, or text that is no path, do not matter
+    """
+    read = {_place(path) for path in inputs if path is not None and os.path.exists(path)}
+    written = {}
+    for name, path in files.items():
+        check_file(name, path, endings[name])
+        place = _place(path)
+        if place in read:
+            raise ValueError(f"{name}: {path} is one of the files to read, name another one")
+        if place in written:
+            raise ValueError(f"{name}: {path} is the file of --{written[place]}, name another one")
+        written[place] = name.replace("_", "-")
+
+
+def _place(path):
+    """Return what is equal for two names of one file."""
+    if os.path.exists(path):
+        status = os.stat(path)
+        return status.st_dev, status.st_ino
+    return os.path.normcase(os.path.realpath(path))
+
+
+def check_file(name, path, endings):
+    """Raise a ValueError unless a file of this name can be written."""
     if path.suffix.lower() not in endings:
         raise ValueError(f"{name}: expected a name ending in {', '.join(endings)}, got {path}")
     if path.is_dir():
         raise ValueError(f"{name}: {path} is a folder, name a file in it")
     check_parent(name, path)
-    if any(os.path.exists(image) and path.exists() and path.samefile(image) for image in inputs):
-        raise ValueError(f"{name}: {path} is one of the images, name another file")
 
 
 def check_folder(name, path):
@@ -207,7 +302,9 @@ def check_folder(name, path):
 
 
 def check_parent(name, path):
-    if not path.parent.is_dir():
-        raise ValueError(f"{name}: there is no folder {path.parent}, make it first")
-    if not os.access(path.parent, os.W_OK):
-        raise ValueError(f"{name}: the folder {path.parent} is not writable")
+    """Raise a ValueError unless the folder of a file is there, or can be made."""
+    parent = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+    if not parent.is_dir():
+        raise ValueError(f"{name}: {parent} is no folder")
+    if not os.access(parent, os.W_OK):
+        raise ValueError(f"{name}: the folder {parent} is not writable")

@@ -5,7 +5,12 @@ sizes are (height, width), similarity maps are real (h, w) arrays.  A map covers
 cell (0, 0) is the top left corner's patch, not its point.
 """
 
+import numbers
 import os
+import re
+import sys
+import threading
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,6 +21,17 @@ from files import write_whole
 
 # Formats that are decoded in this process.  Pillow would hand others, EPS for one, to programs.
 READ_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "WEBP", "TIFF", "JPEG2000")
+IMAGE_ENDINGS = (
+    *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
+    *(".jp2", ".ppm", ".pgm", ".pbm", ".pnm"),
+)
+# What no photograph needs, but a small file can ask for.  The pixels that an image may have are
+# PIL.Image.MAX_IMAGE_PIXELS, and a half of them where decoding takes twice the memory.
+MAX_SIDE = 65_535  # JPEG's own
+MAX_SCANS = 64  # of a JPEG file; progressive ones have some 10
+MAX_SCANNED = 20  # times the pixels that an image may have, all scans together
+MAX_COMBINED = 2**28  # pixels of images side by side
+HEAVY_FORMATS = ("JPEG2000", "WEBP")
 WRITE_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 UPSAMPLINGS = {"bilinear": 1, "bicubic": 3}  # and the degree of the spline
 
@@ -39,8 +55,9 @@ def load_image(path):
     FileNotFoundError
         Where there is no file.
     ValueError
-        Names the file, where it cannot be decoded, or has more pixels than
-        ``PIL.Image.MAX_IMAGE_PIXELS``.
+        Names the file, where it cannot be decoded, has more pixels than
+        ``PIL.Image.MAX_IMAGE_PIXELS``, or half as many in JPEG 2000, WebP or with samples of 32
+        bits, a side over `MAX_SIDE`, or over `MAX_SCANS` scans.
 
     Examples
     --------
@@ -53,15 +70,18 @@ def load_image(path):
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such image file")
     try:
-        with Image.open(path, formats=READ_FORMATS) as image:
-            limit = Image.MAX_IMAGE_PIXELS
-            if limit and image.width * image.height > limit:
-                raise ValueError(f"{image.width} x {image.height} is over the limit of {limit}")
+        with Image.open(path, formats=READ_FORMATS) as image, _libtiff_silenced(image):
+            _check_cost(image, path)
             return np.array(_to_rgb(ImageOps.exif_transpose(image)))
     except Image.UnidentifiedImageError:
         raise ValueError(f"{path}: not an image, or in none of {', '.join(READ_FORMATS)}") from None
+    except MemoryError:
+        raise ValueError(f"{path}: takes more memory to read than there is") from None
     except Exception as error:  # a damaged file raises nearly anything, down in its decoder
-        raise ValueError(f"{path}: cannot be read as an image: {error}") from None
+        reason = " ".join(str(error).split())
+        if not reason or "decoder error" in reason:
+            reason = "its data are damaged"
+        raise ValueError(f"{path}: cannot be read as an image: {reason}") from None
 
 
 def as_image(image):
@@ -92,6 +112,57 @@ def as_image(image):
     return _check_image(image)
 
 
+def _check_cost(image, path):
+    """Raise a ValueError for an image, not decoded yet, that would take much time or memory."""
+    width, height = image.size
+    if max(width, height) > MAX_SIDE:
+        raise ValueError(f"{width} x {height} pixels, over the limit of {MAX_SIDE} a side")
+    limit = Image.MAX_IMAGE_PIXELS or np.inf
+    heavy = image.format in HEAVY_FORMATS or image.mode in ("I", "F")
+    pixels, most = width * height, limit / 2 if heavy else limit
+    if image.format == "TIFF":  # a tile is decoded whole, however little of it lies in the image
+        pixels = max(pixels, image.tag_v2.get(322, 0) * image.tag_v2.get(323, 0))
+    if pixels > most:
+        raise ValueError(f"{width} x {height} is over the limit of {most:.0f} pixels")
+    if image.format in ("JPEG", "MPO"):
+        most = min(MAX_SCANS, MAX_SCANNED * limit / pixels)
+        data = path.read_bytes()
+        if data.count(b"\xff\xda") > most and _count_scans(data) > most:
+            raise ValueError(f"it has more than {most:.0f} scans, the limit for {pixels} pixels")
+
+
+def _count_scans(data):
+    """Return how many scans a JPEG file has, in the first of the images that may lie in it."""
+    marker, scans, position = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]"), 0, 2
+    while found := marker.search(data, position):
+        position, code = found.end(), data[found.end() - 1]
+        if code == 0xD9:  # the image's end
+            break
+        scans += code == 0xDA
+        position += int.from_bytes(data[position : position + 2], "big")
+    return scans
+
+
+_stderr = threading.Lock()
+
+
+@contextmanager
+def _libtiff_silenced(image):
+    """Keep libtiff, which says what is wrong on stderr and again in its error, from the former."""
+    if image.format != "TIFF" or sys.stderr is None:
+        yield
+        return
+    with _stderr, open(os.devnull, "wb") as nothing:
+        sys.stderr.flush()
+        kept = os.dup(2)
+        os.dup2(nothing.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
 def _to_rgb(image):
     if image.mode.startswith("I") or image.mode == "F":
         samples = np.nan_to_num(np.asarray(image))
@@ -120,7 +191,7 @@ def resize(image, size):
     Raises
     ------
     ValueError
-        For an image of another shape or dtype.
+        For an image of another shape or dtype, or a size that is no two whole numbers >= 1.
 
     Examples
     --------
@@ -128,7 +199,7 @@ def resize(image, size):
     (224, 224, 3)
     """
     image = _check_image(image)
-    height, width = size
+    height, width = _check_size(size)
     return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
 
@@ -151,7 +222,7 @@ def resize_like_opencv(image, size):
     Raises
     ------
     ValueError
-        For an image of another shape or dtype.
+        For an image of another shape or dtype, or a size that is no two whole numbers >= 1.
 
     Examples
     --------
@@ -159,7 +230,7 @@ def resize_like_opencv(image, size):
     array([  0,  25,  75, 100], dtype=uint8)
     """
     image = _check_image(image)
-    height, width = size
+    height, width = _check_size(size)
     left, share = _opencv_positions(image.shape[1], width)
     outside = (left < 0) | (left >= image.shape[1] - 1)
     share = np.where(outside, np.float32(0), share)
@@ -209,7 +280,8 @@ def upsample_map(similarity, size, method="bilinear"):
     Raises
     ------
     ValueError
-        For a map of another shape, non-finite values or an unknown method.
+        For a map of another shape, non-finite values, a size that is no two whole numbers >= 1, or
+        an unknown method.
 
     Examples
     --------
@@ -217,12 +289,12 @@ def upsample_map(similarity, size, method="bilinear"):
     array([[0.  , 0.25, 0.75, 1.  ]])
     """
     similarity = _check_map(similarity)
-    if method not in UPSAMPLINGS:
+    if not (isinstance(method, str) and method in UPSAMPLINGS):
         raise ValueError(f"method: expected one of {', '.join(UPSAMPLINGS)}, got {method!r}")
     # Interpolation is linear in the values, and works along each axis alone: two small matrices.
     rows, columns = (
         _interpolation(cells, pixels, UPSAMPLINGS[method])
-        for cells, pixels in zip(similarity.shape, size, strict=True)
+        for cells, pixels in zip(similarity.shape, _check_size(size), strict=True)
     )
     return rows @ similarity @ columns.T
 
@@ -266,7 +338,7 @@ def region_weights(region, image_size, map_shape):
     array([[1. , 0.5, 0. , 0. ],
            [1. , 0.5, 0. , 0. ]])
     """
-    (height, width), (rows, columns) = image_size, map_shape
+    (height, width), (rows, columns) = image_size, _check_size(map_shape, "map_shape")
     if len(np.shape(region)) == 1:
         x0, y0, x1, y1 = check_box(region, image_size)
         across = _coverage(np.array([x0 / width, x1 / width]), columns)
@@ -301,7 +373,11 @@ def cell_of(point, image_size, map_shape):
     >>> cell_of((3.5, 1.5), (4, 8), (2, 4))
     (0.5, 1.5)
     """
-    (x, y), (height, width), (rows, columns) = point, image_size, map_shape
+    (x, y), (height, width), (rows, columns) = (
+        _check_numbers(point, 2, "point"),
+        image_size,
+        map_shape,
+    )
     if not (0 <= x <= width - 1 and 0 <= y <= height - 1):
         raise ValueError(
             f"point: {x:g},{y:g} is outside of the image, which is {width} x {height} pixels"
@@ -320,10 +396,7 @@ def _coverage(edges, cells):
 def check_box(box, image_size):
     """Return a box as four floats, or raise a ValueError that says what is wrong with it."""
     height, width = image_size
-    box = tuple(float(edge) for edge in box)
-    if len(box) != 4 or not np.isfinite(box).all():
-        raise ValueError(f"region: expected a box X0,Y0,X1,Y1, got {box}")
-    x0, y0, x1, y1 = box
+    x0, y0, x1, y1 = box = _check_numbers(box, 4, "region", "a box X0,Y0,X1,Y1")
     if not (x0 < x1 and y0 < y1):
         raise ValueError(f"region: expected X0 < X1 and Y0 < Y1, got {box}")
     if x0 < 0 or y0 < 0 or x1 > width or y1 > height:
@@ -333,7 +406,11 @@ def check_box(box, image_size):
 
 def check_mask(mask, image_size):
     """Return a mask as float64, integers as fractions, or raise a ValueError."""
+    if np.ma.is_masked(mask):
+        raise ValueError("region: some of the mask's own values are masked, fill them")
     mask = np.asarray(mask)
+    if mask.dtype.kind not in "biuf":
+        raise ValueError(f"region: expected a box or a mask of numbers, got {mask.dtype}")
     if mask.shape != tuple(image_size):
         (height, width), got = image_size, " x ".join(map(str, mask.shape[::-1]))
         raise ValueError(
@@ -400,6 +477,7 @@ def draw_point(image, x, y):
     array([ 99, 255,   0], dtype=uint8)
     """
     image = _check_image(image)
+    x, y = _check_numbers((x, y), 2, "x and y", "a pair")
     width = _line_width(image)
     radius = 5 * width
     drawn = Image.fromarray(image)
@@ -443,10 +521,12 @@ def colorize_map(similarity, colormap="jet", value_range=None):
             [127,   0,   0]]], dtype=uint8)
     """
     similarity = _check_map(similarity)
-    low, high = (similarity.min(), similarity.max()) if value_range is None else value_range
-    if not (np.isfinite([low, high]).all() and low <= high):
-        raise ValueError(f"value_range: expected finite low <= high, got {value_range!r}")
-    colors = _colors(colormap)
+    low, high = similarity.min(), similarity.max()
+    if value_range is not None:
+        low, high = _check_numbers(value_range, 2, "value_range", "(low, high)")
+    if low > high:
+        raise ValueError(f"value_range: expected low <= high, got {value_range!r}")
+    colors = _colors(str(colormap))
     # The halves keep a range as wide as floating point itself from overflowing.
     span = high / 2 - low / 2
     if span > 0:
@@ -499,8 +579,8 @@ def blend(image, heatmap, alpha=0.5):
     heatmap = _check_image(heatmap, "heatmap")
     if image.shape != heatmap.shape:
         raise ValueError(f"heatmap: expected shape {image.shape}, got {heatmap.shape}")
-    if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha: expected a number in 0..1, got {alpha}")
+    if not (isinstance(alpha, numbers.Real) and 0 <= alpha <= 1):
+        raise ValueError(f"alpha: expected a number in 0..1, got {alpha!r}")
     mixed = Image.blend(Image.fromarray(image), Image.fromarray(heatmap), alpha)
     return np.array(mixed)
 
@@ -539,6 +619,9 @@ def combine_image_and_heatmap(
 def combine_horizontal(images):
     """Put images side by side, all brought to the height of the tallest.
 
+    That height is lowered if the picture would be wider than `MAX_SIDE` or have more pixels than
+    `MAX_COMBINED`.
+
     Parameters
     ----------
     images : sequence of uint8 (H, W, 3) arrays
@@ -561,7 +644,12 @@ def combine_horizontal(images):
     if len(images) == 0:
         raise ValueError("images: expected at least one, got none")
     images = [_check_image(image) for image in images]
-    height = max(len(image) for image in images)
+    # Of two thin images, one high, one wide, the wide one would become a thousand times larger.
+    ratio = sum(image.shape[1] / len(image) for image in images)  # of the picture's sides
+    height = min(
+        max(len(image) for image in images), MAX_SIDE / ratio, np.sqrt(MAX_COMBINED / ratio)
+    )
+    height = max(1, int(height))
     return np.hstack(
         [
             image
@@ -609,9 +697,34 @@ def _check_image(image, name="image"):
 
 
 def _check_map(similarity):
-    similarity = np.asarray(similarity, np.float64)
-    if similarity.ndim != 2 or similarity.size == 0:
-        raise ValueError(f"similarity: expected an (h, w) map, got shape {similarity.shape}")
-    if not np.isfinite(similarity).all():
-        raise ValueError("similarity: expected finite values, got NaN or infinity")
-    return similarity
+    array = np.asarray(similarity)
+    if array.dtype.kind not in "biuf" or array.ndim != 2 or array.size == 0:
+        raise ValueError(
+            f"similarity: expected a real (h, w) map, got {array.dtype} of shape {array.shape}"
+        )
+    if np.ma.is_masked(similarity) or not np.isfinite(array).all():
+        raise ValueError("similarity: expected finite values, got NaN, infinity or masked ones")
+    return array.astype(np.float64, copy=False)
+
+
+def _check_size(size, name="size"):
+    """Return (height, width) as two ints, or raise a ValueError."""
+    if not (
+        len(np.shape(size)) == 1
+        and len(size) == 2
+        and all(isinstance(side, numbers.Integral) and 1 <= side < 2**31 for side in size)
+    ):
+        raise ValueError(f"{name}: expected (height, width), whole numbers >= 1, got {size!r}")
+    return int(size[0]), int(size[1])
+
+
+def _check_numbers(values, count, name, form="(x, y)"):
+    """Return so many finite numbers as floats, or raise a ValueError."""
+    largest = np.finfo(np.float64).max
+    if (
+        isinstance(values, (tuple, list, np.ndarray))
+        and len(values) == count
+        and all(isinstance(value, numbers.Real) and abs(value) <= largest for value in values)
+    ):
+        return tuple(map(float, values))
+    raise ValueError(f"{name}: expected {form} of finite numbers, got {values!r}")

@@ -6,24 +6,32 @@ import json
 import re
 import tempfile
 from collections import Counter
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 import image_ops
-from files import progress_bar, write_whole
+from files import LOCK, locked, plain, progress_bar, unchanged, write_whole
+from image_ops import IMAGE_ENDINGS
 from image_stream import BATCH_SIZE, Activations, Images, ahead, stream_activations
-from pair_maps import Method, compute_maps, explained_head, settings_of
+from pair_maps import (
+    Method,
+    compute_maps,
+    explained_head,
+    network_for,
+    run_network,
+    settings_of,
+)
 from pair_visualization import Look, draw
 
-IMAGE_ENDINGS = (
-    *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
-    *(".jp2", ".ppm", ".pgm", ".pbm", ".pnm"),
-)
-FIELDS = ("pair", "image1", "image2", "similarity", "whole_similarity", "error")
+SCORES = ("similarity", "whole_similarity", "network_similarity")
+FIELDS = ("pair", "image1", "image2", *SCORES, "error", "contents1", "contents2")
 # Decoded images wait in memory for their picture up to this size, and are decoded again beyond it.
 IMAGE_MEMORY = 128 * 2**20
 WAITING = 8  # pairs that may wait to be finished
+MAX_PATH = 4096  # letters, which is more than systems take
 # A path may hold bytes that are no text.
 TEXT = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
 
@@ -34,8 +42,10 @@ def read_pairs(path):
     Parameters
     ----------
     path : str or Path
-        Two columns, separated by commas, relative to the file's folder.  A first row without an
-        image's ending is a header.
+        The first two columns are paths, relative to the file's folder; what else there is does not
+        matter.  A first row without an image's ending is a header.  Columns are separated by
+        commas, semicolons or tabs: the first of these that makes two paths, or two columns, of the
+        first row.
 
     Returns
     -------
@@ -44,7 +54,7 @@ def read_pairs(path):
     Raises
     ------
     ValueError, OSError
-        Name the line that has not two columns, or the file if it holds no pair.
+        Name the line that has no two columns, or the file if it holds no pair.
 
     Examples
     --------
@@ -56,24 +66,43 @@ def read_pairs(path):
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file of pairs")
     with open(path, **TEXT) as file:
-        reader = csv.reader(file)
+        reader = csv.reader(file, delimiter=_delimiter(file))
         try:
             for row in reader:
-                row = [cell.strip().removeprefix("\ufeff") for cell in row]
+                row = [cell.strip().removeprefix("\ufeff") for cell in row][:2]
                 if not any(row):
                     continue
                 if len(row) != 2 or not all(row):
                     raise ValueError(
-                        f"{path}, line {reader.line_num}: expected two paths, got {row}"
+                        f"{path}, line {reader.line_num}: expected two paths, got {row}"[:500]
+                    )
+                if max(map(len, row)) > MAX_PATH:
+                    raise ValueError(
+                        f"{path}, line {reader.line_num}: a path has over {MAX_PATH} letters"
                     )
                 if not pairs and not any(cell.lower().endswith(IMAGE_ENDINGS) for cell in row):
                     continue
-                pairs.append(tuple(str(path.parent / cell) for cell in row))
+                pairs.append(tuple(plain(path.parent / cell) for cell in row))
         except csv.Error as error:
             raise ValueError(f"{path}, line {reader.line_num}: {error}") from None
     if not pairs:
         raise ValueError(f"{path}: holds no pair, expected two columns of paths to images")
     return pairs
+
+
+def _delimiter(file):
+    """Return what separates the columns of a CSV file, which is left at its beginning."""
+    text = "".join(islice((line for line in file if line.strip()), 5))  # a name may have newlines
+    file.seek(0)
+    columns = {}
+    for delimiter in ",;\t":
+        try:
+            row = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), [])
+        except csv.Error:
+            row = []
+        paths = [cell.strip().lower().endswith(IMAGE_ENDINGS) for cell in row[:2]]
+        columns[delimiter] = len(row) > 1, sum(paths)
+    return max(columns, key=columns.get)  # of equal ones the first
 
 
 def pairs_against(image, folder):
@@ -128,7 +157,8 @@ def visualize_pairs(
     """Compute the maps of many pairs of images, and write what is asked for into a folder.
 
     ``scores.csv`` there gets a row for each pair, and each pair may get a picture and a file of
-    maps.  What an earlier run with the same settings finished is not done again.
+    maps.  What an earlier run with the same settings finished is not done again, unless an image
+    has changed since: `files.fingerprint` of both images is in the row.
 
     Parameters
     ----------
@@ -151,8 +181,9 @@ def visualize_pairs(
     Raises
     ------
     ValueError, OSError
-        If the folder holds other things than results of these settings and pairs, or cannot be
-        written to.  What is wrong with a pair is in its row.
+        If the folder holds other things than results of these settings, weights and pairs, is
+        being written to by another run, or cannot be written to.  What is wrong with a pair is in
+        its row.
     """
     method, look = method or Method(), look or Look()
     explained_head(network, method)  # raises if there is none
@@ -160,47 +191,60 @@ def visualize_pairs(
         raise ValueError(
             'batch_size: with batch statistics each pair is a batch, say batch_norm="moving"'
         )
-    folder, pairs = Path(folder), dict(enumerate(pairs, 1))
+    folder = Path(folder)
+    pairs = dict(enumerate((tuple(map(str, pair)) for pair in pairs), 1))
     settings = settings or {**settings_of(network, method), **vars(look), "pairwise": pairwise}
     endings = [".jpg"] * pictures + [".npz"] * save_maps
 
-    def finish(number, convs, sizes, load_images):
-        maps = compute_maps(convs, sizes, network, method, pairs[number], pairwise)
+    def finish(number, convs, embeddings, sizes, load_images):
+        maps = compute_maps(convs, sizes, network, method, pairs[number], pairwise, embeddings)
         path = folder / file_stem(number, pairs[number])
         if pictures:
             image_ops.save_image(f"{path}.jpg", draw(load_images(), maps, look).picture())
         if save_maps:
             maps.save_maps(f"{path}.npz", settings)
-        return maps.similarity, maps.whole_similarity
+        return [getattr(maps, name) for name in SCORES]
 
-    finished = resume(folder, {**settings, "files": endings}, pairs, endings)
-    left = {number: pair for number, pair in pairs.items() if number not in finished}
-    rows = score(left, network, finish, folder, batch_size=batch_size, keep_images=pictures)
-    with progress_bar("", len(pairs), len(finished), "pairs") as advance:
-        for _ in recorded(rows, folder):
-            advance(1)
-    return read_scores(folder), len(finished)
+    runner = network_for(network, method, pairwise)
+
+    def run(batch):
+        return run_network(runner, batch, method)
+
+    depends = {**settings, "files": endings, "weights": network.fingerprint()}
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        finished = resume(folder, depends, pairs, endings)
+        left = {number: pair for number, pair in pairs.items() if number not in finished}
+        rows = score(left, runner, finish, folder, run, batch_size=batch_size, keep_images=pictures)
+        with progress_bar("", len(pairs), len(finished), "pairs") as advance:
+            for _ in recorded(rows, folder):
+                advance(1)
+        return read_scores(folder), len(finished)
 
 
-def score(pairs, network, finish, folder, *, batch_size=None, keep_images=True):
+def score(pairs, network, finish, folder, run=None, *, batch_size=None, keep_images=True):
     """Run a network over many pairs, and finish each of them while it goes on to the next.
 
     Parameters
     ----------
     pairs : dict of a number to (path, path)
     network : EmbeddingNetwork
-    finish : function of (number, convs, sizes, load_images)
-        Gets a pair's activations, its images' (height, width) and a function that returns the
-        images, uint8 (H, W, 3); returns the similarity and that of the whole images.
+    finish : function of (number, convs, embeddings, sizes, load_images)
+        Gets a pair's activations, the network's own embeddings, its images' (height, width) and a
+        function that returns the images, uint8 (H, W, 3); returns the SCORES, or None for each
+        that there is not.
     folder : str or Path
         Where the temporary file of activations lies.
+    run : function of a batch, see `image_stream.stream_activations`
+        By default the network's, of what it explains by default.
     batch_size : None or int, how many images go through the network at once
     keep_images : bool, whether finish will want the images
 
     Yields
     ------
     row : dict, of scores.csv, in the order of the pairs
-        With the reason, if reading or finishing a pair raised a ValueError or OSError.
+        With the reason, if reading or finishing a pair raised a ValueError, an OSError or a
+        MemoryError.
     """
     from threadpoolctl import threadpool_limits
 
@@ -213,32 +257,36 @@ def score(pairs, network, finish, folder, *, batch_size=None, keep_images=True):
         def load_images():
             return [images.take(path) for path in pairs[number]]
 
-        error, scores = next((each.error for each in activations if each.error), ""), ("", "")
+        error = next((each.error for each in activations if each.error), "")
+        scores = [""] * len(SCORES)
         try:
             if not error:
-                convs, sizes, _errors = zip(*activations, strict=True)
-                scores = [f"{score:.6f}" for score in finish(number, convs, sizes, load_images)]
-        except (ValueError, OSError) as raised:
-            error = str(raised)
-        error = " ".join(error.split())
-        return dict(zip(FIELDS, (number, *pairs[number], *scores, error), strict=True))
+                convs, embeddings, sizes, *_ = zip(*activations, strict=True)
+                values = finish(number, convs, embeddings, sizes, load_images)
+                scores = ["" if value is None else f"{value:.6f}" for value in values]
+        except (ValueError, OSError, MemoryError) as raised:
+            error = str(raised) or "there is not enough memory for it"
+        error, contents = " ".join(error.split()), [each.contents for each in activations]
+        return dict(zip(FIELDS, (number, *pairs[number], *scores, error, *contents), strict=True))
 
-    activations = _activations_of_pairs(pairs, network, images, folder, batch_size or BATCH_SIZE)
+    run = run or (lambda batch: network.run(batch, network.explain))
+    batch_size = batch_size or BATCH_SIZE
+    activations = _activations_of_pairs(pairs, network, run, images, folder, batch_size)
     # BLAS's own threads would wait for the next small product on the cores that the network needs
     with threadpool_limits(1, "blas"):
         yield from ahead(row, activations, WAITING)
 
 
-def _activations_of_pairs(pairs, network, images, folder, batch_size):
+def _activations_of_pairs(pairs, network, run, images, folder, batch_size):
     """Yield (number, two Activations) for each pair, running each distinct image once."""
     paths = [path for pair in pairs.values() for path in pair]
     if not network.batch_independent:  # each pair is a batch, and no image has activations alone
-        stream = stream_activations(paths, network, images, 2)
+        stream = stream_activations(paths, run, network, images, 2)
         for number in pairs:
             yield number, (next(stream), next(stream))
         return
     # distinct images in the order of their first pairs, so that the next one is the one needed
-    stream = stream_activations(list(dict.fromkeys(paths)), network, images, batch_size)
+    stream = stream_activations(list(dict.fromkeys(paths)), run, network, images, batch_size)
     uses = Counter(paths)
     with tempfile.TemporaryFile(dir=folder) as file:
         rows = _Rows(file)
@@ -266,14 +314,14 @@ class _Rows:
         place = self.freed.pop() if self.freed else len(self.kept)
         self.file.seek(place * conv.nbytes)
         self.file.write(conv)
-        self.kept[path] = place, conv.shape, activations.size, activations.error
+        self.kept[path] = place, conv.shape, activations[1:]
 
     def get(self, path):
-        place, shape, size, error = self.kept[path]
+        place, shape, rest = self.kept[path]
         conv = np.empty(shape, np.float32)
         self.file.seek(place * conv.nbytes)
         self.file.readinto(conv)
-        return Activations(conv, size, error)
+        return Activations(conv, *rest)
 
     def free(self, path):
         if path in self.kept:
@@ -302,7 +350,7 @@ def resume(folder, settings, pairs, endings):
     Parameters
     ----------
     folder : Path
-        Made if it does not exist.
+        Which this process owns, see `files.locked`.
     settings : dict
         What the results depend on, besides the pairs.
     pairs : dict of a number to (path, path)
@@ -319,30 +367,47 @@ def resume(folder, settings, pairs, endings):
         If the folder holds other things than results of these settings and pairs.
     """
     settings = json.loads(json.dumps(settings, default=str))
-    if not folder.exists():
-        folder.mkdir()
     if not (folder / "settings.json").exists():
-        if any(folder.iterdir()):
+        if any(path.name != LOCK for path in folder.iterdir()):
             raise ValueError(f"{folder}: holds other files, name a new folder with --output")
         content = json.dumps(settings, indent=1).encode()
         write_whole(folder / "settings.json", lambda file: file.write(content))
-    elif json.loads((folder / "settings.json").read_text()) != settings:
-        raise ValueError(
-            f"{folder}: holds results of other arguments (settings.json), name a new folder with "
-            "--output, or delete this one"
-        )
-    for left_behind in folder.glob(".*.tmp"):  # by a run that was killed
-        left_behind.unlink()
-    finished = {}
+    else:
+        _compare(settings, _read_settings(folder / "settings.json"), folder)
+    for name in ("settings.json", "scores.csv", "[0-9]*_*"):
+        for left_behind in folder.glob(f".{name}.*.tmp"):  # by a run that was killed
+            left_behind.unlink()
+    finished, same = {}, lru_cache(maxsize=None)(unchanged)
     for row in read_scores(folder):
         number = int(row["pair"])
         if (row["image1"], row["image2"]) != pairs.get(number):
             raise ValueError(f"{folder}: holds results of other pairs, name a new folder")
         stem = file_stem(number, pairs[number])
-        if not row["error"] and all((folder / f"{stem}{ending}").is_file() for ending in endings):
+        if (
+            not row["error"]
+            and all((folder / f"{stem}{ending}").is_file() for ending in endings)
+            and all(same(row[f"image{i}"], row[f"contents{i}"]) for i in (1, 2))
+        ):
             finished[number] = row
     write_scores(folder, finished.values())
     return finished
+
+
+def _read_settings(path):
+    try:
+        return dict(json.loads(path.read_text("utf-8")))
+    except (ValueError, TypeError, RecursionError):
+        raise ValueError(f"{path}: damaged, delete its folder or name a new one") from None
+
+
+def _compare(settings, before, folder):
+    """Raise a ValueError that names what is another than before."""
+    names = [name for name in {**before, **settings} if before.get(name) != settings.get(name)]
+    if names:
+        raise ValueError(
+            f"{folder}: holds results of other arguments (settings.json, {', '.join(names)[:200]}),"
+            " name a new folder with --output, or delete this one"
+        )
 
 
 def recorded(rows, folder):
@@ -363,9 +428,16 @@ def read_scores(folder):
         return []
     with open(path, **TEXT) as file:
         text = file.read()
-    whole = text[: text.rfind("\r\n") + 2]
-    rows = csv.DictReader(io.StringIO(whole, newline=""), FIELDS)
-    return [row for row in rows if row["pair"].isdigit() and row["error"] is not None]
+    whole = io.StringIO(text[: text.rfind("\r\n") + 2], newline="")
+    try:
+        rows = list(csv.DictReader(whole, FIELDS))[1:]
+        for row in rows:
+            float(row["similarity"] if not row["error"] else 0)
+            if set(row) != set(FIELDS) or not 0 < int(row["pair"]) < 10**9:
+                raise ValueError
+    except (ValueError, TypeError, csv.Error):
+        raise ValueError(f"{path}: damaged, delete its folder or name a new one") from None
+    return rows
 
 
 def write_scores(folder, rows):

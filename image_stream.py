@@ -1,5 +1,6 @@
 """Many images through a network at its full speed: decoded ahead of it, in batches, by threads."""
 
+import os
 from collections import Counter, OrderedDict, deque
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -9,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 import image_ops
+from files import fingerprint
 
 BATCH_SIZE = 8  # images that go through the network at once
 
@@ -17,16 +19,19 @@ class Activations(NamedTuple):
     """What a network makes of one image file."""
 
     conv: np.ndarray  # float32 (h, w, C), of a black image if there is an error
+    embedding: np.ndarray | None  # float32 (D,), the network's own, if it is what is explained
     size: tuple | None  # (height, width) of the image
     error: str  # why it could not be read, or ""
+    contents: str  # the fingerprint of the file, see files.fingerprint, or ""
 
 
-def stream_activations(paths, network, images, batch_size=BATCH_SIZE):
+def stream_activations(paths, run, network, images, batch_size=BATCH_SIZE):
     """Yield the activations of image files, in order, reading ahead of the network.
 
     Parameters
     ----------
     paths : sequence of str
+    run : function of a batch that returns activations, and embeddings or None
     network : EmbeddingNetwork
     images : Images, that read the files
     batch_size : int, how many images go through the network at once
@@ -38,20 +43,22 @@ def stream_activations(paths, network, images, batch_size=BATCH_SIZE):
 
     def prepare(path):
         try:
+            contents = fingerprint(path) if os.path.isfile(path) else ""
             image = images.load(path)
-            return network.preprocess([image])[0], image.shape[:2], ""
+            return network.preprocess([image])[0], image.shape[:2], "", contents
         except (ValueError, OSError, MemoryError) as error:
             pixels = np.zeros((*network.input_size, 3), np.float32)
-            return pixels, None, str(error) or type(error).__name__
+            return pixels, None, str(error) or "there is not enough memory for it", ""
 
-    def run(batch):
-        pixels, sizes, errors = zip(*batch, strict=True)
-        convs = network.activations(np.stack(pixels))
-        return [Activations(*each) for each in zip(convs, sizes, errors, strict=True)]
+    def run_batch(batch):
+        pixels, sizes, errors, contents = zip(*batch, strict=True)
+        convs, embeddings = run(np.stack(pixels))
+        embeddings = [None] * len(convs) if embeddings is None else embeddings
+        return list(map(Activations, convs, embeddings, sizes, errors, contents))
 
     prepared = ahead(prepare, paths, 2 * batch_size)
     batches = iter(lambda: list(islice(prepared, batch_size)), [])
-    for activations in ahead(run, batches, 2):
+    for activations in ahead(run_batch, batches, 2):
         yield from activations
 
 

@@ -1,5 +1,6 @@
 """The maps of one pair of images: what is asked of them, and how much each position adds."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from numbers import Real
@@ -24,7 +25,7 @@ class Method:
     """What is asked of two images; its fields are keywords of `visualize_pair`."""
 
     pooling: str | None = None
-    power: float = 3.0
+    power: float | None = None
     explain: str | None = None
     region1: tuple | np.ndarray | None = None
     region2: tuple | np.ndarray | None = None
@@ -34,7 +35,8 @@ class Method:
     def __post_init__(self):
         check_choice("pooling", self.pooling, (None, *POOLINGS))
         check_choice("explain", self.explain, (None, *EXPLAINED))
-        check_number("power", self.power, 1, np.inf, "a number >= 1")
+        if self.power is not None:
+            check_number("power", self.power, 1, np.inf, "a number >= 1")
 
     @property
     def regions(self):
@@ -51,6 +53,8 @@ class PairMaps:
 
     similarity : float, the cosine in -1..1 that the maps sum to, of the regions if there are any
     whole_similarity : float, the cosine of the whole images
+    network_similarity : None or float, the cosine of what the network itself puts out for the whole
+        images, which whole_similarity agrees with; None if that is not what is explained
     similarity1, similarity2 : float64 (h, w) arrays, the maps
     match1, match2 : None or float64 (h, w) arrays, what point2 matches in image1, point1 in image2
     pairwise : None or float64 (h1, w1, h2, w2) array
@@ -61,6 +65,7 @@ class PairMaps:
 
     similarity: float
     whole_similarity: float
+    network_similarity: float | None
     similarity1: np.ndarray
     similarity2: np.ndarray
     match1: np.ndarray | None
@@ -98,6 +103,7 @@ class PairMaps:
         arrays = {
             "similarity": self.similarity,
             "whole_similarity": self.whole_similarity,
+            "network_similarity": self.network_similarity,
             "similarity1": self.similarity1,
             "similarity2": self.similarity2,
             "match1": self.match1,
@@ -111,11 +117,40 @@ class PairMaps:
         write_whole(path, lambda file: np.savez(file, **arrays))
 
 
-def compute_maps(convs, sizes, network, method, names, pairwise=False):
-    """Return the `PairMaps` of two images' activations; sizes are the images' (height, width)."""
+def run_network(network, batch, method):
+    """Return a batch's activations and the network's own embeddings, of what is to be explained.
+
+    The second is None if the network puts out no such thing, as of another pooling than its own.
+    """
+    convs, embeddings = network.run(batch, method.explain or network.explain)
+    return convs, embeddings if method.pooling in (None, network.pooling) else None
+
+
+def network_for(network, method, pairwise=False):
+    """Return the network that gives the activations that are needed, in the quickest way."""
+    alone = not pairwise and all(place is None for place in (*method.regions, *method.points))
+    return network.for_pairs if alone and network.for_pairs else network
+
+
+def compute_maps(convs, sizes, network, method, names, pairwise=False, embeddings=(None, None)):
+    """Return the `PairMaps` of two images.
+
+    Parameters
+    ----------
+    convs : two float (h, w, C) arrays, their activations
+    sizes : the images' (height, width)
+    network, method, names : see PairMaps
+    pairwise : bool, keep the pairwise tensor
+    embeddings : two float (D,) arrays, the network's own, or two None
+
+    Raises
+    ------
+    ValueError
+        If the maps do not sum to what the network itself says, among others.
+    """
     options = {
         "pooling": method.pooling or network.pooling,
-        "power": method.power,
+        "power": method.power or network.power,
         "projection": explained_head(network, method),
         "data_format": "channels_last",
     }
@@ -129,6 +164,7 @@ def compute_maps(convs, sizes, network, method, names, pairwise=False):
     }
     similarities = compute_spatial_similarity(*convs, **options, **regions)
     whole = compute_spatial_similarity(*convs, **options) if regions else similarities
+    network_similarity = check_sum(float(whole[0].sum()), embeddings, network, options)
     tensor, matches = None, [None, None]
     if pairwise or method.points != (None, None):
         tensor = compute_pairwise_similarity(*convs, **options, **regions)
@@ -139,6 +175,7 @@ def compute_maps(convs, sizes, network, method, names, pairwise=False):
     return PairMaps(
         similarity=float(similarities[0].sum()),
         whole_similarity=float(whole[0].sum()),
+        network_similarity=network_similarity,
         similarity1=similarities[0],
         similarity2=similarities[1],
         match1=matches[0],
@@ -152,20 +189,52 @@ def compute_maps(convs, sizes, network, method, names, pairwise=False):
     )
 
 
+def check_sum(similarity, embeddings, network, options):
+    """Return the cosine of the network's own embeddings, None if it has none.
+
+    Raises a ValueError if the maps sum to another number.
+    """
+    if any(embedding is None for embedding in embeddings):
+        return None
+    unit1, unit2 = (
+        embedding / np.linalg.norm(embedding) for embedding in np.asarray(embeddings, np.float64)
+    )
+    own = float(unit1 @ unit2)
+    if not abs(similarity - own) <= network.tolerance:
+        pooling = options["pooling"]
+        power = f" with the power {options['power']:g}" if pooling == "gem" else ""
+        head = "" if options["projection"] is None else " and a linear head"
+        raise ValueError(
+            f"network: the maps sum to {similarity:.4f}, but the network itself says {own:.4f}, so "
+            f"it is not what was assumed of it: {pooling} pooling{power}{head}"
+            f" ({network.description}); leave out what was said of its pooling, or explain the "
+            "pooled feature of a layer"
+        )
+    return own
+
+
 def settings_of(network, method):
     """Return what maps depend on besides the images, as a dict of plain values."""
     regions = [
-        None if region is None else "a mask" if np.ndim(region) == 2 else list(region)
+        mask_hash(region) if np.ndim(region) == 2 else region and list(region)
         for region in method.regions
     ]
     return {
         "network": network.name,
         "pooling": method.pooling or network.pooling,
-        "power": method.power,
+        "power": method.power or network.power,
         "embedding": method.explain or network.explain,
         **dict(zip(("region1", "region2"), regions, strict=True)),
         **dict(zip(("point1", "point2"), method.points, strict=True)),
     }
+
+
+def mask_hash(region):
+    """Return a text that is another one for another mask, None for what is no mask."""
+    if np.ndim(region) != 2:
+        return None
+    mask = np.ascontiguousarray(region)
+    return f"a mask, SHA-256 {hashlib.sha256(mask.tobytes()).hexdigest()}"
 
 
 def explained_head(network, method):

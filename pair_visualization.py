@@ -12,7 +12,16 @@ from PIL import Image
 import image_ops
 import models
 from files import write_whole
-from pair_maps import Method, PairMaps, check_choice, check_number, check_places, compute_maps
+from pair_maps import (
+    Method,
+    PairMaps,
+    check_choice,
+    check_number,
+    check_places,
+    compute_maps,
+    network_for,
+    run_network,
+)
 
 EXAMPLES = Path(__file__).resolve().parent / "example_images"
 EXAMPLE_PAIR = EXAMPLES / "room_a_view1.jpg", EXAMPLES / "room_a_view2.jpg"
@@ -26,7 +35,7 @@ def visualize_pair(
     network="imagenet",
     *,
     pooling=None,
-    power=3.0,
+    power=None,
     explain=None,
     region1=None,
     region2=None,
@@ -46,7 +55,7 @@ def visualize_pair(
     image1, image2 : paths, PIL images or RGB uint8 (H, W, 3) arrays
     network : EmbeddingNetwork, or a name for `models.load_network`
     pooling : None for the network's own, or "average", "max" or "gem"
-    power : real number >= 1, the exponent of GeM
+    power : None for the network's own, or a real number >= 1, the exponent of GeM
     explain : None for the network's default, "pooled" or "head"
         The pooled feature, or the network's output through its linear head.
     region1, region2 : None, a box (x0, y0, x1, y1) in pixels, or a mask of the image's size
@@ -66,7 +75,8 @@ def visualize_pair(
     Raises
     ------
     ValueError, OSError
-        Name the argument or the file at fault.
+        Name the argument or the file at fault, or say that the maps do not sum to what the network
+        itself puts out, by more than its tolerance.
 
     Examples
     --------
@@ -175,14 +185,19 @@ class PairVisualization(PairMaps):
         """Write a page to explore the pair in any browser, see `explorer.write_explorer`."""
         from explorer import write_explorer
 
+        network, convs = self.network, (self.conv1, self.conv2)
+        if network.for_pairs:  # the page needs more of them than the maps did
+            convs = network.activations(network.preprocess(self.images))
+        words = f"{network.name}: {network.description}"
+        if self.network_similarity is not None:
+            words += f"; it says {self.network_similarity:.4f} of the whole images itself"
         write_explorer(
             path,
             *self.images,
-            self.conv1,
-            self.conv2,
+            *convs,
             pooling=self.method.pooling or self.network.pooling,
             projection=self.network.projection,
-            power=self.method.power,
+            power=self.method.power or self.network.power,
             explain=self.method.explain or self.network.explain,
             colormap=self.look.colormap,
             alpha=self.look.alpha,
@@ -190,7 +205,7 @@ class PairVisualization(PairMaps):
             # a mask is no box: the page begins with the whole image then
             regions=[region if np.ndim(region) == 1 else None for region in self.method.regions],
             names=[Path(name).name for name in self.names],
-            network=f"{self.network.name}: {self.network.description}",
+            network=words,
         )
 
     def _repr_html_(self):
@@ -207,9 +222,12 @@ class PairVisualization(PairMaps):
 
 def visualize(images, network, method, look, names, pairwise=False):
     """Return the `PairVisualization` of two uint8 (H, W, 3) arrays."""
-    convs = network.activations(network.preprocess(images))
+    runner = network_for(network, method, pairwise)
+    convs, embeddings = run_network(runner, network.preprocess(images), method)
+    embeddings = (None, None) if embeddings is None else embeddings
     sizes = [image.shape[:2] for image in images]
-    return draw(images, compute_maps(convs, sizes, network, method, names, pairwise), look)
+    maps = compute_maps(convs, sizes, network, method, names, pairwise, embeddings)
+    return draw(images, maps, look)
 
 
 def draw(images, maps, look):

@@ -8,6 +8,7 @@ and each function below is a view of that double sum.  Positions are the cells o
 convolutional layer; ``conv`` is its output, (H, W, C), or (K*K, C) flattened row by row.
 """
 
+import numbers
 import warnings
 from typing import NamedTuple
 
@@ -59,8 +60,9 @@ def compute_spatial_similarity(
     Raises
     ------
     ValueError
-        Names the argument at fault: wrong shapes, non-finite values, an unknown pooling, an empty
-        region, or an embedding that is all zero, whose cosine is undefined.
+        Names the argument at fault: wrong shapes, non-finite or masked values, an unknown pooling,
+        an empty region, an embedding that is all zero, whose cosine is undefined, or values that
+        cancel each other out beyond floating-point precision.
 
     Warns
     -----
@@ -77,10 +79,10 @@ def compute_spatial_similarity(
     >>> similarity2
     array([[0.5]])
     """
-    image1, image2 = _two_images(
-        conv1, conv2, pooling, projection, region1, region2, power, data_format
+    return _of_two_images(
+        lambda image1, image2: (_similarity_to(image1, image2), _similarity_to(image2, image1)),
+        *(conv1, conv2, pooling, projection, region1, region2, power, data_format),
     )
-    return _similarity_to(image1, image2), _similarity_to(image2, image1)
 
 
 def compute_pairwise_similarity(
@@ -115,21 +117,11 @@ def compute_pairwise_similarity(
     array([[0.  , 0.25],
            [0.  , 0.  ]])
     """
-    image1, image2 = _two_images(
-        conv1, conv2, pooling, projection, region1, region2, power, data_format
+    (pairwise,) = _of_two_images(
+        lambda image1, image2: (_pairwise(image1, image2),),
+        *(conv1, conv2, pooling, projection, region1, region2, power, data_format),
     )
-    if projection is None:
-        # all the gains on the left factor, so that the right one need not be copied
-        gain = np.asarray((image1.gain / image1.norm) * (image2.gain / image2.norm))
-        left = image1.basis * gain.astype(image1.basis.dtype)
-        pairwise = (left @ image2.basis.T).astype(np.float64, copy=False)
-        if image1.weights is not None:
-            pairwise *= image1.weights[:, None]
-        if image2.weights is not None:
-            pairwise *= image2.weights
-    else:
-        pairwise = (_local(image1) / image1.norm) @ (_local(image2) / image2.norm).T
-    return pairwise.reshape(image1.shape + image2.shape)
+    return pairwise
 
 
 def point_similarity(pairwise, y, x, image=1):
@@ -154,7 +146,7 @@ def point_similarity(pairwise, y, x, image=1):
     Raises
     ------
     ValueError
-        For a position outside the image or an image that is neither 1 nor 2.
+        For a position outside the image, an image that is neither 1 nor 2, or non-finite values.
 
     Examples
     --------
@@ -163,7 +155,7 @@ def point_similarity(pairwise, y, x, image=1):
     array([[0.125, 0.125],
            [0.   , 0.   ]])
     """
-    pairwise = np.asarray(pairwise, np.float64)
+    pairwise = _real_array(pairwise, "pairwise").astype(np.float64, copy=False)
     if pairwise.ndim != 4 or 0 in pairwise.shape:
         raise ValueError(f"pairwise: expected (H1, W1, H2, W2), got shape {pairwise.shape}")
     if image not in (1, 2):
@@ -175,7 +167,9 @@ def point_similarity(pairwise, y, x, image=1):
     )
     upper = (1 - across) * rows[top, left] + across * rows[top, right]
     lower = (1 - across) * rows[bottom, left] + across * rows[bottom, right]
-    return (1 - down) * upper + down * lower
+    similarity = (1 - down) * upper + down * lower
+    _check_finite(similarity, "pairwise")
+    return similarity
 
 
 def local_features(
@@ -203,7 +197,8 @@ def local_features(
             [3., 2.]]])
     """
     image = _one_image(conv, pooling, projection, region, power, data_format)
-    return _local(image).reshape(image.shape + (-1,))
+    local = _representable(_spread(_local(image), image), image, "conv")
+    return local.reshape(image.shape + (-1,))
 
 
 def pool_features(
@@ -223,7 +218,49 @@ def pool_features(
     array([2., 4.])
     """
     image = _one_image(conv, pooling, projection, region, power, data_format)
-    return image.embedding
+    return _representable(image.embedding, image, "conv")
+
+
+def tokens_to_map(tokens, grid=None, prefix=0):
+    """Lay tokens, as a transformer puts them out, where they are in the image.
+
+    Parameters
+    ----------
+    tokens : (T, C) or (N, T, C) array
+        Those that are no place in the image first, as CLS and registers, then places row by row.
+    grid : None or (height, width)
+        In tokens; None for a square.
+    prefix : int >= 0
+        How many tokens stand before the first place.
+
+    Returns
+    -------
+    conv : (h, w, C) or (N, h, w, C) view of the tokens
+
+    Raises
+    ------
+    ValueError
+        If the tokens do not make that grid, or no square.
+
+    Examples
+    --------
+    >>> tokens_to_map(np.zeros((197, 768)), prefix=1).shape
+    (14, 14, 768)
+    """
+    tokens = np.asarray(tokens)
+    if tokens.ndim not in (2, 3):
+        raise ValueError(f"tokens: expected (T, C) or (N, T, C), got shape {tokens.shape}")
+    count = tokens.shape[-2] - prefix
+    if grid is None:
+        side = int(np.sqrt(max(count, 0)))
+        grid = side, side
+    height, width = grid
+    if not (prefix >= 0 and count > 0 and height * width == count):
+        raise ValueError(
+            f"grid: {tokens.shape[-2]} tokens, {prefix} of them before the others, do not make "
+            f"{height} x {width}"
+        )
+    return tokens[..., prefix:, :].reshape(*tokens.shape[:-2], height, width, tokens.shape[-1])
 
 
 class _Pooled(NamedTuple):
@@ -232,24 +269,44 @@ class _Pooled(NamedTuple):
     l[u, c] = weights[u] * basis[u, c] * gain[c]
 
     with the large matrix in ``basis`` alone, so that nothing of its size need be multiplied out.
+    Its rows are the n positions that take part.  All is over 2^exponent, which no cosine sees.
     """
 
     shape: tuple  # (H, W)
-    basis: np.ndarray  # (H*W, C) float32 or float64
+    inside: np.ndarray | None  # (H*W,) bool, n of them true, or None if all positions take part
+    basis: np.ndarray  # (n, C) float32 or float64
     gain: np.ndarray | float  # (C,) float64, or one for all channels
-    weights: np.ndarray | None  # (H*W,) float64 region weights in 0..1, or None for all ones
+    weights: np.ndarray | None  # (n,) float64 region weights in 0..1, or None for all ones
     projection: tuple | None  # ((C, D), (D,)) float64
     embedding: np.ndarray  # (D,) float64
     norm: float  # |embedding|
+    exponent: int  # not 0 only for values near the ends of the floating-point range
 
 
 def _one_image(conv, pooling, projection, region, power, data_format):
     return _pool(conv, "conv", pooling, projection, region, "region", power, data_format)
 
 
-def _two_images(conv1, conv2, pooling, projection, region1, region2, power, data_format):
-    image1 = _pool(conv1, "conv1", pooling, projection, region1, "region1", power, data_format)
-    image2 = _pool(conv2, "conv2", pooling, projection, region2, "region2", power, data_format)
+def _of_two_images(
+    compute, conv1, conv2, pooling, projection, region1, region2, power, data_format
+):
+    """Return compute(image1, image2), arrays that each sum to the cosine, which is made sure."""
+    for dtype in (None, np.float64):
+        options = (power, data_format, dtype)
+        image1 = _pool(conv1, "conv1", pooling, projection, region1, "region1", *options)
+        image2 = _pool(conv2, "conv2", pooling, projection, region2, "region2", *options)
+        _check_partners(image1, image2)
+        with np.errstate(over="ignore", invalid="ignore"):  # done again, or refused
+            results = compute(image1, image2)
+            cosine = (image1.embedding / image1.norm) @ (image2.embedding / image2.norm)
+            if all(abs(result.sum() - cosine) < 1e-5 for result in results):
+                return results
+    raise ValueError(
+        "conv1 and conv2: their values cancel each other out beyond floating-point precision"
+    )
+
+
+def _check_partners(image1, image2):
     channels1, channels2 = image1.basis.shape[1], image2.basis.shape[1]
     if channels1 != channels2:
         raise ValueError(
@@ -259,86 +316,115 @@ def _two_images(conv1, conv2, pooling, projection, region1, region2, power, data
     for name, image in (("conv1", image1), ("conv2", image2)):
         if image.norm == 0:
             raise ValueError(f"{name}: its pooled feature is all zero, the cosine is undefined")
-    return image1, image2
 
 
 def _similarity_to(image, other):
     """Return <l[u], f_other> / (|f| |f_other|) without building l."""
-    direction, constant = other.embedding, None
+    direction, constant = other.embedding / other.norm, None
     if image.projection is not None:
         kernel, bias = image.projection
         # <l @ kernel + share * bias, f> = <l, kernel @ f> + share * <bias, f>
-        direction, constant = kernel @ direction, bias @ direction / image.norm / other.norm
-    direction = direction * (image.gain / image.norm / other.norm)
+        direction, constant = kernel @ direction, bias @ direction / image.norm
+    direction = direction * (image.gain / image.norm)
     similarity = (image.basis @ direction.astype(image.basis.dtype)).astype(np.float64, copy=False)
     if image.weights is not None:
         similarity *= image.weights
     if constant is not None:
-        similarity += constant * _bias_shares(image)
-    return similarity.reshape(image.shape)
+        similarity += constant / len(similarity)
+    return _spread(similarity, image).reshape(image.shape)
+
+
+def _pairwise(image1, image2):
+    """Return <l1[u], l2[v]> / (|f1| |f2|)."""
+    if image1.projection is None:
+        # all the gains on the left factor, so that the right one need not be copied
+        gain = np.asarray((image1.gain / image1.norm) * (image2.gain / image2.norm))
+        left = image1.basis * gain.astype(image1.basis.dtype)
+        pairwise = (left @ image2.basis.T).astype(np.float64, copy=False)
+        if image1.weights is not None:
+            pairwise *= image1.weights[:, None]
+        if image2.weights is not None:
+            pairwise *= image2.weights
+    else:
+        pairwise = (_local(image1) / image1.norm) @ (_local(image2) / image2.norm).T
+    pairwise = _spread(_spread(pairwise, image1).T, image2).T
+    return pairwise.reshape(image1.shape + image2.shape)
 
 
 def _local(image):
-    """Return the local features l, (H*W, D) float64."""
+    """Return the local features l of the positions that take part, (n, D) float64."""
     local = image.basis * image.gain
     if image.weights is not None:
         local *= image.weights[:, None]
     if image.projection is not None:
         kernel, bias = image.projection
-        local = local @ kernel + _bias_shares(image)[:, None] * bias
+        local = local @ kernel + bias / len(local)
     return local
 
 
-def _bias_shares(image):
-    """Return 1 / N at each of the N positions that take part, 0 elsewhere."""
-    if image.weights is None:
-        return np.full(len(image.basis), 1 / len(image.basis))
-    return (image.weights > 0) / np.count_nonzero(image.weights)
+def _spread(values, image):
+    """Return values of the positions that take part at their place among all, zero elsewhere."""
+    if image.inside is None:
+        return values
+    whole = np.zeros((len(image.inside), *values.shape[1:]))
+    whole[image.inside] = values
+    return whole
+
+
+def _representable(values, image, name):
+    """Return values * 2^exponent, or raise a ValueError."""
+    if image.exponent == 0:
+        return values
+    with np.errstate(over="ignore"):
+        values = np.ldexp(values, image.exponent)
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name}: its pooled feature leaves the range of floating-point numbers")
+    return values
 
 
 @np.errstate(over="ignore", invalid="ignore")  # sums that overflow are done again, rescaled
-def _pool(conv, name, pooling, projection, region, region_name, power, data_format):
+def _pool(conv, name, pooling, projection, region, region_name, power, data_format, dtype=None):
     conv, shape = _flatten(conv, name, data_format)
-    weights = None if region is None else _region_weights(region, region_name, shape)
-    conv, scale, total = _rescale(conv, name)
+    conv, inside, weights = conv.astype(dtype or conv.dtype, copy=False), None, None
+    if region is not None:
+        _check_finite(conv, name)
+        weights = _region_weights(region, region_name, shape)
+        inside = weights > 0
+        conv, weights = conv[inside], weights[inside]
+    conv, exponent, total = _rescale(conv, name)
     if pooling == "average":
-        basis = conv
-        if weights is None:
-            gain = 1 / len(conv)
-        else:
+        basis, gain = conv, 1 / len(conv)
+        if weights is not None:
             gain, total = 1 / weights.sum(), _sum_over_positions(conv, weights)
     elif pooling == "max":
-        basis, gain, weights, total = _max(conv, weights)
+        basis, gain, total = _max(conv)
+        weights = None
     elif pooling == "gem":
         basis, gain, total = _gem(conv, name, weights, power)
     else:
         raise ValueError(f"pooling: expected one of {', '.join(POOLINGS)}, got {pooling!r}")
-    gain = gain * scale
     embedding = gain * total
     if projection is not None:
-        projection = kernel, bias = _check_projection(projection, len(embedding))
-        embedding = embedding @ kernel + bias
-    return _Pooled(shape, basis, gain, weights, projection, embedding, _norm(embedding))
+        projection, exponent = _check_projection(projection, len(embedding), exponent)
+        embedding = embedding @ projection[0] + projection[1]
+    norm = _norm(embedding)
+    return _Pooled(shape, inside, basis, gain, weights, projection, embedding, norm, exponent)
 
 
-def _max(conv, weights):
-    inside = None if weights is None else weights > 0
-    maximum = conv.max(axis=0) if inside is None else conv[inside].max(axis=0)
+def _max(conv):
+    maximum = conv.max(axis=0)
     basis = (conv == maximum).astype(conv.dtype)
-    weights = None if inside is None else inside.astype(np.float64)
-    ties = _sum_over_positions(basis, weights)
-    return basis, maximum / ties, weights, ties
+    ties = _sum_over_positions(basis)
+    return basis, maximum / ties, ties
 
 
 def _gem(conv, name, weights, power):
-    if not (np.isscalar(power) and np.isreal(power) and 1 <= power < np.inf):
-        raise ValueError(f"power: expected a real number >= 1, got {power!r}")
+    if not (isinstance(power, numbers.Real) and 1 <= power < 1e300):
+        raise ValueError(f"power: expected a real number >= 1, got {_short(power)}")
     if conv.min() < 0:
         raise ValueError(
             f"{name}: GeM pooling needs activations >= 0, got a minimum of {conv.min():.6g}"
         )
-    if weights is not None:
-        conv = conv * (weights > 0)[:, None].astype(conv.dtype)
     # Powers are taken of each channel over its maximum, so that none overflows or vanishes.
     maximum = conv.max(axis=0)
     basis = _raise_to(conv / np.where(maximum > 0, maximum, 1), power)
@@ -420,16 +506,16 @@ def _warn_of_channels_first(conv, name):
 
 
 def _rescale(conv, name):
-    """Return (conv / scale, scale, its sum over positions) with sums well inside float range."""
+    """Return (conv / 2^exponent, exponent, its sum over positions), sums well inside the range."""
     total = _sum_over_positions(conv)
     if 1e-30 < total @ total < 1e60:
-        return conv, 1.0, total
+        return conv, 0, total
     _check_finite(conv, name)
     conv = conv.astype(np.float64)
     # a power of two, so that nothing is rounded and sums of zero stay zero
-    scale = 2.0 ** (np.frexp(np.abs(conv).max())[1] - 1)
-    conv /= scale
-    return conv, scale, _sum_over_positions(conv)
+    exponent = int(np.frexp(np.abs(conv).max())[1])
+    conv = np.ldexp(conv, -exponent)
+    return conv, exponent, _sum_over_positions(conv)
 
 
 def _region_weights(region, name, shape):
@@ -444,7 +530,8 @@ def _region_weights(region, name, shape):
     return (region / region.max()).astype(np.float64).ravel()
 
 
-def _check_projection(projection, channels):
+def _check_projection(projection, channels, exponent):
+    """Return the head (kernel, bias) over 2^exponent of features over theirs, and the former."""
     if not (isinstance(projection, (tuple, list)) and len(projection) == 2):
         raise ValueError(
             "projection: expected None or a pair (kernel, bias or None), "
@@ -454,23 +541,30 @@ def _check_projection(projection, channels):
     if kernel.ndim != 2 or len(kernel) != channels or kernel.size == 0:
         raise ValueError(f"projection kernel: expected shape ({channels}, D), got {kernel.shape}")
     _check_finite(kernel, "projection kernel")
-    if projection[1] is None:
-        return kernel, np.zeros(kernel.shape[1])
-    bias = _real_array(projection[1], "projection bias").astype(np.float64, copy=False)
+    bias = np.zeros(kernel.shape[1]) if projection[1] is None else projection[1]
+    bias = _real_array(bias, "projection bias").astype(np.float64, copy=False)
     if bias.shape != kernel.shape[1:]:
         raise ValueError(f"projection bias: expected shape {kernel.shape[1:]}, got {bias.shape}")
     _check_finite(bias, "projection bias")
-    return kernel, bias
+    peak = max(np.abs(kernel).max(), np.abs(bias).max())
+    own = 0 if 1e-50 < peak < 1e50 else int(np.frexp(peak)[1])
+    if own:
+        kernel, bias = np.ldexp(kernel, -own), np.ldexp(bias, -own)
+    if exponent < 0 and bias.any():  # the bias is not small beside such features
+        return (np.ldexp(kernel, exponent), bias), own
+    return (kernel, np.ldexp(bias, -exponent) if exponent else bias), own + exponent
 
 
 def _real_array(values, name):
     """Return values as a float32 array if they are one, as float64 otherwise."""
+    if np.ma.is_masked(values):
+        raise ValueError(f"{name}: some of its values are masked, fill them or use a region")
     try:
         array = np.asarray(values)
         if array.dtype.kind in "cOSUmM":
             raise TypeError
         return array if array.dtype == np.float32 else array.astype(np.float64, copy=False)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         kind = getattr(values, "dtype", type(values).__name__)
         raise ValueError(f"{name}: expected an array of real numbers, got {kind}") from None
 
@@ -483,8 +577,19 @@ def _check_finite(array, name):
 
 def _neighbours(name, position, size):
     """Return the cells before and after a fractional position, and the share of the second."""
-    if not -0.5 <= position <= size - 0.5:
-        raise ValueError(f"{name}: expected a position in -0.5..{size - 0.5} cells, got {position}")
+    if not (isinstance(position, numbers.Real) and -0.5 <= position <= size - 0.5):
+        raise ValueError(
+            f"{name}: expected a position in -0.5..{size - 0.5} cells, got {_short(position)}"
+        )
     position = min(max(float(position), 0.0), size - 1.0)
     before = min(int(position), max(size - 2, 0))
     return before, min(before + 1, size - 1), position - before
+
+
+def _short(value):
+    """Return how a value is written, or its kind if that is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of over 4300 digits
+        text = ""
+    return text if 0 < len(text) < 40 else f"a {type(value).__name__}"

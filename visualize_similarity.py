@@ -3,7 +3,19 @@
 python visualize_similarity.py IMAGE1 IMAGE2
 """
 
+import signal
 import sys
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    # The imports below take a second, in which an interruption would end in a traceback.
+    import os
+
+    def stop(*_):
+        os.write(2, b"visualize_similarity.py: interrupted\n")
+        os._exit(130)
+
+    signal.signal(signal.SIGINT, stop)
+
 from pathlib import Path
 
 import image_ops
@@ -15,14 +27,15 @@ from command_line import (
     add_look_options,
     add_method_options,
     add_network_options,
-    check_file,
+    check_files,
     check_folder,
     look_of,
     method_of,
     network_options,
     run_program,
 )
-from pair_maps import check_places
+from files import plain
+from pair_maps import check_places, mask_hash
 from pair_visualization import (
     EXAMPLE_PAIR,
     FIGURE_FORMATS,
@@ -81,6 +94,8 @@ def run_pair(arguments):
     names = [str(path) for path in paths]
     pair = visualize(images, network, method, look, names, arguments.save_pairwise)
 
+    for path in files.values():
+        path.parent.mkdir(parents=True, exist_ok=True)
     image_ops.save_image(files["output"], pair.picture())
     if "save_maps" in files:
         pair.save_maps(files["save_maps"], settings_of(arguments, options, method, look, network))
@@ -127,6 +142,9 @@ def report_pair(pair, files):
     if any(region is not None for region in method.regions):
         whole = f" of the region, {pair.whole_similarity:.4f} of the whole images"
     print(f"similarity  {pair.similarity:.4f}{whole}")
+    if pair.network_similarity is not None:
+        whole = " of the whole images" if whole else ""
+        print(f"network's   {pair.network_similarity:.4f}{whole}, of what it puts out itself")
     for point, match in ((method.point1, pair.match2), (method.point2, pair.match1)):
         if match is not None:
             print("point       {:g},{:g} adds {:.4f} of it".format(*point, match.sum()))
@@ -155,10 +173,12 @@ def settings_of(arguments, options, method, look, network):
     return {
         **{name: options[name] for name in NETWORK_OPTIONS},
         "pooling": network.pooling,
-        "power": method.power,
+        "power": method.power or network.power,
         "embedding": method.explain or network.explain,
         "region1": arguments.region1,
         "region2": arguments.region2,
+        "mask1": mask_hash(method.region1),
+        "mask2": mask_hash(method.region2),
         "point1": method.point1,
         "point2": method.point2,
         **vars(look),
@@ -235,12 +255,15 @@ def files_of(arguments, images):
         files["output"] = Path(
             "_".join([*(Path(image).stem for image in images), "similarity.png"])
         )
-    files = {name: path for name, path in files.items() if path is not None}
-    for name, path in files.items():
-        check_file(name, path, ENDINGS[name], images)
-    if len(set(files.values())) < len(files):
-        raise ValueError(f"{' '.join(map(str, files.values()))}: two outputs would be one file")
+    files = {name: Path(plain(path)) for name, path in files.items() if path is not None}
+    check_files(files, ENDINGS, [*images, *inputs_of(arguments)])
     return files
+
+
+def inputs_of(arguments):
+    """Return the arguments that may be files to read, besides the images."""
+    names = "network", "checkpoint", "mean_image", "weights", "region1", "region2"
+    return [getattr(arguments, name) for name in names]
 
 
 def folder_of(arguments):
@@ -251,10 +274,12 @@ def folder_of(arguments):
     elif folder is None:
         stem, name = Path(arguments.images[0]).stem, arguments.against.resolve().name
         folder = Path(f"{stem}_against_{name}_similarity")
+    folder = Path(plain(folder))
     check_folder("output", folder)
     return folder
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(errors="backslashreplace")  # any file name can be printed
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main())

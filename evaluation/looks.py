@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from files import write_whole
 from models.efficientnet_lite0 import preprocess
 
-LOOKS = {224: 8, 448: 4}  # input size -> looks of each view, every other one mirrored
+LOOKS = {224: 6, 448: 2}  # input size -> looks of each view, every other one mirrored
 CROPPED = 0.3, 1.0  # the part of the area that a crop keeps
 SQUEEZE = 0.2  # standard deviation of the logarithm of how a crop's aspect changes
 SATURATION, GAMMA, EXPOSURE, CAST = 0.2, 0.15, 0.2, 0.08  # likewise, of factors and the exponent

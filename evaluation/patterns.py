@@ -152,7 +152,7 @@ PAINTINGS = {
 def weave(family, colors, seed, size=128):
     """Return one repeat of a pattern of the WEAVES in up to three colours, (size, size, 3).
 
-    >>> weave("rings", random_palette(np.random.default_rng(1), 3), 2, 16).shape
+    >>> weave("links", random_palette(np.random.default_rng(1), 3), 2, 16).shape
     (16, 16, 3)
     """
     y, x = (np.mgrid[0:size, 0:size] + 0.5) / size

@@ -11,32 +11,42 @@ import drjit as dr
 import mitsuba as mi
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from pyoidn.denoise import denoise
 
-from evaluation import room_parts as build
+from evaluation import furniture, room_parts
 from evaluation.patterns import cover, paint, sky, weave
 from evaluation.views import OBJECTS
-from image_ops import write_whole
+from files import write_whole
 
 CELLS = 8  # of a box's side: enough for this size
 DEPTH = 4  # light's bounces
+AUXILIARY = 6  # rays a pixel for the denoiser's albedo and normals
 # What is drawn at random must not change the code that the renderer compiles, which costs as much
 # as a view does: so scenes have one number of shapes, and no texture a transform of its own.
 SHAPES = 50  # or a multiple of it
 
 
-def save_view(view, parts, width=360, samples=3):
-    """Render a view of these parts and write its two files, the image last."""
-    image, numbers = render_view(parts, width, samples, seed=view.number)
-    png, webp = io.BytesIO(), io.BytesIO()
-    build.save_objects(png, numbers, len(OBJECTS))
+def save_view(view, parts, width=360, samples=2):
+    """Render a view of these parts and write its two files, the image last.
+
+    The masks' file keeps the brightness that the image was exposed for, as its text "median".
+    """
+    image, numbers, median = render_view(parts, width, samples, seed=view.number)
+    png, webp, text = io.BytesIO(), io.BytesIO(), PngInfo()
+    text.add_text("median", str(median))
+    room_parts.save_objects(png, numbers, len(OBJECTS), text)
     Image.fromarray(image).save(webp, "WEBP", quality=90)
     write_whole(view.objects_path, lambda file: file.write(png.getvalue()))
     write_whole(view.image_path, lambda file: file.write(webp.getvalue()))
 
 
-def render_view(parts, width=360, samples=3, seed=0):
-    """Return a view as RGB uint8 (H, W, 3) and its objects' numbers, uint8 (H, W)."""
+def render_view(parts, width=360, samples=2, seed=0):
+    """Return a view as RGB uint8 (H, W, 3), its objects' numbers, uint8 (H, W), and its exposure.
+
+    The exposure is the median brightness of the linear light, or ``parts["median"]``: a view with
+    one thing changed is exposed as it was before.
+    """
     if mi.variant() != "llvm_ad_rgb":
         mi.set_variant("llvm_ad_rgb")
         mi.set_log_level(mi.LogLevel.Error)
@@ -49,13 +59,14 @@ def render_view(parts, width=360, samples=3, seed=0):
     sampler, rays = sample_rays(sensor, *shape, samples, seed)
     light, _valid, _aovs = path.sample(scene, sampler, rays)
     light = mean_over_samples(light, *shape, samples)
-    _sampler, rays = sample_rays(sensor, *shape, 2 * samples, seed + 1)
+    _sampler, rays = sample_rays(sensor, *shape, AUXILIARY, seed + 1)
     hit = scene.ray_intersect(rays)
-    albedo = mean_over_samples(hit.bsdf().eval_diffuse_reflectance(hit), *shape, 2 * samples)
-    normal = mean_over_samples(hit.sh_frame.n, *shape, 2 * samples)
-    linear = denoise(light, albedo=albedo, normal=normal, hdr=True)
-    image = build.develop(linear, parts["light"]["gain"])
-    return image, cast_objects(scene, sensor, *shape)
+    albedo = mean_over_samples(hit.bsdf().eval_diffuse_reflectance(hit), *shape, AUXILIARY)
+    normal = mean_over_samples(hit.sh_frame.n, *shape, AUXILIARY)
+    linear = denoise(light, albedo=albedo, normal=normal, hdr=True, quality="fast")
+    median = parts.get("median") or float(room_parts.brightness(linear))
+    image = room_parts.develop(linear, parts["light"]["gain"], np.float32(median))
+    return image, cast_objects(scene, sensor, *shape), median
 
 
 def camera_sensor(camera, height, width):
@@ -108,25 +119,25 @@ def cast_objects(scene, sensor, height, width):
 
 def build_room(parts, folder):
     """Return the Scene of these parts; a part that is None is left out."""
-    scene, wood = build.Scene(folder, CELLS), parts["wood"]
+    scene, wood = room_parts.Scene(folder, CELLS), parts["wood"]
     build_walls(scene, parts)
-    build.build_bed(scene, wood, parts["linen"])
+    furniture.build_bed(scene, wood, parts["linen"])
     if parts["runner"]:
         runner, repeat = woven(parts["runner"])
         ends = parts["runner"]["start"], parts["runner"]["end"]
-        build.build_runner(scene, "runner", runner, *ends, repeat)
-    build.build_pillows(scene, parts["pillows"])
+        furniture.build_runner(scene, "runner", runner, *ends, repeat)
+    furniture.build_pillows(scene, parts["pillows"])
     if parts["cushions"]:
         build_cushions(scene, parts["cushions"], parts["cushions_at"])
     if parts["headboard"]:
         build_headboard(scene, parts["headboard"])
-    for x in (build.BED_X - 1.36, build.BED_X + 1.36):
-        build.build_nightstand(scene, x, wood)
+    for x in (furniture.BED_X - 1.36, furniture.BED_X + 1.36):
+        furniture.build_nightstand(scene, x, wood)
         if parts["lamps"]:
             build_lamp(scene, x, parts["lamps"], parts["light"]["lamps"])
     if parts["picture"]:
         build_pictures(scene, parts["picture"])
-    build.build_dresser(scene, wood)
+    furniture.build_dresser(scene, wood)
     if parts["television"]:
         build_television(scene, parts["television"])
     if parts["armchair"]:
@@ -134,7 +145,7 @@ def build_room(parts, folder):
         scene.place = mi.ScalarTransform4f().translate([x, y, 0]).rotate([0, 0, 1], turn)
         chair = parts["armchair"]
         look = chair["back"], chair["arms"], chair["arm_width"]
-        build.build_armchair(scene, 0, 0, chair["color"], wood, *look)
+        furniture.build_armchair(scene, 0, 0, chair["color"], wood, *look)
         scene.place = mi.ScalarTransform4f()
     build_clutter(scene, parts)
     while (len(scene) - 1) % SHAPES:  # out of sight, under the floor
@@ -147,7 +158,7 @@ def woven(part):
     if part["family"] == "plain":
         return part["colors"][0], None
     pixels = weave(part["family"], part["colors"], part["seed"], 64)
-    return build.textured(pixels), part["repeat"]
+    return room_parts.textured(pixels), part["repeat"]
 
 
 def build_walls(scene, parts):
@@ -159,19 +170,19 @@ def build_walls(scene, parts):
     if carpet:
         pixels = weave(carpet["family"], carpet["colors"], carpet["seed"])
         pixels = pixels.swapaxes(0, 1) if carpet["turned"] else pixels
-        size = build.DEPTH + 1, build.WIDTH
-        floor = build.textured(0.8 * cover(pixels, size, carpet["tile"], (1240, 1000)))
+        size = furniture.DEPTH + 1, furniture.WIDTH
+        floor = room_parts.textured(0.8 * cover(pixels, size, carpet["tile"], (1240, 1000)))
     drapes = ()
     if parts["curtains"]:
         look["curtains"], repeat = woven(parts["curtains"])
         if repeat:
             look["curtains_repeat"] = repeat
-        near, far = build.WINDOW[2:]
+        near, far = furniture.WINDOW[2:]
         first, second = parts["drapes"]
         drapes = (near - 0.35, first), (far + 0.35 - second, second)
     shown = light["sun"] * sky(light["sky"], light["night"])
-    build.build_shell(scene, look, floor, shown, drapes, "carpet")
-    front = (build.WIDTH, -1.01, 0), (-build.WIDTH, 0, 0), (0, 0, build.HEIGHT)
+    furniture.build_shell(scene, look, floor, shown, drapes, "carpet")
+    front = (furniture.WIDTH, -1.01, 0), (-furniture.WIDTH, 0, 0), (0, 0, furniture.HEIGHT)
     scene.panel("wall", *front, wall)
 
 
@@ -181,7 +192,7 @@ def build_cushions(scene, part, at):
     for number in range(part["count"]):
         dx = at[0] + (number - (part["count"] - 1) / 2) * (part["width"] + 0.04)
         size = part["width"], part["height"], 0.18
-        build.build_cushion(scene, "cushions", material, dx, at[1], size, repeat)
+        furniture.build_cushion(scene, "cushions", material, dx, at[1], size, repeat)
 
 
 def build_headboard(scene, part):
@@ -191,19 +202,21 @@ def build_headboard(scene, part):
         rows, radius = (part["rows"], 0.045) if kind == "padded" else (1, 0.08)
         columns = count if kind == "padded" else 2 * count
         row = (top - 0.28) / rows
-        build.padded_headboard(scene, part["color"], width, 0.28, row, columns, rows, radius)
+        furniture.padded_headboard(scene, part["color"], width, 0.28, row, columns, rows, radius)
     elif kind == "slatted":
-        build.slatted_headboard(scene, part["color"], part["second"], width, top, 2 * count + 3)
+        furniture.slatted_headboard(scene, part["color"], part["second"], width, top, 2 * count + 3)
     elif kind == "framed":
         pixels = weave(part["pattern"], (part["second"], part["color"]) * 2, part["seed"], 64)
-        board = build.textured(cover(pixels, (top, width), 3 / count, (160, 320)))
-        build.framed_headboard(scene, part["color"], board, width, top, 0.03 + 0.015 * count)
+        board = room_parts.textured(cover(pixels, (top, width), 3 / count, (160, 320)))
+        furniture.framed_headboard(scene, part["color"], board, width, top, 0.03 + 0.015 * count)
     elif kind == "arched":
         shoulder = top - 0.1 * (part["rows"] + 1)
         border = 0.02 * count
-        build.arched_headboard(scene, part["second"], part["color"], width, top, shoulder, border)
+        furniture.arched_headboard(
+            scene, part["second"], part["color"], width, top, shoulder, border
+        )
     else:
-        build.railed_headboard(
+        furniture.railed_headboard(
             scene, part["color"], width, top, count + 1, 0.02 + 0.01 * part["rows"]
         )
 
@@ -212,7 +225,7 @@ def build_lamp(scene, x, part, on):
     """Add a lamp, on or off."""
     light = np.array(part["shade"]) * (2.6, 2.0, 1.35) * (1.0 if on else 1e-3)
     shade = part["bottom"], part["top"], part["height"]
-    build.build_lamp(scene, x, part["base"], light, part["outline"], shade, part["shade"])
+    furniture.build_lamp(scene, x, part["base"], light, part["outline"], shade, part["shade"])
 
 
 def build_pictures(scene, part):
@@ -220,15 +233,15 @@ def build_pictures(scene, part):
     for number, seed in enumerate(part["seeds"]):
         offset = (number - (part["count"] - 1) / 2) * (part["width"] + part["gap"])
         pixels = paint(part["family"], part["colors"], seed, part["width"] / part["height"])
-        place = build.BED_X + offset, part["low"], part["width"], part["height"]
-        build.build_picture(scene, pixels, *place, part["frame"])
+        place = furniture.BED_X + offset, part["low"], part["width"], part["height"]
+        furniture.build_picture(scene, pixels, *place, part["frame"])
 
 
 def build_television(scene, part):
     """Add a television that shows some picture, or is off."""
     pixels = paint(part["family"], part["colors"], part["seed"], 1.77)
     glow = part["glow"] if part["on"] else 1e-3
-    build.build_television(scene, build.bitmap(glow * pixels))
+    furniture.build_television(scene, room_parts.bitmap(glow * pixels))
 
 
 def build_clutter(scene, parts):
@@ -238,15 +251,15 @@ def build_clutter(scene, parts):
         (x, y, turn), (width, depth, height) = case["at"], case["size"]
         scene.place = mi.ScalarTransform4f().translate([x, y, 0]).rotate([0, 0, 1], turn)
         low, high = (-width / 2, -depth / 2, 0.05), (width / 2, depth / 2, height)
-        scene.box("suitcase", low, high, build.polished(case["color"]), 0.06)
+        scene.box("suitcase", low, high, room_parts.polished(case["color"]), 0.06)
         for side in (-0.1, 0.1):
             low, high = (side - 0.01, -0.01, height), (side + 0.01, 0.01, height + 0.3)
-            scene.box("suitcase", low, high, build.polished((0.3,) * 3))
+            scene.box("suitcase", low, high, room_parts.polished((0.3,) * 3))
         low, high = (-0.12, -0.015, height + 0.29), (0.12, 0.015, height + 0.32)
-        scene.box("suitcase", low, high, build.polished((0.04,) * 3))
+        scene.box("suitcase", low, high, room_parts.polished((0.04,) * 3))
     if towel:
         (dx, dy, turn), (width, depth, height) = towel["at"], towel["size"]
-        at = [build.BED_X + dx, build.BACK - 2.18 + dy, 0.66]
+        at = [furniture.BED_X + dx, furniture.BACK - 2.18 + dy, 0.66]
         scene.place = mi.ScalarTransform4f().translate(at).rotate([0, 0, 1], turn)
         low, high = (-width / 2, -depth / 2, 0), (width / 2, depth / 2, height)
         scene.box("towel", low, high, tuple(towel["color"]), 0.04)

@@ -28,16 +28,20 @@ NUISANCE = ("television", "suitcase", "towel", "light", "wall")  # what swaps ch
 SMALLEST = 0.003  # of a view's pixels, for an object to be worth a swap
 
 
-def chain_of(room, chained):
+def chain_of(room, rooms, chained):
     """Return the name of the chain that a room is in and the object that it shares, or "", "".
 
-    >>> chain_of(7, chained=12), chain_of(12, chained=12)
-    (('chain_01_curtains', 'curtains'), ('', ''))
+    Rooms come in blocks of six; the blocks that are chains are spread evenly.
+
+    >>> chain_of(0, 24, 12), chain_of(6, 24, 12), chain_of(17, 24, 12)
+    (('chain_00_carpet', 'carpet'), ('', ''), ('chain_01_curtains', 'curtains'))
     """
-    if room >= chained:
+    block, blocks = room // CHAIN, -(-rooms // CHAIN)
+    chain, following = (-(-number * (chained // CHAIN) // blocks) for number in (block, block + 1))
+    if chain == following:
         return "", ""
-    shared = CHAINED[room // CHAIN % len(CHAINED)]
-    return f"chain_{room // CHAIN:02d}_{shared}", shared
+    shared = CHAINED[chain % len(CHAINED)]
+    return f"chain_{chain:02d}_{shared}", shared
 
 
 def carpet_of(rooms, seed, room, number):
@@ -62,10 +66,10 @@ def draw_view(teach, rooms, seed, room, number, chained=0):
     seed, room, number : int
         The set's, the room's and the view's.
     chained : int
-        How many rooms, the first ones, are in chains of six that share one object.
+        How many of the rooms are in chains of six that share one object.
     """
     name = f"{seed}_{room:03d}"
-    chain, shared = chain_of(room, chained)
+    chain, shared = chain_of(room, rooms, chained)
     if teach == "all":
         parts = {kind: draw_part(kind, seed, room) for kind in IDENTITY}
         labels = dict.fromkeys(("room", "headboard", "carpet"), f"room_{name}")
@@ -94,9 +98,13 @@ def draw_set(folder, teach, rooms, views, seed, chained=0):
     Raises
     ------
     ValueError
-        If there are more views than rooms where each needs a carpet of its own, or the rooms in
-        chains are not whole chains of the rooms.
+        If there are no rooms or views, more views than rooms although each needs a carpet of its
+        own, or the rooms in chains are not whole chains of the rooms.
     """
+    if min(rooms, views) < 1 or seed < 0:
+        raise ValueError(
+            f"rooms and views must be positive, seed not negative; got {rooms}, {views}, {seed}"
+        )
     if teach == "parts" and views > rooms:
         raise ValueError(
             f"views must be at most the rooms, {rooms}, to have a carpet each; got {views}"
@@ -116,7 +124,7 @@ def draw_set(folder, teach, rooms, views, seed, chained=0):
 # --- swaps ---------------------------------------------------------------------------------------
 
 
-def draw_swaps(folder, drawn, shares, seed, count, deletions=0):
+def draw_swaps(folder, drawn, shares, medians, seed, count, deletions=0):
     """Return (View, parts) of a set's views with one object changed, in turns over the objects.
 
     Parameters
@@ -127,10 +135,19 @@ def draw_swaps(folder, drawn, shares, seed, count, deletions=0):
         The set, as from `draw_set`.
     shares : dict
         By view's name, the share of its pixels that each of the OBJECTS covers.
+    medians : dict
+        By view's name, the brightness that it was exposed for, and that the new views are, too,
+        unless the light is what changes.
     seed : int
     count, deletions : int
         Views in which each object is swapped for another room's, and in which it is taken away.
     """
+    missing = [view.name for view, _parts in drawn if view.name not in shares]
+    if missing or min(count, deletions) < 0:
+        raise ValueError(
+            f"swaps need a set that is rendered whole and counts from 0; got {count}, {deletions}, "
+            f"and {len(missing)} views are missing"
+        )
     changes = []
     for change, number, kinds in (
         ("swap", count, (*IDENTITY, *NUISANCE)),
@@ -140,11 +157,10 @@ def draw_swaps(folder, drawn, shares, seed, count, deletions=0):
             rng = np.random.default_rng([seed, 3000, (*OBJECTS, "light").index(kind)])
             for turn, index in enumerate(_spread(rng, drawn, shares, kind)[:number]):
                 view, parts = drawn[index]
-                if change == "swap":
-                    part = _other_part(rng, drawn, index, kind)
-                    changed = {**parts, kind: part}
-                else:
-                    changed = {**parts, kind: None}
+                part = _other_part(rng, drawn, index, kind) if change == "swap" else None
+                changed = {**parts, kind: part}
+                if kind != "light":
+                    changed["median"] = medians[view.name]
                 name = f"{view.name}_{change}_{kind}"
                 new = View(
                     folder,
@@ -190,7 +206,7 @@ def _other_part(rng, drawn, index, kind):
 # --- the command ---------------------------------------------------------------------------------
 
 
-def render_set(folder, drawn, processes=2, width=360, samples=3):
+def render_set(folder, drawn, processes=2, width=360, samples=2):
     """Render the views that are not in the folder yet, and list in views.json those that are.
 
     Stopped at any moment, it goes on where it was when it is called again.
@@ -235,7 +251,7 @@ def main(argv=None):
     parser.add_argument("--count", type=int, default=64, help="swaps of each object")
     parser.add_argument("--deletions", type=int, default=0, help="deletions of each object")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--samples", type=int, default=3, help="per pixel")
+    parser.add_argument("--samples", type=int, default=2, help="per pixel")
     options = parser.parse_args(argv)
     try:
         drawn = draw_set(
@@ -246,7 +262,7 @@ def main(argv=None):
             drawn = draw_swaps(
                 options.folder,
                 drawn,
-                shares_of(options.swaps),
+                *measure_views(options.swaps),
                 options.seed,
                 options.count,
                 options.deletions,
@@ -256,13 +272,14 @@ def main(argv=None):
         parser.exit(2, f"rooms: {error}\n")
 
 
-def shares_of(folder):
-    """Return by view's name the share of its pixels that each of the OBJECTS covers."""
-    shares = {}
+def measure_views(folder):
+    """Return by view's name the share of the pixels of each of the OBJECTS, and the exposure."""
+    shares, medians = {}, {}
     for view in load_views(folder):
         numbers = view.objects()
         shares[view.name] = np.bincount(numbers.ravel(), minlength=len(OBJECTS)) / numbers.size
-    return shares
+        medians[view.name] = view.exposure()
+    return shares, medians
 
 
 if __name__ == "__main__":

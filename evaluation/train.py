@@ -24,12 +24,17 @@ from files import write_whole
 from models import efficientnet_lite0, rooms
 from models.checkpoints import read_npz
 
-LABELS = {"rooms": "room", "rooms-headboard": "headboard", "rooms-carpet": "carpet"}
-ROOMS, VIEWS, CHAINED = 12, 3, 3  # of a batch, of each room; rooms of one chain at most
+LABELS = {  # what is the same in the views that a network is taught to bring together
+    "rooms": ("room", "headboard"),
+    "rooms-headboard": ("headboard",),
+    "rooms-carpet": ("carpet",),
+}
+ROOMS = {224: 12, 448: 4}  # input size -> rooms of a batch, which so cost the same
+VIEWS, CHAINED = 3, 3  # of each room; rooms of one chain in a batch at most
 TEMPERATURE = 0.1
 RATE, WARM_UP = 3e-4, 0.1  # Adam's learning rate; the part of the steps in which it rises
 LARGE_EVERY = 5  # every fifth step sees 448 pixels: maps of 14 x 14 cells become native
-STEPS, SAVE_EVERY = 400, 50
+STEPS, SAVE_EVERY = 300, 50
 
 
 def contrastive_loss(embeddings, labels, temperature=TEMPERATURE):
@@ -66,20 +71,30 @@ def contrastive_loss(embeddings, labels, temperature=TEMPERATURE):
     )
 
 
-def group_views(views, label):
+def group_views(views, labels):
     """Return lists of the numbers of views that share a label, three or more in each.
 
+    Views are grouped by the first label, then those that found no group by the next one: views that
+    share all of a room, and then views of other rooms that share headboard and pictures alone.
     Views in which one thing was changed take no part.
+
+    Parameters
+    ----------
+    views : list of View
+    labels : sequence of str, keys of View.labels
     """
-    groups = {}
-    for number, view in enumerate(views):
-        if not view.change:
-            groups.setdefault(view.labels[label], []).append(number)
-    return [group for group in groups.values() if len(group) >= VIEWS]
+    left, groups = [number for number, view in enumerate(views) if not view.change], []
+    for label in labels:
+        found = {}
+        for number in left:
+            found.setdefault(views[number].labels[label], []).append(number)
+        groups += [group for group in found.values() if len(group) >= VIEWS]
+        left = [number for group in found.values() if len(group) < VIEWS for number in group]
+    return groups
 
 
-def draw_batch(groups, chains, rng, chained=CHAINED):
-    """Return an int (rooms, 3) array of numbers of views: of up to 12 groups, three each.
+def draw_batch(groups, chains, rng, count=12, chained=CHAINED):
+    """Return an int (rooms, 3) array of numbers of views, three each of several groups.
 
     Parameters
     ----------
@@ -87,6 +102,8 @@ def draw_batch(groups, chains, rng, chained=CHAINED):
     chains : list of str
         Of each group; groups of one chain share an object, ``""`` shares none.
     rng : numpy.random.Generator
+    count : int
+        How many groups to draw, if there are as many.
     chained : int
         How many groups of one chain come together, if it has as many.  Only where more than one
         does is a network asked to tell rooms apart by what they do not share.
@@ -101,7 +118,7 @@ def draw_batch(groups, chains, rng, chained=CHAINED):
     for group in rng.permutation(len(groups)):
         by_chain.setdefault(chains[group] or group, []).append(group)
     drawn = [group for together in by_chain.values() for group in together[:chained]]
-    return np.array([rng.choice(groups[group], VIEWS, replace=False) for group in drawn[:ROOMS]])
+    return np.array([rng.choice(groups[group], VIEWS, replace=False) for group in drawn[:count]])
 
 
 class Learner:
@@ -177,8 +194,10 @@ def train(network, data, output, *, seed=0, steps=STEPS, chained=CHAINED, report
     ----------
     network : str
         A key of LABELS.
-    data, output : str or Path
-        Folders: of the views to train on, see `evaluation.views`; and for all that is written.
+    data : sequence of str or Path
+        Folders of the views to train on, see `evaluation.views`.
+    output : str or Path
+        A folder for all that is written.
     seed : int
         Of the head and the batches.
     steps : int
@@ -192,11 +211,11 @@ def train(network, data, output, *, seed=0, steps=STEPS, chained=CHAINED, report
     ValueError, OSError
         For too few views, or a state in output that belongs to another training.
     """
-    views, output = load_views(data), Path(output)
+    views, output = [view for folder in data for view in load_views(folder)], Path(output)
     groups = group_views(views, LABELS[network])
     chains = [views[group[0]].chain for group in groups]
-    if len(draw_batch(groups, chains, np.random.default_rng(), chained)) < 2:
-        raise ValueError(f"{data}: expected {VIEWS} views or more of each of two rooms or more")
+    if len(draw_batch(groups, chains, np.random.default_rng(), chained=chained)) < 2:
+        raise ValueError(f"data: expected {VIEWS} views or more of each of two rooms or more")
     features, learner = _prepare(views, output / "features", steps, seed)
     name = f"{network}_seed{seed}" + ("" if chained > 1 else "_no_chains")
     settings = network, seed, steps, chained, [features.made_from(view) for view in views]
@@ -208,8 +227,8 @@ def train(network, data, output, *, seed=0, steps=STEPS, chained=CHAINED, report
     losses, started = [], time.monotonic()
     for step in range(int(learner.optimizer.iterations), steps):
         rng = np.random.default_rng([seed, step])  # so a cut run draws what a whole one does
-        batch = draw_batch(groups, chains, rng, chained)
         size = 448 if step % LARGE_EVERY == LARGE_EVERY - 1 else 224
+        batch = draw_batch(groups, chains, rng, ROOMS[size], chained)
         labels = np.repeat(np.arange(len(batch)), VIEWS)
         losses.append(float(learner.step(features.draw(batch, size, rng), labels)))
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
@@ -259,7 +278,7 @@ def recall(weights, network, data):
     embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
     cosines = embeddings @ embeddings.T
     np.fill_diagonal(cosines, -np.inf)
-    labels = np.array([view.labels[LABELS[network]] for view in views])
+    labels = np.array([view.labels[LABELS[network][0]] for view in views])
     return float(np.mean(labels[cosines.argmax(axis=1)] == labels))
 
 
@@ -270,7 +289,7 @@ def main(argv=None):
     )
     add = parser.add_argument
     add("network", choices=LABELS)
-    add("--data", required=True, metavar="FOLDER", help="views to train on")
+    add("--data", required=True, nargs="+", metavar="FOLDER", help="views to train on")
     add("--output", required=True, metavar="FOLDER", help="for the weights and what they need")
     add("--choose", metavar="FOLDER", help="other rooms, on which the recall is reported")
     add("--seed", type=int, default=0)

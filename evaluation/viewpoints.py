@@ -7,8 +7,8 @@ import numpy as np
 
 from evaluation.views import OBJECTS
 
-WIDTH, DEPTH, HEIGHT = 5.0, 5.2, 2.6
-BED_X = 2.25
+WIDTH, DEPTH, HEIGHT = 5.0, 5.2, 2.6  # of the room, in metres
+BED_X = 2.25  # the bed's middle
 ZONES = (  # of the camera: lowest and highest x, y; a view's number chooses among them
     ((0.45, -0.6), (1.3, 0.8)),  # left of the foot
     ((3.6, -0.6), (4.6, 1.2)),  # right of it

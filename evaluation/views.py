@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from image_ops import write_whole
+from files import write_whole
 
 OBJECTS = (  # the index is the number in the masks; the first fifteen as in example_images
     *("none", "wall", "carpet", "ceiling", "window", "curtains", "bed", "headboard", "pillows"),
@@ -87,6 +87,18 @@ class View:
                 f"{self.objects_path} must hold numbers below {len(OBJECTS)}, got {numbers.max()}"
             )
         return numbers
+
+    def exposure(self):
+        """Return the brightness of the linear light that the image was exposed for."""
+        with Image.open(self.objects_path, formats=["PNG"]) as image:
+            text = image.text.get("median", "none")
+        try:
+            value = float(text)
+        except ValueError:
+            value = 0.0
+        if not 0 < value < np.inf:
+            raise ValueError(f"{self.objects_path} must have its exposure, got {text[:50]!r}")
+        return value
 
 
 def load_views(folder):

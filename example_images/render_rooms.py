@@ -20,7 +20,9 @@ from PIL import Image
 from pyoidn.denoise import denoise
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from evaluation import room_parts as parts  # noqa: E402  (the script is run by its path, too)
+# the script is run by its path, too, and then finds nothing beside itself
+from evaluation import furniture  # noqa: E402
+from evaluation import room_parts as parts  # noqa: E402
 
 OBJECTS = (
     *("none", "wall", "floor", "ceiling", "window", "curtains", "bed", "headboard", "pillows"),
@@ -121,27 +123,27 @@ def sky():
 def build(room, folder):
     """Return the scene of room A or B."""
     scene, look = parts.Scene(folder), {**ROOMS[room], "light": (1.5, 1.42, 1.32)}
-    low, high, near, far = parts.WINDOW
+    low, high, near, far = furniture.WINDOW
     floor = parts.textured(carpet(look["carpet"], room), (12, 15))
     drapes = (near - 0.55, 0.72), (far - 0.17, 0.72)
-    parts.build_shell(scene, look, floor, 0.42 * sky(), drapes)
-    parts.build_bed(scene, look["wood"], look["bed"])
-    parts.build_runner(scene, "bed", look["runner"])
-    parts.build_pillows(scene)
-    parts.build_cushion(scene, "pillows", look["cushion"])
+    furniture.build_shell(scene, look, floor, 0.42 * sky(), drapes)
+    furniture.build_bed(scene, look["wood"], look["bed"])
+    furniture.build_runner(scene, "bed", look["runner"])
+    furniture.build_pillows(scene)
+    furniture.build_cushion(scene, "pillows", look["cushion"])
     if room == "room_a":
-        parts.padded_headboard(scene, look["headboard"])
+        furniture.padded_headboard(scene, look["headboard"])
     else:
         board = parts.textured(parts.wood(look["headboard"], 4))
-        parts.slatted_headboard(scene, look["headboard"], board)
+        furniture.slatted_headboard(scene, look["headboard"], board)
     top = 0.10 if room == "room_a" else 0.155
-    for x in (parts.BED_X - 1.36, parts.BED_X + 1.36):
-        parts.build_nightstand(scene, x, look["wood"])
-        parts.build_lamp(scene, x, look["lamp"], look["shade"], shade=(0.17, top, 0.23))
-    parts.build_picture(scene, painting(room))
-    parts.build_dresser(scene, look["wood"])
-    parts.build_television(scene)
-    parts.build_armchair(scene, 4.35, 4.55, look["armchair"], look["wood"])
+    for x in (furniture.BED_X - 1.36, furniture.BED_X + 1.36):
+        furniture.build_nightstand(scene, x, look["wood"])
+        furniture.build_lamp(scene, x, look["lamp"], look["shade"], shade=(0.17, top, 0.23))
+    furniture.build_picture(scene, painting(room))
+    furniture.build_dresser(scene, look["wood"])
+    furniture.build_television(scene)
+    furniture.build_armchair(scene, 4.35, 4.55, look["armchair"], look["wood"])
     return scene
 
 

@@ -1,5 +1,6 @@
 """Embedding networks.  This package is the only place that imports TensorFlow, and only on use."""
 
+import hashlib
 import os
 import sys
 import tempfile
@@ -20,7 +21,10 @@ OPTIONS = {  # of each family of networks, besides pooling
     "imagenet": ("input_size",),
     "rooms": ("input_size",),
     "authors": ("checkpoint", "mean_image", "batch_norm", "input_size"),
-    "keras": ("layer", "preprocess", "weights", "input_size", "allow_unsafe"),
+    "keras": (
+        *("layer", "preprocess", "weights", "input_size"),
+        *("grid", "prefix", "import_file", "allow_unsafe"),
+    ),
 }
 
 
@@ -34,11 +38,18 @@ class EmbeddingNetwork:
     projection : None or (kernel (C, D), bias (D,)), the linear head after the pooling
     preprocess : function of a list of RGB uint8 (H, W, 3) arrays -> float32 (N, H, W, 3) batch
     activations : function of a batch -> float32 (N, h, w, C), the last convolutional layer's output
+    embed : None or a function of a batch -> float32 (N, D), what the network itself puts out,
+        before a last normalisation, which a cosine does not see
+    power : the exponent of "gem"
     explain : "pooled" or "head", what is explained by default: the pooled feature, or the
         network's output through the linear head
-    batch_independent : bool, whether an image's activations are the same whatever the rest of its
-        batch
+    batch_independent : whether an image's activations are the same whatever the rest of its batch
     description : one line for people
+    tolerance : how far the maps' sum may be from the cosine of the network's own embeddings
+    for_pairs : None, or this network in a quicker form: of a batch of two images, its activations
+        hold what the two maps need, and nothing more
+    one_pass : None, or the network as a `OnePass`; without it, `run` calls both functions
+    weights : None or a function that returns the arrays that the network is made of
     """
 
     name: str
@@ -47,9 +58,89 @@ class EmbeddingNetwork:
     projection: tuple | None
     preprocess: Callable[[list], np.ndarray]
     activations: Callable[[np.ndarray], np.ndarray]
+    embed: Callable[[np.ndarray], np.ndarray] | None = None
+    power: float = 3.0
     explain: str = "pooled"
     batch_independent: bool = True
     description: str = ""
+    tolerance: float = 1e-3
+    for_pairs: "EmbeddingNetwork | None" = None
+    one_pass: "OnePass | None" = None
+    weights: Callable | None = None
+
+    def fingerprint(self):
+        """Return a text that is another one for other weights, or None if they are not known."""
+        if self.weights is None:
+            return None
+        digest = hashlib.sha256()
+        for part in self.weights():
+            array = np.ascontiguousarray(part)
+            digest.update(f"{array.dtype} {array.shape}".encode())
+            digest.update(array.view(np.uint8))
+        return digest.hexdigest()
+
+    def run(self, batch, explain=None):
+        """Return a batch's activations, and the network's own embedding that they explain.
+
+        Parameters
+        ----------
+        batch : float32 (N, H, W, 3) array
+        explain : None for the network's default, "pooled" or "head"
+
+        Returns
+        -------
+        activations : float32 (N, h, w, C) array
+        embeddings : float32 (N, D) array, or None where the network itself puts out no such thing
+        """
+        explain = explain or self.explain
+        if self.one_pass is None:
+            embeds = "pooled" if self.projection is None else "head"
+            convs, own = self.activations(batch), None
+            if self.embed is not None and explain == embeds:
+                own = self.embed(batch)
+        else:
+            convs, pooled, output = self.one_pass.run(batch)
+            own = pooled if explain == "pooled" else output
+            # of a pooling or a head that someone put in instead, it knows nothing
+            if self.pooling != self.one_pass.pooling or (
+                explain == "head" and self.projection is not self.one_pass.projection
+            ):
+                own = None
+        return np.asarray(convs, np.float32), own if own is None else np.asarray(own, np.float32)
+
+
+@dataclass(frozen=True)
+class OnePass:
+    """What a network computes itself, all of it in one pass.
+
+    run : function of a batch -> (activations, pooled feature, output of the head), or None for
+        those of the last two that it does not compute
+    pooling, projection : which, of EmbeddingNetwork, it does itself
+    """
+
+    run: Callable
+    pooling: str
+    projection: tuple | None
+
+
+def assemble(run, embeds, *, pooling, projection, **fields):
+    """Make an EmbeddingNetwork of one function.
+
+    Parameters
+    ----------
+    run : see OnePass
+    embeds : "pooled" or "head", which of them is the network's embedding, or None
+    pooling, projection, fields : of EmbeddingNetwork
+    """
+    place = {"pooled": 1, "head": 2}
+    return EmbeddingNetwork(
+        pooling=pooling,
+        projection=projection,
+        activations=lambda batch: run(batch)[0],
+        embed=embeds and (lambda batch: run(batch)[place[embeds]]),
+        one_pass=OnePass(run, pooling, projection),
+        **fields,
+    )
 
 
 def load_network(
@@ -63,6 +154,9 @@ def load_network(
     preprocess=None,
     weights=None,
     input_size=None,
+    grid=None,
+    prefix=None,
+    import_file=None,
     allow_unsafe=False,
     graph=False,
 ):
@@ -71,8 +165,11 @@ def load_network(
     Parameters
     ----------
     name : str or keras.Model
-        activations=to_numpy(run, size, graph),
-        batch_independent=batch_norm == "moving",
+        ``"imagenet"``: EfficientNet-Lite0 trained on ImageNet, with weights that pip brings.  Its
+        linear head is the ImageNet classifier; the pooled feature is explained by default.
+        ``"rooms"``, ``"rooms-headboard"``, ``"rooms-carpet"``: the same network, taught on rendered
+        rooms to tell them apart: by all that there is in them, by headboard and pictures alone, or
+        by the carpet alone.
         ``"hotels"``, ``"faces"``: the authors' ResNet-50 v2 networks.  Without a checkpoint and a
         mean image of your own, their published files are downloaded once, to ``models/<name>/``.
         ``"keras:NAME"``: any model of keras.applications.  A ``.keras`` or ``.h5`` file, or a
@@ -92,7 +189,7 @@ def load_network(
         Whole images are resized to it, by default to 224 x 224 pixels; (448, 448) gives maps of
         14 x 14 cells.  At least 32 pixels, but for Keras models.  For hotels and faces, the mean
         image is stretched to it, which the authors' code never did.
-    layer, preprocess, weights, allow_unsafe
+    layer, preprocess, weights, grid, prefix, import_file, allow_unsafe
         For Keras models, see `models.keras_model.load`.
     graph : bool
         Run as a compiled graph, which starts later and pays from some ten images on.
@@ -121,18 +218,22 @@ def load_network(
         "preprocess": preprocess,
         "weights": weights,
         "input_size": input_size,
+        "grid": grid,
+        "prefix": prefix,
+        "import_file": import_file,
         "allow_unsafe": allow_unsafe,
     }
     check_options(name, pooling=pooling, **authors, **keras_options)
+    if input_size is not None:
+        keras_options["input_size"] = input_size = tuple(map(int, input_size))
     if _family(name) == "keras":
         from models import keras_model
 
         return keras_model.load(name, pooling=pooling, graph=graph, **keras_options)
-    size = None if input_size is None else tuple(map(int, input_size))
     if _family(name) == "authors":
-        network = _load_authors(name, graph, size, **authors)
+        network = _load_authors(name, graph, input_size, **authors)
     else:
-        network = _load_efficientnet(name, graph, size)
+        network = _load_efficientnet(name, graph, input_size)
     return replace(network, pooling=pooling or network.pooling)
 
 
@@ -149,10 +250,11 @@ def check_options(name, *, pooling=None, **options):
     """
     family = _family(name)
     for option, value in options.items():
-        if value not in (None, False) and option not in OPTIONS[family]:
+        if value is not None and value is not False and option not in OPTIONS[family]:
             raise ValueError(f"{option}: the {name} network has no such option")
-    if pooling is not None and pooling not in POOLINGS:
-        raise ValueError(f"pooling: expected one of {', '.join(POOLINGS)}, got {pooling!r}")
+    poolings = (*POOLINGS, "network") if family == "keras" else POOLINGS
+    if pooling is not None and pooling not in poolings:
+        raise ValueError(f"pooling: expected one of {', '.join(poolings)}, got {pooling!r}")
     smallest = 1 if family == "keras" else SMALLEST_INPUT
     if options.get("input_size") is not None and not _is_size(options["input_size"], smallest):
         raise ValueError(
@@ -204,21 +306,35 @@ def example_pair(name):
 
 
 def to_numpy(run, input_size, graph):
-    """Return a function of batches (N, *input_size, 3) whose results are numpy arrays."""
+    """Return a function of batches (N, *input_size, 3) that returns numpy arrays, or None."""
     import tensorflow as tf
 
     if graph:
         batches = tf.TensorSpec((None, *input_size, 3), tf.float32)
         run = tf.function(run, input_signature=[batches])
 
-    def activations(batch):
+    def run_to_numpy(batch):
         try:
-            return run(batch).numpy()
+            return [None if value is None else value.numpy() for value in run(batch)]
         except tf.errors.OpError as error:
             reason = " ".join(str(error).split())[:300]
             raise ValueError(f"network: it failed on a batch {batch.shape}: {reason}") from error
 
-    return activations
+    return run_to_numpy
+
+
+def with_head(run, projection):
+    """Return a function of batches: activations, their average, and that through a linear head."""
+    import tensorflow as tf
+
+    kernel, bias = (tf.constant(values, tf.float32) for values in projection)
+
+    def run_with_head(batch):
+        conv = run(batch)
+        pooled = tf.reduce_mean(conv, (1, 2))
+        return conv, pooled, pooled @ kernel + bias
+
+    return run_with_head
 
 
 def _load_efficientnet(name, graph, input_size):
@@ -235,16 +351,20 @@ def _load_efficientnet(name, graph, input_size):
         convolutions |= taught
         projection = kernel, np.zeros(kernel.shape[1], np.float32)
         description = rooms.TAUGHT[name]
-    run = efficientnet_lite0.build_folded(convolutions)
-    return EmbeddingNetwork(
+    run = with_head(efficientnet_lite0.build_folded(convolutions), projection)
+    # what lies close together; the classifier can be explained too
+    explain = "pooled" if name == "imagenet" else "head"
+    return assemble(
+        to_numpy(run, size, graph),
+        embeds=explain,
         name=name,
         input_size=size,
         pooling="average",
         projection=projection,
         preprocess=lambda images: efficientnet_lite0.preprocess(images, size),
-        activations=to_numpy(run, size, graph),
-        explain="pooled" if name == "imagenet" else "head",
+        explain=explain,
         description=description,
+        weights=lambda: [part for pair in convolutions.values() for part in pair] + [*projection],
     )
 
 
@@ -264,15 +384,18 @@ def _load_authors(name, graph, input_size, checkpoint, mean_image, batch_norm):
     stretched = "" if size == resnet_v2.INPUT_SIZE else ", the 224 x 224 mean image stretched"
     mean = resnet_v2.resize_mean_image(resnet_v2.read_mean_image(mean_image), size)
     weights, ignored = resnet_v2.read_weights(checkpoint)
-    run = resnet_v2.build(weights, batch_norm)
-    return EmbeddingNetwork(
+    projection = resnet_v2.projection(weights)
+    run = with_head(resnet_v2.build(weights, batch_norm), projection)
+    return assemble(
+        to_numpy(run, size, graph),
+        embeds="head",
         name=name,
         input_size=size,
         pooling="average",
-        projection=resnet_v2.projection(weights),
+        projection=projection,
         preprocess=lambda images: resnet_v2.preprocess(images, mean),
-        activations=to_numpy(run, size, graph),
         batch_independent=batch_norm == "moving",
+        weights=lambda: [*weights.values(), mean],
         description=f"ResNet-50 v2, batch norm by {batch_norm} statistics, "
         f"{len(weights)} variables read, {ignored} others ignored{stretched}",
     )

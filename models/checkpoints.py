@@ -4,16 +4,28 @@ import io
 import math
 import pickle
 import zipfile
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from models.checkpoint_index import check_index
+
 MAX_BYTES = 2**30  # of a weights file; those that this project reads have under 200 MB
+MAX_PICKLED = 2**20  # bytes of a torch file before its arrays; these take 150 for each array
 _TORCH_MAGIC = 0x1950A86A20F9469CFC6C
 _STORAGES = {("torch", "FloatStorage"): "<f4", ("torch", "LongStorage"): "<i8"}
+_OPCODES = (  # what torch writes state dicts with
+    *(pickle.PROTO, pickle.STOP, pickle.MARK, pickle.GLOBAL, pickle.REDUCE, pickle.BUILD),
+    *(pickle.EMPTY_DICT, pickle.SETITEM, pickle.SETITEMS, pickle.EMPTY_LIST, pickle.APPENDS),
+    *(pickle.EMPTY_TUPLE, pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3),
+    *(pickle.BININT, pickle.BININT1, pickle.BININT2, pickle.LONG1, pickle.BINUNICODE),
+    *(pickle.NONE, pickle.NEWTRUE, pickle.NEWFALSE, pickle.BINPERSID, pickle.APPEND),
+    *(pickle.BINPUT, pickle.LONG_BINPUT, pickle.BINGET, pickle.LONG_BINGET),
+)
 
 
 def read_torch_state_dict(path):
@@ -40,16 +52,12 @@ def read_torch_state_dict(path):
     """
     path = Path(path)
     _check_size(path)
-    file = io.BytesIO(path.read_bytes())
+    data = path.read_bytes()
     try:
-        if _Unpickler(file).load() != _TORCH_MAGIC:
-            raise ValueError("no magic number of torch's old format")
-        _protocol, _system = _Unpickler(file).load(), _Unpickler(file).load()
-        tensors, keys = _Unpickler(file).load(), _Unpickler(file).load()
-        storages = _read_storages(file, keys, tensors)
-        return {str(name): _tensor(storages, *tensor) for name, tensor in tensors.items()}
+        return _read_torch(data)
     except Exception as error:  # a damaged pickle raises nearly anything
-        raise ValueError(f"{path}: not a readable torch state dict: {error}") from None
+        reason = " ".join(str(error).split())[:200] or "it ends too early"
+        raise ValueError(f"{path}: not a readable torch state dict: {reason}") from None
 
 
 def read_tensorflow_variables(prefix, expected, scope=""):
@@ -78,15 +86,17 @@ def read_tensorflow_variables(prefix, expected, scope=""):
         Names the prefix, where it is damaged, or all variables that are missing or misshapen.
     """
     with _damage_named(prefix):
+        check_index(prefix)
         reader = tf.train.load_checkpoint(str(prefix))
-        shapes = reader.get_variable_to_shape_map()
+        shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
     found = {name: tuple(shapes[scope + name]) for name in expected if scope + name in shapes}
     check_names_and_shapes(found, expected, prefix)
-    with _damage_named(prefix):
-        arrays = {name: reader.get_tensor(scope + name) for name in expected}
-    wrong = [f"{name} is {array.dtype}" for name, array in arrays.items() if array.dtype != "f4"]
+    dtypes = {name: dtypes[scope + name] for name in expected}
+    wrong = [f"{name} is {dtype.name}" for name, dtype in dtypes.items() if dtype != tf.float32]
     if wrong:
         raise ValueError(f"{prefix}: expected float32 variables, but {'; '.join(wrong)}")
+    with _damage_named(prefix):
+        arrays = {name: reader.get_tensor(scope + name) for name in expected}
     return arrays, len(shapes) - len(arrays)
 
 
@@ -217,48 +227,116 @@ def _fits(found, expected):
     )
 
 
+def _read_torch(data):
+    head = io.BytesIO(data[:MAX_PICKLED])
+    if _Unpickler(head).load() != _TORCH_MAGIC:
+        raise ValueError("no magic number of torch's old format")
+    _protocol, _system = _Unpickler(head).load(), _Unpickler(head).load()
+    tensors, keys = _Unpickler(head).load(), _Unpickler(head).load()
+    if not isinstance(tensors, dict) or not all(
+        isinstance(tensor, _Tensor) for tensor in tensors.values()
+    ):
+        raise ValueError("it holds other things than tensors")
+    storages = _read_storages(data, head.tell(), keys, tensors.values())
+    return {name: _array(storages[tensor.storage.key], tensor) for name, tensor in tensors.items()}
+
+
+class _Storage(NamedTuple):
+    dtype: str
+    key: str
+
+
+class _Tensor(NamedTuple):
+    storage: _Storage
+    offset: int
+    size: tuple
+    stride: tuple
+
+
 class _Unpickler(pickle._Unpickler):
     """An unpickler that admits tensors and ordered dictionaries and nothing else.
 
     The pure-Python one is subclassed because the compiled one sizes its memo table by a number in
-    the file.  What find_class returns has no attributes that a file could overwrite.
+    the file, and so that opcodes can be left out.  What find_class returns has no attributes that
+    a file could overwrite.  Nothing is hashed, compared or printed before its type is known:
+    tuples of twice the same tuple, sixty deep, would take years.
     """
+
+    dispatch = {code[0]: pickle._Unpickler.dispatch[code[0]] for code in _OPCODES}
 
     def find_class(self, module, name):
         if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
+            return _empty
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            # (storage, offset, size, stride, requires_grad, hooks)
-            return lambda storage, offset, size, stride, *_: (storage, offset, size, stride)
+            return _rebuild
         if (module, name) in _STORAGES:
             return _STORAGES[module, name]
         raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no tensor needs")
 
     def persistent_load(self, reference):
-        kind, dtype, key, _device, count, _view = reference
+        # ("storage", dtype, key, device, count, view)
+        if len(reference) != 6 or not all(isinstance(each, str) for each in reference[:3]):
+            raise pickle.UnpicklingError("unknown reference")
+        kind, dtype, key, *_ = reference
         if kind != "storage" or dtype not in _STORAGES.values():
             raise pickle.UnpicklingError(f"unknown reference {kind!r}")
-        return key, dtype, count
+        return _Storage(dtype, key)
+
+    def load_setitems(self):
+        items = self.pop_mark()
+        self.set(items)
+
+    def load_setitem(self):
+        value, key = self.stack.pop(), self.stack.pop()
+        self.set([key, value])
+
+    def set(self, items):
+        if not isinstance(self.stack[-1], dict) or not all(isinstance(k, str) for k in items[::2]):
+            raise pickle.UnpicklingError("a name is no text")
+        self.stack[-1].update(zip(items[::2], items[1::2], strict=True))
+
+    def load_build(self):
+        self.stack.pop()  # versions of torch's modules, as attributes of the dictionary
+
+    def load_unknown(self):
+        raise pickle.UnpicklingError("it holds other things than tensors")
+
+    dispatch |= {pickle.SETITEM[0]: load_setitem, pickle.SETITEMS[0]: load_setitems}
+    dispatch |= {pickle.BUILD[0]: load_build}
+    dispatch = defaultdict(lambda unknown=load_unknown: unknown, dispatch)
 
 
-def _read_storages(file, keys, tensors):
-    dtypes = {key: dtype for (key, dtype, _count), *_ in tensors.values()}
+def _empty():
+    return OrderedDict()
+
+
+def _rebuild(storage, offset, size, stride, *_):
+    """Return a tensor, from (storage, offset, size, stride, requires_grad, hooks)."""
+    numbers = (offset, *size, *stride)
+    if not isinstance(storage, _Storage) or not all(type(each) is int for each in numbers):
+        raise ValueError("a tensor's size and stride are no numbers")
+    return _Tensor(storage, offset, size, stride)
+
+
+def _read_storages(data, place, keys, tensors):
+    dtypes = {tensor.storage.key: np.dtype(tensor.storage.dtype) for tensor in tensors}
     storages = {}
     for key in keys:
-        count = int.from_bytes(file.read(8), "little", signed=True)
-        dtype = np.dtype(dtypes[key])
-        data = file.read(count * dtype.itemsize) if count >= 0 else b""
-        if len(data) != count * dtype.itemsize:
+        dtype = dtypes[key]
+        count = int.from_bytes(data[place : place + 8], "little", signed=True)
+        place += 8
+        if not 0 <= count * dtype.itemsize <= len(data) - place:
             raise ValueError("the file ends in the middle of its data")
-        storages[key] = np.frombuffer(data, dtype)
+        storages[key] = np.frombuffer(data, dtype, count, place)
+        place += count * dtype.itemsize
     return storages
 
 
-def _tensor(storages, storage, offset, size, stride):
-    data = storages[storage[0]]
+def _array(data, tensor):
+    size, stride, offset = tensor.size, tensor.stride, tensor.offset
     last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
     # A view must stay inside of its storage, and a file must not ask for more than it holds.
     if min((offset, *size, *stride)) < 0 or math.prod(size) > len(data) or last >= len(data):
-        raise ValueError(f"a tensor of size {size} and stride {stride} leaves its storage")
+        raise ValueError("a tensor leaves its storage")
     steps = [step * data.itemsize for step in stride]
     return np.lib.stride_tricks.as_strided(data[offset:], size, steps, writeable=False)

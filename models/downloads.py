@@ -5,16 +5,19 @@ import glob
 import gzip
 import hashlib
 import os
+import queue
 import re
 import shutil
 import sys
 import tarfile
 import tempfile
+import threading
+import time
 import zlib
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PureWindowsPath
 
-from files import progress_bar
+from files import LOCK, locked, progress_bar
 
 ARCHIVES = "https://www2.seas.gwu.edu/~astylianou/similarity-visualization/"
 REPOSITORY = (
@@ -31,8 +34,11 @@ SHA256 = {
 }
 NAMES = ("hotels", "faces")
 TIMEOUT = (10, 30)  # seconds to connect, and between two pieces of an answer
+PATIENCE = 60  # seconds in which an answer must begin, and after which it must keep up
+MIN_RATE = 1000  # bytes a second, on the average: the slowest modem
 ATTEMPTS = 3  # at a file whose connection is cut midway
-MAX_DOWNLOAD = 2**30  # bytes of one file
+MAX_DOWNLOAD = 2**30  # bytes of one archive
+MAX_KNOWN = 2**22  # bytes of a file whose SHA-256 is known
 MAX_UNPACKED = 2**31  # bytes of one archive, headers included
 MAX_MEMBERS = 10_000  # of one archive
 MAX_READ = 2**20  # bytes at a time; tarfile reads files in small pieces, but a header in one
@@ -88,6 +94,7 @@ def fetch_authors_files(name, folder=None):
         f"give a local archive or folder with --checkpoint PREFIX --mean-image FILE.npy, "
         f"or place {needed} under {folder}/"
     ):
+        _sweep(folder)
         checkpoint, mean_image = _find_fetched(name, folder), folder / f"{name}_meanIm.npy"
         if checkpoint is None or not mean_image.is_file():
             for file in f"{name}_meanIm.npy", f"{name}1.jpg", f"{name}2.jpg":
@@ -200,7 +207,7 @@ def _fetch_file(file, folder):
     target = folder / file
     if not target.is_file():
         with _work_folder(folder) as work:
-            digest = _download(REPOSITORY + file, work / file)
+            digest = _download(REPOSITORY + file, work / file, MAX_KNOWN)
             if digest != SHA256[file]:
                 raise ValueError(f"{file}: its SHA-256 is {digest}, expected {SHA256[file]}")
             os.replace(work / file, target)
@@ -212,7 +219,7 @@ def _fetch_checkpoint(name, folder):
         archive = source = folder / f"{name}.tar.gz"
         if not archive.is_file():
             archive, source = work / archive.name, ARCHIVES + archive.name
-            digest = _download(source, archive)
+            digest = _download(source, archive, MAX_DOWNLOAD)
             print(f"{source}: SHA-256 {digest}", file=sys.stderr)
         _unpack(archive, work / "unpacked", source)
         found = _checkpoint_in(work / "unpacked", source)
@@ -226,51 +233,90 @@ def _fetch_checkpoint(name, folder):
 def _work_folder(folder):
     """A folder beside the target, so that moving a file from it to there is one atomic step."""
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as work:
+    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as work, locked(Path(work)):
         yield Path(work)
 
 
-def _download(url, target):
+def _sweep(folder):
+    """Remove the work folders of processes that were killed."""
+    for work in folder.glob(".fetch-*"):
+        if (work / LOCK).exists():  # else it is being made
+            with suppress(ValueError, OSError), locked(work):
+                shutil.rmtree(work)
+
+
+def _download(url, target, most):
     """Download url to target and return its SHA-256; where it is cut midway, start again."""
     for _ in range(ATTEMPTS - 1):
         try:
-            return _receive(url, target)
+            return _receive(url, target, most)
         except ConnectionAbortedError:
             pass
-    return _receive(url, target)
+    return _receive(url, target, most)
 
 
-def _receive(url, target):
+def _receive(url, target, most):
     import requests
+    import urllib3
 
+    begun = time.monotonic()
     try:
         plain = {"Accept-Encoding": "identity"}
-        response = requests.get(url, stream=True, timeout=TIMEOUT, headers=plain)
+        response = _within(
+            PATIENCE, lambda: requests.get(url, stream=True, timeout=TIMEOUT, headers=plain)
+        )
     except requests.RequestException as error:
         raise ConnectionError(f"{url}: {_reason(error)}") from None
+    except TimeoutError:
+        raise ConnectionError(f"{url}: no answer in {PATIENCE} seconds") from None
     if response.status_code != 200:
         response.close()
         raise OSError(f"{url}: the server answered HTTP {response.status_code}")
     digest, received, length = hashlib.sha256(), 0, response.raw.length_remaining or 0
-    too_large = ValueError(f"{url}: over {MAX_DOWNLOAD} bytes, too large to be right")
+    too_large = ValueError(f"{url}: over {most} bytes, too large to be right")
     with response, open(target, "wb") as file, progress_bar(target.name, length or None) as advance:
-        if length > MAX_DOWNLOAD:
+        if length > most:
             raise too_large
         try:
-            for chunk in response.iter_content(2**16):
+            while chunk := response.raw.read1(2**16):  # what there is, at once
                 received += len(chunk)
-                if received > MAX_DOWNLOAD:
+                if received > most:
                     raise too_large
+                if time.monotonic() - begun > PATIENCE + received / MIN_RATE:
+                    raise ConnectionError(
+                        f"{url}: {received} bytes in {time.monotonic() - begun:.0f} seconds, too "
+                        "slow to wait for"
+                    )
                 file.write(chunk)
                 digest.update(chunk)
                 advance(len(chunk))
             if response.raw.tell() < length:  # urllib3 before version 2 leaves that to its caller
                 raise requests.ConnectionError(f"it has {length}")
-        except requests.RequestException as error:
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             raise ConnectionAbortedError(
                 f"{url}: cut off after {received} bytes: {_reason(error)}"
             ) from None
     return digest.hexdigest()
+
+
+def _within(seconds, function):
+    """Return function(), or raise a TimeoutError if that takes longer."""
+    results = queue.SimpleQueue()
+
+    def work():
+        try:
+            results.put((function(), None))
+        except Exception as error:
+            results.put((None, error))
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        result, error = results.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError from None
+    if error is not None:
+        raise error
+    return result
 
 
 def _reason(error):

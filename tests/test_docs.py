@@ -96,6 +96,8 @@ def test_there_are_commands():
     assert len(COMMANDS) > 10
 
 
+# Keras shuffles by default, and warns that it does not shuffle a dataset.
+@pytest.mark.filterwarnings("ignore:`shuffle=True` was passed:UserWarning")
 @pytest.mark.parametrize("page, text", blocks("python"))
 def test_a_piece_of_python_runs(folder, model, page, text):
     images = [image_ops.load_image(path) for path in EXAMPLE_PAIR]

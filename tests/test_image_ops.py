@@ -138,6 +138,84 @@ def test_unreadable_files_are_errors_that_name_them(tmp_path, photo):
         image_ops.load_image(tmp_path)
 
 
+def test_reasons_are_words_and_stderr_is_silent(tmp_path, photo, capfd):
+    tiff = io.BytesIO()
+    Image.fromarray(photo).save(tiff, "TIFF", compression="tiff_lzw")
+    data = bytearray(tiff.getvalue())
+    data[60:400] = bytes(340)
+    (tmp_path / "lzw.tif").write_bytes(data)
+    jpeg2000 = io.BytesIO()
+    Image.fromarray(photo).save(jpeg2000, "JPEG2000")
+    (tmp_path / "cut.jp2").write_bytes(jpeg2000.getvalue()[:200])
+    broken = {"lzw.tif": "its data are damaged", "cut.jp2": "broken data stream.*"}
+    for name, reason in broken.items():
+        with pytest.raises(ValueError, match=f"{name}: cannot be read as an image: {reason}$"):
+            image_ops.load_image(tmp_path / name)
+    assert capfd.readouterr() == ("", "")
+
+
+# --- small files that ask for much ---------------------------------------------------------------
+
+
+def _png_chunk(kind, content):
+    chunk = kind + content
+    return struct.pack(">I", len(content)) + chunk + struct.pack(">I", zlib.crc32(chunk))
+
+
+def _tiff(bits, kind, *size):
+    """The header of a TIFF, in which a tile may have another size than the image."""
+    width, height, *tile = size
+    tags = {256: width, 257: height, 258: bits, 259: 8, 262: 1, 277: 1, 339: kind}
+    tags |= dict(zip((322, 323), tile, strict=False)) or {278: height}
+    tags |= dict.fromkeys((324, 325) if tile else (273, 279), 8)
+    entries = (struct.pack("<HHII", tag, 4, 1, tags[tag]) for tag in sorted(tags))
+    return b"II*\0\10\0\0\0" + struct.pack("<H", len(tags)) + b"".join(entries) + bytes(4)
+
+
+def _many_scans(count, photo):
+    """A progressive JPEG with its last scan over and over."""
+    file = io.BytesIO()
+    Image.fromarray(photo).save(file, "JPEG", progressive=True)
+    data = file.getvalue()
+    last = data.rindex(b"\xff\xda")
+    return data[:last] + data[last:-2] * count + data[-2:]
+
+
+def test_what_would_cost_much_is_refused_before_it_is_decoded(tmp_path, photo, monkeypatch):
+    jpeg2000 = io.BytesIO()
+    Image.fromarray(photo).save(jpeg2000, "JPEG2000", no_jp2=True)
+    edited = bytearray(jpeg2000.getvalue())
+    place = edited.index(b"\xff\x51") + 6  # the size in the codestream's header
+    edited[place : place + 8] = struct.pack(">II", 9000, 9000)
+    contents = {
+        "thin.png": (
+            _png_header(1, 89_478_485) + _png_chunk(b"IDAT", zlib.compress(b"")),
+            "over the limit of 65535 a side",
+        ),
+        "float.tif": (_tiff(32, 3, 9000, 9000), "9000 x 9000 is over the limit of 44739242 pixels"),
+        "tile.tif": (_tiff(8, 1, 9, 9, 40_000, 40_000), "9 x 9 is over the limit"),
+        "edited.j2k": (bytes(edited), "9000 x 9000 is over the limit of 44739242 pixels"),
+        "scans.jpg": (_many_scans(300, photo), "more than 64 scans"),
+    }
+    # nothing is decoded
+    monkeypatch.setattr(image_ops, "_to_rgb", None)
+    for name, (content, message) in contents.items():
+        (tmp_path / name).write_bytes(content)
+        assert len(content) < 100_000
+        with pytest.raises(ValueError, match=f"{name}: .*{message}"):
+            image_ops.load_image(tmp_path / name)
+
+
+def test_scans_are_counted_in_the_first_image_alone(tmp_path, photo):
+    """A phone appends a video to a photograph, in which anything may stand."""
+    file = io.BytesIO()
+    Image.fromarray(photo).save(file, "JPEG", progressive=True)
+    (tmp_path / "photo.jpg").write_bytes(file.getvalue())
+    (tmp_path / "moving.jpg").write_bytes(file.getvalue() + b"\xff\xda" * 1000)
+    expected = image_ops.load_image(tmp_path / "photo.jpg")
+    assert_array_equal(image_ops.load_image(tmp_path / "moving.jpg"), expected)
+
+
 # --- resize, upsample_map ------------------------------------------------------------------------
 
 
@@ -225,6 +303,15 @@ def test_overlays_keep_the_images_own_resolution(photo):
     overlay = image_ops.combine_image_and_heatmap(photo, np.eye(7))
     expected = image_ops.colorize_map(image_ops.upsample_map(np.eye(7), photo.shape[:2]))
     assert_array_equal(overlay, image_ops.blend(photo, expected))
+
+
+def test_thin_images_side_by_side_stay_small(monkeypatch):
+    high, wide = np.zeros((30_000, 1, 3), np.uint8), np.zeros((1, 30_000, 3), np.uint8)
+    combined = image_ops.combine_horizontal([high, wide])
+    assert combined.shape == (2, 60_001, 3)
+    monkeypatch.setattr(image_ops, "MAX_COMBINED", 10_000)
+    combined = image_ops.combine_horizontal([high, np.zeros((1, 1, 3), np.uint8)])
+    assert combined.shape == (99, 100, 3)
 
 
 def test_different_heights_are_brought_to_one(photo):
@@ -334,6 +421,28 @@ IMAGE = np.zeros((4, 5, 3), np.uint8)
         (lambda: image_ops.colorize_map([[1.0]], "jett"), "colormap: 'jett'"),
         (lambda: image_ops.colorize_map([[1.0]], value_range=(2, 1)), r"value_range: .*\(2, 1\)"),
         (lambda: image_ops.combine_horizontal([]), "images: .*none"),
+        (lambda: image_ops.blend(IMAGE, IMAGE, None), "alpha: .*got None"),
+        (lambda: image_ops.blend(IMAGE, IMAGE, 0.5j), "alpha: .*got 0.5j"),
+        (lambda: image_ops.upsample_map([[1.0]], (0, 4)), r"size: .*>= 1, got \(0, 4\)"),
+        (lambda: image_ops.upsample_map([[1.0]], (4, 2.5)), r"size: .*>= 1, got \(4, 2.5\)"),
+        (lambda: image_ops.upsample_map([[1.0]], 4), "size: .*got 4"),
+        (lambda: image_ops.upsample_map([[1j]], (4, 4)), "similarity: .*real.*complex128"),
+        (lambda: image_ops.upsample_map([["a"]], (4, 4)), "similarity: .*real.*<U1"),
+        (lambda: image_ops.upsample_map([[1.0]], (4, 4), ["bilinear"]), "method: .*'bilinear'"),
+        (lambda: image_ops.resize(IMAGE, (0, 2)), r"size: .*>= 1, got \(0, 2\)"),
+        (lambda: image_ops.resize_like_opencv(IMAGE, None), "size: .*got None"),
+        (lambda: image_ops.colorize_map([[1.0]], ["jet"]), "colormap: "),
+        (lambda: image_ops.colorize_map([[1.0]], value_range=3), "value_range: .*got 3"),
+        (lambda: image_ops.colorize_map([[1.0]], value_range=(0, np.nan)), "value_range: .*nan"),
+        (lambda: image_ops.draw_point(IMAGE, "a", 0), "x and y: .*'a'"),
+        (lambda: image_ops.cell_of((1, None), (4, 5), (2, 2)), r"point: .*\(1, None\)"),
+        (lambda: image_ops.region_weights((0, 0, 1, None), (4, 5), (2, 2)), "region: .*None"),
+        (lambda: image_ops.region_weights((0, 0, 1, 1), (4, 5), (0, 2)), "map_shape: .*0, 2"),
+        (lambda: image_ops.region_weights(IMAGE[..., 0] * 1j, (4, 5), (2, 2)), "region: .*complex"),
+        (
+            lambda: image_ops.region_weights(np.ma.masked_less(IMAGE[..., 0], 9), (4, 5), (2, 2)),
+            "region: .*masked",
+        ),
         (lambda: image_ops.save_image("a.gif", IMAGE), "a.gif: .*ending in .png"),
     ],
 )

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from PIL import Image
 
 import image_ops
 import image_pairs
-from models import EmbeddingNetwork
+from models import EmbeddingNetwork, load_network
 from similarity_ops import compute_spatial_similarity
 from visualize_similarity import main, visualize_pair
 
@@ -87,6 +88,11 @@ def tiny_network(independent=True):
         ('"a,1.png","b ""x"".png"', [("a,1.png", 'b "x".png')]),
         ("missing.png,gone.png\na.png,b.png", [("missing.png", "gone.png"), ("a.png", "b.png")]),
         ("/elsewhere/a.png,b.png", [("/elsewhere/a.png", "b.png")]),
+        ("a.png;b.png\nc,1.png;d.png", [("a.png", "b.png"), ("c,1.png", "d.png")]),
+        ("a,1.png;b.png;0.5", [("a,1.png", "b.png")]),
+        ("image1\timage2\tscore\na.png\tb.png\t0.5", [("a.png", "b.png")]),
+        ("left;right\na.png;b.png", [("a.png", "b.png")]),
+        ("a.png,b.png,0.5,a;b;c", [("a.png", "b.png")]),
     ],
 )
 def test_pairs_are_read_relative_to_their_file(folder, text, expected):
@@ -94,6 +100,16 @@ def test_pairs_are_read_relative_to_their_file(folder, text, expected):
     (folder / "lists" / "pairs.csv").write_text(text, encoding="utf-8", newline="")
     found = image_pairs.read_pairs("lists/pairs.csv")
     assert found == [tuple(os.path.join("lists", path) for path in pair) for pair in expected]
+
+
+def test_paths_are_told_without_detours(folder):
+    (folder / "lists").mkdir()
+    (folder / "elsewhere" / "deep").mkdir(parents=True)
+    (folder / "link").symlink_to("elsewhere/deep")
+    (folder / "lists" / "p.csv").write_text("../a.png,../link/../b.png\n")
+    # what a link leads to is not where the link is
+    real = os.path.realpath(folder / "elsewhere" / "b.png")
+    assert image_pairs.read_pairs("lists/p.csv") == [("a.png", real)]
 
 
 def test_against_a_folder_takes_its_other_images(folder):
@@ -111,10 +127,10 @@ def collect(pairs, network, folder, **options):
     """Return (similarity1, similarity2) of each pair, as score() computes them, and the rows."""
     maps = {}
 
-    def finish(number, convs, sizes, load_images):
+    def finish(number, convs, embeddings, sizes, load_images):
         assert [image.shape[:2] for image in load_images()] == list(sizes)
         maps[number] = compute_spatial_similarity(*convs)
-        return maps[number][0].sum(), 1.0
+        return maps[number][0].sum(), 1.0, None
 
     rows = list(image_pairs.score(pairs, network, finish, folder, **options))
     return maps, rows
@@ -154,7 +170,7 @@ def test_pairs_that_fail_leave_the_others(folder):
     def finish(number, *_):
         if number == 4:
             raise ValueError("region: too\nsmall")
-        return 0.5, 0.5
+        return 0.5, 0.5, 0.25
 
     rows = list(image_pairs.score(pairs, tiny_network()[0], finish, folder))
     assert rows[3]["error"] == "region: too small" and rows[0]["similarity"] == "0.500000"
@@ -234,7 +250,7 @@ def test_an_interrupted_run_goes_on_where_it_was(two_hundred, number):
     assert f"{len(done)} of them by an earlier run" in out
     again = [path for path, at in finished.items() if path.stat().st_mtime_ns != at]
     assert not {path.name[:5] for path in again} & done
-    assert not [path for path in output.iterdir() if path.name.startswith(".")]
+    assert [path.name for path in output.iterdir() if path.name.startswith(".")] == [".lock"]
     for row, whole in zip(
         read_scores(output), read_scores(folder / "pairs_similarity"), strict=True
     ):
@@ -316,6 +332,154 @@ def test_a_folder_of_results_is_not_mixed_with_other_things(folder, capsys):
     assert next((folder / "pictures").glob("00001*")).is_file()
 
 
+# --- results depend on contents, and a folder has one owner --------------------------------------
+
+
+def run_tiny(folder, pairs, network=None, **options):
+    """Run visualize_pairs, without TensorFlow; return the rows and how many were old."""
+    network = network or tiny_network()[0]
+    options = {"pictures": False, **options}
+    return image_pairs.visualize_pairs(pairs, network, folder / "results", **options)
+
+
+def test_a_changed_image_redoes_its_own_pairs(folder):
+    names = write_images(folder, 4)
+    pairs = [(names[0], names[1]), (names[1], names[2]), (names[2], names[3])]
+    before, resumed = run_tiny(folder, pairs)
+    assert resumed == 0
+    assert run_tiny(folder, pairs) == (before, 3)
+    # the same contents under another time are the same
+    os.utime(folder / names[0], ns=(1, 1))
+    assert run_tiny(folder, pairs) == (before, 3)
+    # others of the same size are not, if the time is another
+    image = Image.open(folder / names[1])
+    image.point(lambda value: 255 - value // 2).save(folder / names[1])
+    after, resumed = run_tiny(folder, pairs)
+    assert resumed == 1 and after[2] == before[2]
+    assert all(after[i]["similarity"] != before[i]["similarity"] for i in (0, 1))
+    (folder / "again").mkdir()
+    fresh, _ = image_pairs.visualize_pairs(
+        pairs, tiny_network()[0], folder / "again", pictures=False
+    )
+    assert fresh == after
+
+
+def test_changed_weights_and_masks_are_refused(folder, capsys):
+    names = write_images(folder, 2)
+    network = tiny_network()[0]
+    weights = [np.zeros(3), np.ones((2, 2))]
+    network = replace(network, weights=lambda: weights)
+    run_tiny(folder, [names], network)
+    weights[1][0, 0] = 2
+    with pytest.raises(ValueError, match="results of other arguments .settings.json, weights"):
+        run_tiny(folder, [names], network)
+    # a mask, in the program
+    write_pairs(folder / "p.csv", [names])
+    command = ["--pairs", "p.csv", "--region1", "mask.png", "--no-pictures"]
+    mask = np.zeros((45, 60), np.uint8)
+    for x, status in ((10, 0), (10, 0), (30, 2)):
+        mask[:, x:] = 255
+        mask[:, :x] = 0
+        Image.fromarray(mask).save(folder / "mask.png")
+        assert main(command) == status
+    assert "results of other arguments (settings.json, mask1)" in capsys.readouterr().err
+
+
+def test_a_network_is_known_by_its_contents(imagenet, tmp_path):
+    import keras
+
+    assert imagenet.fingerprint() == load_network("imagenet").fingerprint()
+    inputs = keras.Input((32, 32, 3))
+    conv = keras.layers.Conv2D(4, 3, strides=8)(inputs)
+    model = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(conv))
+    before = load_network(model).fingerprint()
+    assert before == load_network(model).fingerprint() is not None
+    model.save(tmp_path / "m.keras")
+    of_file = load_network(tmp_path / "m.keras").fingerprint()
+    model.set_weights([weight + 1 for weight in model.get_weights()])
+    assert load_network(model).fingerprint() != before
+    model.save(tmp_path / "m.keras")
+    assert load_network(tmp_path / "m.keras").fingerprint() != of_file
+
+
+def test_a_second_run_is_refused_while_the_first_lives(folder):
+    names = write_images(folder, 3)
+    pairs, network = [(names[0], names[1]), (names[1], names[2])], tiny_network()[0]
+    (folder / "results").mkdir()
+    owner = (
+        "import sys, time; from pathlib import Path; from files import locked\n"
+        "with locked(Path(sys.argv[1])): print('owned', flush=True); time.sleep(600)"
+    )
+    command = [sys.executable, "-c", owner, folder / "results"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout.readline() == "owned\n"
+        with pytest.raises(ValueError, match="results: another run writes to this folder"):
+            run_tiny(folder, pairs, network)
+        assert os.listdir(folder / "results") == [".lock"]
+        process.kill()
+    rows, _ = run_tiny(folder, pairs, network)  # what it leaves stops nobody
+    assert [row["error"] for row in rows] == ["", ""]
+
+    def nested(batch):
+        with pytest.raises(ValueError, match="another run writes to this folder"):
+            run_tiny(folder, pairs, tiny_network()[0])
+        return network.activations(batch)
+
+    os.utime(folder / names[0], ns=(1, 1))
+    Image.new("RGB", (9, 9), "red").save(folder / names[0])
+    rows, resumed = run_tiny(folder, pairs, replace(network, activations=nested))
+    assert (len(rows), resumed) == (2, 1)
+
+
+def test_only_what_a_run_itself_left_behind_is_swept(folder):
+    names = write_images(folder, 2)
+    run_tiny(folder, [names])
+    results = folder / "results"
+    own = [".scores.csv.0123456789ab.tmp", ".00001_000_001.jpg.0123456789ab.tmp"]
+    others = [".o.png.0123456789ab.tmp", ".hidden"]
+    for name in own + others:
+        (results / name).touch()
+    run_tiny(folder, [names])
+    assert not [name for name in own if (results / name).exists()]
+    assert not [name for name in others if not (results / name).exists()]
+
+
+def test_a_pair_that_takes_more_memory_than_there_is_leaves_the_others(folder):
+    names = write_images(folder, 3)
+
+    def finish(number, *_):
+        if number == 1:
+            raise MemoryError
+        return 0.5, 0.5, None
+
+    pairs = {1: (names[0], names[1]), 2: (names[1], names[2])}
+    rows = list(image_pairs.score(pairs, tiny_network()[0], finish, folder))
+    assert [row["error"] for row in rows] == ["there is not enough memory for it", ""]
+
+
+@pytest.mark.parametrize(
+    "name, damage",
+    [
+        ("settings.json", lambda text: text[:-9]),
+        ("settings.json", lambda text: b"[1]"),
+        ("settings.json", lambda text: b"[" * 100_000),
+        ("settings.json", lambda text: b"\xff\xfe"),
+        ("scores.csv", lambda text: text.replace(b"0.", b"x.")),
+        ("scores.csv", lambda text: text.replace(b"\n1,", "\n²,".encode())),
+        ("scores.csv", lambda text: text.replace(b"\n1,", b"\n1,2,")),
+        ("scores.csv", lambda text: text.replace(b",", b";")),
+        ("scores.csv", lambda text: text.replace(b"001.png", b"1" * 140_000)),
+    ],
+)
+def test_damaged_results_are_named(folder, name, damage):
+    names = write_images(folder, 2)
+    run_tiny(folder, [names])
+    path = folder / "results" / name
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match=f"{name}: damaged, delete its folder or name a new one"):
+        run_tiny(folder, [names])
+
+
 def test_odd_names_are_no_trouble(folder):
     names = write_images(folder, 2)
     odd = "a,\n\"'$x \udcff" + "語" * 70 + ".png"
@@ -337,15 +501,18 @@ def test_odd_names_are_no_trouble(folder):
         ("--pairs gone.csv", "gone.csv: no such file of pairs"),
         ("--pairs empty.csv", "empty.csv: holds no pair"),
         ("--pairs header.csv", "header.csv: holds no pair"),
-        ("--pairs three.csv", "three.csv, line 2: expected two paths, got"),
+        ("--pairs one.csv", "one.csv, line 2: expected two paths, got"),
         ("--pairs nul.csv", "nul.csv"),
+        ("--pairs long.csv", "long.csv, line 1: a path has over 4096 letters"),
+        ("--pairs huge.csv", "huge.csv, line 1: field larger than field limit"),
         ("--pairs p.csv 000.jpg", "--pairs: the file names all images"),
         ("--pairs p.csv --against .", "give one of them"),
         ("--pairs p.csv --figure f.png", "--figure: is for a single pair"),
         ("--pairs p.csv --save-maps m.npz", "--save-maps: with many pairs it takes no name"),
         ("--pairs p.csv --batch-size 0", "--batch-size: expected 1 to 256"),
         ("--pairs p.csv --output 000.jpg", "--output: 000.jpg is a file"),
-        ("--pairs p.csv --output no/where", "--output: there is no folder no"),
+        ("--pairs p.csv --output 000.jpg/where", "000.jpg is no folder"),
+        ("--network keras:resnet50 --pairs p.csv", "did you mean keras:ResNet50?"),
         ("--pairs p.csv --embedding all", "--explain/--embedding: invalid choice"),
         ("--pairs p.csv --region1 1,2", "--region1: expected X0"),
         ("--against .", "--against: expected one image"),
@@ -363,7 +530,9 @@ def test_bad_input_is_one_line(folder, capsys, arguments, message):
     (folder / "none").mkdir()
     (folder / "empty.csv").write_text("")
     (folder / "header.csv").write_text("image1,image2\n")
-    (folder / "three.csv").write_text("a.png,b.png\na.png,b.png,c.png\n")
+    (folder / "one.csv").write_text("a.png,b.png\na.png\n")
+    (folder / "long.csv").write_text(f"a.png,{'b' * 131_000}.png\n")
+    (folder / "huge.csv").write_text(f"a.png,{'b' * 140_000}.png\n")
     (folder / "nul.csv").write_bytes(b"\x00\xff,\n\x00" * 9)
     write_pairs(folder / "p.csv", [names])
     before = sorted(folder.rglob("*"))

@@ -10,7 +10,7 @@ from conftest import ROOT
 from numpy.testing import assert_allclose
 
 from image_ops import load_image
-from models import load_network
+from models import EmbeddingNetwork, checkpoints, load_network
 from models.checkpoints import check_names_and_shapes, read_torch_state_dict
 from models.efficientnet_lite0 import build, classifier, read_weights, weights_path
 from similarity_ops import pool_features
@@ -97,7 +97,8 @@ def test_a_weights_file_cannot_run_code(tmp_path):
     assert not witness.exists()
 
 
-def test_a_weights_file_cannot_eat_the_machine(tmp_path):
+def test_a_weights_file_cannot_eat_the_machine(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "MAX_PICKLED", 2**16)
     # a memo index of four thousand million, for which the compiled unpickler would make a table
     write_torch_file(tmp_path / "memo.pth", b"\x80\x02}r\xff\xff\xff\xff.")
     assert read_torch_state_dict(tmp_path / "memo.pth") == {}
@@ -105,6 +106,32 @@ def test_a_weights_file_cannot_eat_the_machine(tmp_path):
     write_torch_file(tmp_path / "long.pth", b"\x80\x04\x8e" + (2**62).to_bytes(8, "little"))
     with pytest.raises(ValueError, match="long.pth: not a readable"):
         read_torch_state_dict(tmp_path / "long.pth")
+    # twice the same tuple in a tuple, 60 deep: hashed, compared or printed, it takes years
+    nested = b")" + b"".join(b"q%c(h%ch%ct" % (i, i, i) for i in range(60))
+    rebuild = b"ctorch._utils\n_rebuild_tensor_v2\n"
+    storage = b"(X\7\0\0\0storagectorch\nFloatStorage\nX\1\0\0\0aX\3\0\0\0cpuK\1NtQ"
+    tensor = b"(" + storage + b"K\0%b%b\x89NtR"
+    for name, content in {
+        "key": b"}" + nested + b"Ns",
+        "keys": b"}(" + nested + b"Nu",
+        "reference": b"}X\1\0\0\0a(" + nested + b"NNNNNtQs",
+        "kind": b"}X\1\0\0\0a" + nested + b"Qs",
+        "arguments": b"}X\1\0\0\0a" + rebuild + b"(" + nested * 4 + b"tRs",
+        "value": b"}X\1\0\0\0a" + nested + b"s",
+        "stride": b"}X\1\0\0\0a" + rebuild + tensor % (b"K\1\x85", b"X\1\0\0\0b\x85") + b"s",
+        "size": b"}X\1\0\0\0a" + rebuild + tensor % (nested, b"K\1\x85") + b"s",
+        "negative": b"}X\1\0\0\0a"
+        + rebuild
+        + tensor % (b"J\xff\xff\xff\xff\x85", b"K\1\x85")
+        + b"s",
+        "bytearray": b"\x96" + (2**30).to_bytes(8, "little"),
+        "lists": b"]" * 200_000,
+        "dictionary": b"ccollections\nOrderedDict\n(" + nested + b"tR",
+        "list": nested,
+    }.items():
+        write_torch_file(tmp_path / f"{name}.pth", b"\x80\2" + content + b".")
+        with pytest.raises(ValueError, match=f"{name}.pth: not a readable torch state dict: .+"):
+            read_torch_state_dict(tmp_path / f"{name}.pth")
 
 
 def test_damaged_and_missing_files_are_named(tmp_path):
@@ -126,3 +153,34 @@ def test_damaged_and_missing_files_are_named(tmp_path):
 def test_unknown_networks_are_refused_before_tensorflow_is_imported():
     with pytest.raises(ValueError, match="network: expected one of imagenet.*got 'resnet'"):
         load_network("resnet")
+
+
+# --- a network and its own embedding -------------------------------------------------------------
+
+
+def test_one_pass_gives_the_activations_and_the_networks_own_embedding(imagenet):
+    images = [load_image(ROOT / "example_images" / f"room_a_view{i}.jpg") for i in (1, 2)]
+    batch = imagenet.preprocess(images)
+    for explain, projection in (("pooled", None), ("head", imagenet.projection)):
+        convs, embeddings = imagenet.run(batch, explain)
+        expected = [pool_features(conv, projection=projection) for conv in convs]
+        assert_allclose(embeddings, expected, rtol=1e-4, atol=1e-4)
+    assert_allclose(imagenet.activations(batch), convs, atol=1e-5)
+    assert_allclose(imagenet.embed(batch), [pool_features(conv) for conv in convs], atol=1e-4)
+    # another pooling than the network's is a question of what if, which it has no answer to
+    assert load_network("imagenet", pooling="max").run(batch, "pooled")[1] is None
+
+
+@pytest.mark.parametrize("projection", [None, (np.ones((3, 2)), np.zeros(2))])
+def test_a_network_made_by_hand_of_two_functions(projection):
+    def embed(batch):
+        return batch.mean((1, 2)) @ (np.eye(3) if projection is None else projection[0])
+
+    def made(**embed):
+        return EmbeddingNetwork("own", (2, 2), "average", projection, np.stack, np.abs, **embed)
+
+    batch = np.ones((1, 2, 2, 3))
+    for explain in ("pooled", "head"):
+        assert made().run(batch, explain)[1] is None
+        own = made(embed=embed).run(batch, explain)[1]
+        assert (own is not None) == (explain == ("head" if projection else "pooled"))

@@ -11,10 +11,20 @@ import pytest
 from conftest import ROOT
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
+from tensor_tables import read_table, write_table
 
 import image_ops
+from image_ops import resize_like_opencv
 from models import load_network
-from models.resnet_v2 import build, preprocess, projection, read_mean_image, read_weights
+from models.checkpoints import read_tensorflow_variables
+from models.resnet_v2 import (
+    build,
+    preprocess,
+    projection,
+    read_mean_image,
+    read_weights,
+    resize_mean_image,
+)
 from similarity_ops import compute_spatial_similarity, pool_features
 
 DIMENSIONS = 128
@@ -83,6 +93,23 @@ def test_batch_statistics_tie_an_image_to_its_partner(judged, mean_image, rng):
         assert (relative_error(first, second) < 1e-5) == independent
 
 
+def test_another_input_size_stretches_the_mean_image(judged, mean_image, rng):
+    options = {"checkpoint": judged[0], "mean_image": mean_image, "batch_norm": "moving"}
+    usual, wide = (load_network("hotels", **options, input_size=s) for s in (None, (96, 160)))
+    image, mean = rng.integers(0, 256, (50, 70, 3), dtype=np.uint8), np.load(mean_image)
+    expected = resize_like_opencv(image, (224, 224))[None, ..., ::-1] - mean
+    assert_array_equal(usual.preprocess([image]), expected.astype(np.float32))
+    batch = wide.preprocess([image])
+    assert wide.input_size == (96, 160) and "mean image stretched" in wide.description
+    assert wide.activations(batch).shape == (1, 3, 5, 2048)
+    stretched = resize_like_opencv(image, (96, 160))[None, ..., ::-1] - batch
+    assert_allclose(stretched.mean((0, 1, 2)), mean.mean((0, 1)), atol=0.5)
+    ramp = np.broadcast_to(np.linspace(0, 1, 224)[:, None, None], (224, 224, 3))  # stays a ramp
+    assert_allclose(
+        resize_mean_image(ramp, (448, 30))[:, 7, 1], (np.arange(448) - 0.5) / 446, atol=3e-3
+    )
+
+
 # --- the checkpoint ------------------------------------------------------------------------------
 
 
@@ -138,6 +165,78 @@ def test_damaged_checkpoints_are_one_line_that_names_the_prefix(judged, mean_ima
         assert "\n" not in str(error.value)
 
 
+def hostile_indices(prefix, folder):
+    """Write checkpoints like prefix's, each with one variable that no tensor can be; their names.
+
+    Their checksums are right, and TensorFlow ends the process over the first four of them.
+    """
+    from tensorflow.core.protobuf.tensor_bundle_pb2 import BundleEntryProto
+
+    def many(entry):
+        for _ in range(300):
+            entry.shape.dim.add().size = 1
+
+    def sliced(entry):
+        for _ in range(2):
+            entry.slices.add().extent.add()
+
+    attacks = {
+        "negative": lambda entry: setattr(entry.shape.dim[0], "size", -1),
+        "many": many,
+        "large": lambda entry: setattr(entry.shape.dim[0], "size", 2**62),
+        "sliced": sliced,
+        "type": lambda entry: setattr(entry, "dtype", 77),
+        "offset": lambda entry: setattr(entry, "offset", -5),
+        "size": lambda entry: setattr(entry, "size", 2**50),
+        "shard": lambda entry: setattr(entry, "shard_id", -7),
+    }
+    index = dict(read_table(Path(f"{prefix}.index").read_bytes()))
+    for name, attack in attacks.items():
+        entry = BundleEntryProto.FromString(index[b"one"])
+        attack(entry)
+        entries = sorted({**index, b"one": entry.SerializeToString()}.items())
+        (folder / f"{name}.index").write_bytes(write_table(entries))
+        data = Path(f"{prefix}.data-00000-of-00001").read_bytes()
+        (folder / f"{name}.data-00000-of-00001").write_bytes(data)
+    return list(attacks)
+
+
+def test_a_shape_that_no_tensor_can_have_does_not_end_the_process(tmp_path):
+    save_variables(tmp_path / "good", {"one": np.ones((3, 4), "f4"), "two": np.ones(5, "f4")})
+    names = hostile_indices(tmp_path / "good", tmp_path)
+    program = """
+import sys
+from models.checkpoints import read_tensorflow_variables
+for name in sys.argv[2:]:
+    try:
+        print(name, read_tensorflow_variables(f"{sys.argv[1]}/{name}", {"one": (3, 4)})[0])
+    except ValueError as error:
+        print(error)
+"""
+    command = [sys.executable, "-c", program, tmp_path, *names, "good"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    *refused, good = run.stdout.splitlines()[: len(names) + 1]
+    for name, line in zip(names, refused, strict=True):
+        assert line.startswith(f"{tmp_path}/{name}: "), line
+    assert good.startswith("good {'one': array(")
+
+
+@pytest.mark.parametrize("damage", range(40))
+def test_a_damaged_index_is_one_line(tmp_path, damage):
+    rng = np.random.default_rng(damage)
+    save_variables(tmp_path / "good", {"one": np.ones((3, 4), "f4"), "two": np.ones(5, "f4")})
+    data = bytearray((tmp_path / "good.index").read_bytes())
+    for place in rng.integers(0, len(data), 3):
+        data[place] = rng.integers(256)
+    (tmp_path / "good.index").write_bytes(data[: rng.integers(1, 2 * len(data))])
+    try:
+        arrays, _ = read_tensorflow_variables(tmp_path / "good", {"one": (3, 4)})
+        assert_array_equal(arrays["one"], np.ones((3, 4)))
+    except (ValueError, FileNotFoundError) as error:
+        assert "\n" not in str(error) and str(error).startswith(f"{tmp_path}/good: ")
+
+
 @pytest.mark.parametrize(
     "content, message",
     [
@@ -157,6 +256,41 @@ def test_bad_mean_images_are_named(tmp_path, content, message):
         read_mean_image(path)
     with pytest.raises(FileNotFoundError, match="no such mean image"):
         read_mean_image(tmp_path / "nowhere.npy")
+
+
+def test_however_a_mean_image_is_damaged_the_error_is_one_line(tmp_path):
+    header = "{'descr': '<f4', 'fortran_order': False, 'shape': (224, 224, 3), }"
+
+    def write(header, data=b""):
+        text = header.encode().ljust(117) + b"\n"
+        path.write_bytes(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + data)
+
+    path = tmp_path / "mean.npy"
+    damaged = [
+        header.replace("}", ""),
+        header.replace("}", "'"),
+        header.replace("224, 224", "9" * 30),
+        header.replace("(224", "(-224"),
+        header.replace("(224", "(" * 40 + "224"),
+        header.replace("<f4", "<f4000000000000"),
+        header.replace("'<f4'", "'O'"),
+        header.replace("'<f4'", "[('a', '<f4')]"),
+        header.replace("'descr'", "descr"),
+        "",
+        header,  # and no data
+    ]
+    for text in damaged:
+        write(text)
+        with pytest.raises(ValueError, match="mean.npy: [^\n]+$"):
+            read_mean_image(path)
+    for value, kind in ((np.longdouble("1e4000"), np.longdouble), (1e300, float), (-np.inf, float)):
+        np.save(path, np.full((224, 224, 3), value, kind))
+        with pytest.raises(ValueError, match="mean.npy: expected finite values"):
+            read_mean_image(path)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ValueError, match="mean.npy: not a mean image"):
+        read_mean_image(path)
 
 
 # --- preprocessing -------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 from similarity_ops import (
     POOLINGS,
@@ -17,6 +17,7 @@ from similarity_ops import (
     local_features,
     point_similarity,
     pool_features,
+    tokens_to_map,
 )
 
 # Drawn arrays may have fewer channels than rows and columns, which is warned of.
@@ -332,6 +333,79 @@ def test_a_region_keeps_gem_from_looking_outside():
     assert_allclose(feature, [1e-14], rtol=1e-6)
 
 
+# --- the ends of the floating-point range: right, or refused --------------------------------------
+
+FEW = np.random.default_rng(1).random((2, 3, 4, 5)) + 0.1
+HEAD = np.random.default_rng(2).standard_normal((5, 6)), np.random.default_rng(3).random(6)
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("scale", [5e-324, 1e-310, 1e-200, 1e200, 1e308])
+def test_activations_of_any_size_have_the_same_maps(scale, pooling):
+    ones = np.ones((2, 2, 33))
+    for function in (compute_spatial_similarity, compute_pairwise_similarity):
+        assert_allclose(function(ones * scale, ones, pooling), function(ones, ones, pooling))
+        assert_allclose(function(ones, ones * scale, pooling), function(ones, ones, pooling))
+    assert_allclose(pool_features(ones * scale, pooling), np.full(33, scale))
+    if scale > 1e-320:  # a share of the smallest number is none
+        assert_allclose(local_features(ones * scale, pooling).sum((0, 1)), np.full(33, scale))
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-200, 1e200, 1e300])
+def test_a_head_of_any_size_has_the_same_maps(scale):
+    kernel, bias = HEAD
+    for function in (compute_spatial_similarity, compute_pairwise_similarity):
+        expected = function(*FEW, projection=HEAD)
+        scaled = function(*FEW, projection=(kernel * scale, bias * scale))
+        assert_allclose(scaled, expected, atol=1e-12)
+        # activations and bias may be scaled together, too
+        scaled = function(*FEW * scale, projection=(kernel, bias * scale))
+        assert_allclose(scaled, expected, atol=1e-12)
+    feature = pool_features(FEW[0], projection=(kernel * scale, bias * scale))
+    assert_allclose(feature, pool_features(FEW[0], projection=HEAD) * scale, rtol=1e-12)
+    # a bias beside which the features vanish is all that there is
+    maps = compute_spatial_similarity(*FEW * 1e-310, projection=HEAD)
+    assert_allclose(maps, np.full((2, 3, 4), 1 / 12), rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_what_lies_outside_of_a_region_does_not_matter(dtype, pooling):
+    large = 1e25 if dtype == np.float32 else 1e300
+    conv = np.array([[[large], [1 / large**0.8]]], dtype)
+    maps = compute_spatial_similarity(conv, conv, pooling, region1=[[0, 1]])
+    assert_allclose(maps[0], [[0, 1]], rtol=1e-6)
+    assert_allclose(maps[1].sum(), 1, rtol=1e-6)
+    pairwise = compute_pairwise_similarity(conv, conv, pooling, region1=[[0, 1]], region2=[[0, 1]])
+    assert_allclose(pairwise[0, :, 0, :], [[0, 0], [0, 1]], rtol=1e-6)
+
+
+def test_what_cancels_is_computed_in_float64_or_refused():
+    conv = np.array([[[3e7], [-3e7], [0.5]]], np.float32)  # in float32, its sum has no digit left
+    one = np.ones((1, 1, 1))
+    assert_allclose(compute_spatial_similarity(conv, one)[0].sum(), 1, rtol=1e-5)
+    conv = np.random.default_rng(0).standard_normal((10, 10, 3)) * 1e20
+    conv -= conv.mean(axis=(0, 1))  # what is left of the sum is rounding, in any order another
+    for function in (compute_spatial_similarity, compute_pairwise_similarity):
+        with pytest.raises(ValueError, match="conv1 and conv2: their values cancel"):
+            function(conv, np.ones((1, 1, 3)))
+
+
+def test_what_no_float_can_hold_is_refused():
+    for function in (pool_features, local_features):
+        with pytest.raises(ValueError, match="conv: its pooled feature leaves the range"):
+            function(FEW[0] * 1e200, projection=(HEAD[0] * 1e200, None))
+
+
+def test_masks_are_not_lost():
+    masked = np.ma.masked_less(FEW[0], 0.5)
+    with pytest.raises(ValueError, match="conv1: some of its values are masked"):
+        compute_spatial_similarity(masked, FEW[1])
+    with pytest.raises(ValueError, match="region: some of its values are masked"):
+        pool_features(FEW[0], region=masked[..., 0])
+    pool_features(np.ma.array(FEW[0]))
+
+
 # --- points --------------------------------------------------------------------------------------
 
 
@@ -360,11 +434,21 @@ def test_a_point_interpolates_the_four_cells_around_it(pair, data):
         ((0, 4), "x: expected a position in -0.5..3.5 cells, got 4"),
         ((np.nan, 0), "y: .* got nan"),
         ((0, 0, 3), "image: expected 1 or 2, got 3"),
+        (("a", 0), "y: expected a position in -0.5..2.5 cells, got 'a'"),
+        ((0, 1j), "x: expected a position .* got 1j"),
+        ((0, None), "x: expected a position .* got None"),
+        ((10**5000, 0), "y: expected a position .* got a int"),
     ],
 )
 def test_points_outside_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         point_similarity(np.ones((3, 4, 5, 6)), *arguments)
+
+
+def test_a_pairwise_tensor_must_be_finite_numbers():
+    for value, message in ((np.nan, "finite"), (1j, "real numbers"), ("a", "real numbers")):
+        with pytest.raises(ValueError, match=f"pairwise: expected .*{message}"):
+            point_similarity(np.full((1, 1, 2, 2), value), 0, 0)
 
 
 # --- errors name the argument and what came -------------------------------------------------------
@@ -398,6 +482,8 @@ INFINITE[0, 1, 2], INFINITE[1, 1, 2] = np.inf, -np.inf
         (GOOD, GOOD, {"pooling": "gem", "power": 0.5}, "power: .*>= 1, got 0.5"),
         (GOOD, GOOD, {"pooling": "gem", "power": np.nan}, "power: .*got nan"),
         (GOOD, GOOD, {"pooling": "gem", "power": "3"}, "power: .*got '3'"),
+        (GOOD, GOOD, {"pooling": "gem", "power": 3 + 0j}, r"power: .*got \(3\+0j\)"),
+        (GOOD, GOOD, {"pooling": "gem", "power": 10**400}, "power: .*got a int"),
         (GOOD, -GOOD, {"pooling": "gem"}, "conv2: GeM.*>= 0, got a minimum of -1"),
         (GOOD, GOOD, {"region1": np.zeros((3, 3))}, "region1: every weight is zero"),
         (GOOD, GOOD, {"region2": np.ones((3, 4))}, r"region2: .*\(3, 3\), got \(3, 4\)"),
@@ -431,3 +517,19 @@ assert not outside, outside
 similarity_ops.compute_spatial_similarity(numpy.ones((2, 2, 3)), numpy.ones((2, 2, 3)))
 """
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
+
+
+# --- tokens --------------------------------------------------------------------------------------
+
+
+def test_tokens_lie_row_by_row_after_those_that_are_no_place():
+    tokens = np.arange(2 * 8 * 3.0).reshape(2, 8, 3)
+    conv = tokens_to_map(tokens, (2, 3), 2)
+    assert conv.shape == (2, 2, 3, 3)
+    assert_array_equal(conv[1, 1, 2], tokens[1, 2 + 1 * 3 + 2])
+    assert_array_equal(tokens_to_map(tokens[0, :5], prefix=1), tokens[0, 1:5].reshape(2, 2, 3))
+    for grid, prefix in (((2, 3), 1), (None, 2), ((4, 2), 1), ((0, 0), 8), ((3, 3), -1)):
+        with pytest.raises(ValueError, match="grid: 8 tokens, "):
+            tokens_to_map(tokens, grid, prefix)
+    with pytest.raises(ValueError, match=r"tokens: expected .* got shape \(8,\)"):
+        tokens_to_map(np.zeros(8))

@@ -2,10 +2,14 @@
 
 import dataclasses
 import json
+import logging
 import os
 import re
+import signal
 import subprocess
 import sys
+import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +18,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
 import image_ops
+import visualize_similarity
+from command_line import OneLineParser, run_program
 from pair_visualization import FIGURE_FORMATS
 from similarity_ops import (
     compute_pairwise_similarity,
@@ -210,10 +216,40 @@ def test_the_head_explains_the_networks_output(pair, imagenet, rng):
         (["left.png", "right.jpg", "--size", "99999"], "--size: .*got 99999"),
         (["left.png", "right.jpg", "--output", "folder"], "--output: .*ending in .png"),
         (["left.png", "right.jpg", "--output", "f.png"], "--output: f.png is a folder"),
-        (["left.png", "right.jpg", "--output", "no/where.png"], "--output: there is no folder no"),
-        (["left.png", "right.jpg", "--output", "left.png"], "left.png is one of the images"),
+        (
+            ["left.png", "right.jpg", "--output", "left.png/a.png"],
+            "--output: .*left.png is no fold",
+        ),
+        (
+            ["left.png", "right.jpg", "--output", "left.png"],
+            "--output: left.png is one of the file",
+        ),
+        (
+            ["left.png", "right.jpg", "--output", "f.png/../left.png"],
+            "--output: left.png is one of",
+        ),
+        (
+            ["left.png", "right.jpg", "--output", "link.png"],
+            "--output: link.png is one of the file",
+        ),
+        (
+            ["left.png", "right.jpg", "--output", "hard.png"],
+            "--output: hard.png is one of the file",
+        ),
+        (
+            ["left.png", "right.jpg", "--region1", "black.png", "--output", "black.png"],
+            "files to r",
+        ),
         (["left.png", "right.jpg", "--output", "a.gif"], "--output: .*got a.gif"),
-        (["left.png", "right.jpg", "--output", "a.png", "--figure", "a.png"], "two outputs"),
+        (["left.png", "right.jpg", "--output", "a.png", "--figure", "a.png"], "of --output, name"),
+        (
+            ["left.png", "right.jpg", "--output", "a.png", "--figure", "folder/../a.png"],
+            "--figure: a.png is the file of --output, name another one",
+        ),
+        (
+            ["left.png", "right.jpg", "--output", "a.png", "--figure", "loop/a.png"],
+            "--figure: loop/a.png is the file of --output, name another one",
+        ),
         (["left.png", "right.jpg", "--save-maps", "maps.txt"], "--save-maps: .*.npz"),
         (["left.png", "right.jpg", "--figure", "figure.doc"], "--figure: .*.svg, got figure.doc"),
         (["left.png", "right.jpg", "--html", "page.txt"], "--html: .*.html"),
@@ -227,7 +263,9 @@ def test_the_head_explains_the_networks_output(pair, imagenet, rng):
         (["left.png", "right.jpg", "--region2", "0,0,51,9"], "--region2: .*50 x 80 pixels"),
         (["left.png", "right.jpg", "--region1", "1,2,3"], "--region1: expected X0,Y0,X1,Y1.*'1,2"),
         (["left.png", "right.jpg", "--region1", "nan,0,1,1"], "--region1: expected X0"),
-        (["left.png", "right.jpg", "--region1", "mask.png"], "--region1: expected.*'mask.png'"),
+        (["left.png", "right.jpg", "--region1", "mask.png"], "--region1: mask.png: no such file"),
+        (["left.png", "right.jpg", "--region1", "-5,0,10,10"], "--region1: .*leaves the image"),
+        (["left.png", "right.jpg", "--point1", "-5,0"], "--point1: -5,0 is outside"),
         (["left.png", "right.jpg", "--region2", "left.png"], "--region2: .*50 x 80.*got 90 x 60"),
         (["left.png", "right.jpg", "--region1", "black.png"], "--region1: the mask is empty"),
         (["left.png", "right.jpg", "--point1", "90,5"], "--point1: 90,5 is outside.*90 x 60"),
@@ -242,6 +280,9 @@ def test_bad_input_is_one_line(pair, tmp_path, capsys, arguments, message):
     (tmp_path / "f.png").mkdir()
     (tmp_path / "text.png").write_text("not a picture")
     Image.new("L", (90, 60)).save(tmp_path / "black.png")
+    (tmp_path / "link.png").symlink_to("left.png")
+    (tmp_path / "hard.png").hardlink_to("left.png")
+    (tmp_path / "loop").symlink_to(".")
     before = sorted(tmp_path.rglob("*"))
     assert main(arguments) == 2
     captured = capsys.readouterr()
@@ -250,6 +291,107 @@ def test_bad_input_is_one_line(pair, tmp_path, capsys, arguments, message):
     assert captured.err.startswith("visualize_similarity.py: error: ")
     assert re.search(message, captured.err)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_folder_of_a_picture_is_made(pair, imagenet, capsys):
+    assert main([*pair, "--output", "new/../newer/deep/o.png"]) == 0
+    assert Path("newer/deep/o.png").is_file() and not Path("new").exists()
+    assert capsys.readouterr().out.endswith("written     newer/deep/o.png\n")
+
+
+def test_errors_speak_the_language_of_the_shell(capsys):
+    def run(arguments):
+        raise ValueError('batch_size: each pair is a batch, say layer= or pooling="gem"; a,layer=b')
+
+    command = ["--batch-size", "4", "--pairs", "p.csv"]
+    assert run_program(visualize_similarity.parser(), run, command) == 2
+    message = "--batch-size: each pair is a batch, say --layer or --pooling gem; a,layer=b"
+    assert capsys.readouterr().err == f"visualize_similarity.py: error: {message}\n"
+
+
+def test_what_other_libraries_say_is_not_shown(capfd):
+    def run(arguments):
+        warnings.warn("Glyph 35486 missing", UserWarning, stacklevel=1)
+        logging.getLogger("matplotlib").warning("Bad key in file matplotlibrc")
+        print("told")
+        return 0
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert run_program(OneLineParser("program"), run, []) == 0
+    assert capfd.readouterr() == ("told\n", "")
+
+
+def test_too_little_memory_is_one_line(capsys):
+    def run(arguments):
+        raise MemoryError
+
+    assert run_program(OneLineParser("program"), run, []) == 2
+    assert capsys.readouterr().err == "program: error: there is not enough memory for it\n"
+
+
+TOLD = """
+import sys
+import warnings
+from pathlib import Path
+from command_line import OneLineParser, run_program
+def run(arguments):
+    print("told " * 10_000)
+    return 0
+sys.exit(run_program(OneLineParser("program"), run, []))
+"""
+
+
+@pytest.mark.parametrize(
+    "shell, status, error",
+    [
+        ("{} >&-", 0, ""),
+        ("{} >/dev/full", 1, "program: all is done, but cannot be told: No space left on device\n"),
+        ("{} | true", 0, ""),
+        (
+            "mkdir gone; cd gone; rmdir ../gone; {}",
+            2,
+            "program: error: the current folder was dele",
+        ),
+        ("{} 2>&-", 0, ""),
+    ],
+)
+def test_wherever_the_output_goes_there_is_one_line_and_the_right_status(
+    tmp_path, shell, status, error
+):
+    (tmp_path / "told.py").write_text(TOLD)
+    program = f"'{sys.executable}' '{tmp_path}/told.py'"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    completed = subprocess.run(
+        ["bash", "-c", "set -o pipefail; " + shell.format(program)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    assert completed.returncode == status
+    assert completed.stderr.startswith(error) and completed.stderr.count("\n") == bool(error)
+
+
+def test_an_interruption_while_importing_is_one_line(tmp_path):
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # an image_ops that waits until it is interrupted
+    (tmp_path / "sitecustomize.py").write_text(
+        "import importlib.abc, os, signal, sys\n"
+        "class Finder(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'image_pairs':\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+    )
+    completed = subprocess.run(
+        [sys.executable, PROGRAM, "--help"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+    assert completed.stderr == "visualize_similarity.py: interrupted\n"
+    assert completed.returncode == 130
 
 
 @pytest.fixture
@@ -280,6 +422,8 @@ def test_the_classifier_is_explained_by_either_name(pair, imagenet, capsys):
 def test_bad_input_fails_before_tensorflow_is_imported(pair):
     program = f"""
 import sys
+import warnings
+from pathlib import Path
 sys.path.insert(0, {str(ROOT)!r})
 sys.modules["tensorflow"] = None
 import visualize_similarity

@@ -1,0 +1,213 @@
+"""A Keras model as one flat list of steps, from its image to its outputs.
+
+Nested models are unrolled, each of their calls by itself, so that any tensor on the way is one that
+can be asked for, put in instead of, or differentiated by; and of all steps, only those run that
+lead to what is asked for.  A subclassed model, whose graph Keras does not know, is one step.
+"""
+
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import keras
+
+
+@dataclass(eq=False, frozen=True)
+class Tensor:
+    """A tensor of the flat graph: the shape, with None for what is open, and where it is from."""
+
+    shape: tuple
+    dtype: str
+    operation: object
+
+    @property
+    def name(self):
+        return named(self.operation)
+
+    @property
+    def positions(self):
+        """The sides of a feature map or the length of a sequence; () for a vector."""
+        return self.shape[1:-1]
+
+
+@dataclass(eq=False, frozen=True)
+class Step:
+    """One call of an operation: `run` takes the values of sources, and returns those of outputs."""
+
+    operation: object
+    run: Callable[[list], list]
+    sources: tuple
+    outputs: tuple
+
+
+@dataclass(frozen=True)
+class Graph:
+    steps: list
+    inputs: list
+    outputs: list
+
+
+def flatten(model):
+    """Return the `Graph` of a model.
+
+    Examples
+    --------
+    >>> inner = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.ReLU()])
+    >>> inputs = keras.Input((4,))
+    >>> graph = flatten(keras.Model(inputs, inner(inputs)))
+    >>> [type(step.operation).__name__ for step in graph.steps]
+    ['Dense', 'ReLU']
+    """
+    if not has_graph(model):
+        image, output = Tensor((None,) * 3 + (3,), "float32", model), Tensor((), "float32", model)
+        run = partial(_call_model, model)
+        return Graph([Step(model, run, (image,), (output,))], [image], [output])
+    inputs = [_tensor(each) for each in model.inputs]
+    steps = []
+    return Graph(steps, inputs, _unroll(model, inputs, steps))
+
+
+def has_graph(operation):
+    """Return whether an operation is a model that runs the graph which Keras knows of it."""
+    known = bool(getattr(operation, "outputs", None)) and hasattr(operation, "inputs")
+    # a subclass may have been built from a graph, and do something else when it is called
+    return known and type(operation).call.__module__.split(".")[0] == "keras"
+
+
+def named(operation):
+    return f"{operation.name} ({type(operation).__name__})"
+
+
+def _unroll(model, inputs, steps):
+    """Append the steps of a call of a model; return its outputs."""
+    graph = getattr(model, "_functional", None) or model  # where a Sequential keeps its graph
+    known = dict(zip(map(id, graph.inputs), inputs, strict=True))
+    for depth in sorted(graph._nodes_by_depth, reverse=True):
+        for node in graph._nodes_by_depth[depth]:
+            if node.is_input or any(id(each) not in known for each in node.input_tensors):
+                continue
+            sources = [known[id(each)] for each in node.input_tensors]
+            if has_graph(node.operation):
+                outputs = _unroll(node.operation, sources, steps)
+            else:
+                outputs = [_tensor(each) for each in node.outputs]
+                run = partial(_call_node, node)
+                steps.append(Step(node.operation, run, tuple(sources), tuple(outputs)))
+            known.update(zip(map(id, node.outputs), outputs, strict=True))
+    return [known[id(each)] for each in graph.outputs]
+
+
+def _tensor(symbolic):
+    return Tensor(tuple(symbolic.shape), symbolic.dtype, symbolic._keras_history.operation)
+
+
+def _call_node(node, values):
+    args, kwargs = node.arguments.fill_in(
+        dict(zip(map(id, node.input_tensors), values, strict=True))
+    )
+    if "training" in getattr(node.operation, "_call_context_args", ()):
+        kwargs["training"] = False
+    return keras.tree.flatten(node.operation(*args, **kwargs))
+
+
+def _call_model(model, values):
+    return keras.tree.flatten(model(*values, training=False))
+
+
+# --- parts of a graph ----------------------------------------------------------------------------
+
+
+def leading_to(steps, targets, sources=()):
+    """Return those of the steps that targets are computed by, from sources or else the inputs."""
+    wanted, chosen = set(targets) - set(sources), []
+    for step in reversed(steps):
+        if wanted.intersection(step.outputs):
+            chosen.insert(0, step)
+            wanted.update(set(step.sources) - set(sources))
+    return chosen
+
+
+def run(steps, values):
+    """Run steps on a dict of tensors to values; return it with what they compute added."""
+    values = dict(values)
+    for step in steps:
+        values.update(
+            zip(step.outputs, step.run([values[each] for each in step.sources]), strict=True)
+        )
+    return values
+
+
+def bottlenecks(steps, image, output):
+    """Return the tensors that all ways from the image to the output lead through, both included.
+
+    Steps must be those that lead to the output, in an order in which they can run.
+    """
+    reached, from_image = {image}, []
+    for step in steps:
+        if reached.intersection(step.sources):
+            from_image.append(step)
+            reached.update(step.outputs)
+    last_use = {each: i for i, step in enumerate(from_image) for each in step.sources}
+    last_use[output] = len(from_image)
+    found, alive = [image], {image}
+    for i, step in enumerate(from_image):
+        alive.update(each for each in step.outputs if each in last_use)
+        alive = {each for each in alive if last_use[each] > i}
+        if len(alive) == 1:
+            (only,) = alive
+            if only is not found[-1]:
+                found.append(only)
+    return found
+
+
+# --- layers by name ------------------------------------------------------------------------------
+
+
+def layers(model, path=""):
+    """Yield (path, layer) of all layers, those inside of nested models and layers included."""
+    inner = getattr(model, "layers", None)
+    for layer in getattr(model, "_layers", ()) if inner is None else inner:
+        yield path + layer.name, layer
+        yield from layers(layer, f"{path}{layer.name}/")
+
+
+def find_layer(model, name):
+    """Return the layer of that name, or path, among those of a model and inside of them.
+
+    Raises
+    ------
+    ValueError
+        Where there is none, or more than one.
+    """
+    matches = {
+        id(layer): (path, layer)
+        for path, layer in layers(model)
+        if path == name or path.endswith(f"/{name}")
+    }
+    if len(matches) != 1:
+        known = ", ".join(path for path, _ in (list(matches.values()) or list(layers(model)))[-12:])
+        raise ValueError(f"layer: {len(matches)} layers are called {name!r}; among them: {known}")
+    ((_path, layer),) = matches.values()
+    return layer
+
+
+# --- inside of a step ----------------------------------------------------------------------------
+
+
+@contextmanager
+def intercepted(layer, intercept):
+    """Let a function have the output of each call of a layer, and say what it returns instead.
+
+    For layers inside of a step alone: of subclassed models, whose graph is not known.
+    """
+    call = layer.call
+
+    def called(*args, **kwargs):
+        return intercept(call(*args, **kwargs))
+
+    object.__setattr__(layer, "call", called)
+    try:
+        yield
+    finally:
+        object.__delattr__(layer, "call")

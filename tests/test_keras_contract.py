@@ -1,0 +1,499 @@
+"""The contract: whatever a Keras network does, its maps sum to the cosine of its own output.
+
+Every kind gets random weights *and* random statistics, gammas and betas of its normalisations: what
+is zero or one in a new layer hides what is left out.
+"""
+
+import itertools
+import time
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from numpy.testing import assert_allclose
+
+from models import load_network
+from models.keras_graph import layers as layers_of
+from pair_visualization import visualize_pair
+from similarity_ops import compute_pairwise_similarity, compute_spatial_similarity
+
+EXACT, MEASURED, HALF = 1e-5, 1e-4, 1e-2
+
+
+@pytest.fixture
+def images(rng):
+    noise = rng.integers(0, 256, (2, 40, 50, 3), dtype=np.uint8)
+    noise[0, :, 20:], noise[1, :25, :, 0] = 240, 0  # or else all that is pooled would be alike
+    return list(noise)
+
+
+@pytest.fixture(autouse=True)
+def fixed_weights():
+    keras.utils.set_random_seed(0)
+    yield
+    keras.backend.clear_session()
+
+
+def randomize(model, seed=1):
+    """Give every weight a random value, those of normalisations among them."""
+    rng = np.random.default_rng(seed)
+    for weight in model.weights:
+        values = rng.standard_normal(weight.shape) * 0.3
+        if "variance" in weight.path or "gamma" in weight.path or weight.path.endswith("scale"):
+            values = rng.uniform(0.5, 2, weight.shape)
+        elif "float" not in str(weight.dtype) or weight.path.endswith("power"):
+            continue
+        elif "kernel" in weight.path:
+            values = rng.standard_normal(weight.shape) / np.sqrt(np.prod(weight.shape[:-1]))
+        weight.assign(values)
+    return model
+
+
+def cosine_of(embeddings):
+    embeddings = np.asarray(embeddings, np.float64).reshape(len(embeddings), -1)
+    return embeddings[0] @ embeddings[1] / np.prod(np.linalg.norm(embeddings, axis=1))
+
+
+def assert_contract(model, images, tolerance, output=None, way=None, **options):
+    """The maps sum to the cosine of the model's own output, and pairwise margins are the maps."""
+    started = time.perf_counter()
+    network = load_network(model, preprocess="-1..1", **options)
+    loaded = time.perf_counter()
+    batch = network.preprocess(images)
+    outputs = (output or model)(batch, training=False)
+    expected = cosine_of(keras.ops.convert_to_numpy(keras.ops.cast(outputs, "float32")))
+    begun = time.perf_counter()
+    pair = network.for_pairs or network
+    convs, own = pair.run(batch)
+    maps = compute_spatial_similarity(
+        *convs, pair.pooling, projection=pair.projection, power=pair.power
+    )
+    ended = time.perf_counter()
+    error = max(abs(each.sum() - expected) for each in maps)
+    print(
+        f"\nCONTRACT {model.name:34} {network.description[:74]:74} {error:8.1e} "
+        f"load {loaded - started:5.2f} s, maps {ended - begun:5.2f} s"
+    )
+    assert error < tolerance
+    assert_allclose(cosine_of(own), expected, atol=tolerance)
+    assert_allclose(cosine_of(network.embed(batch)), expected, atol=tolerance)
+    assert np.ptp(maps[0]) > 1e-6  # that it is no constant
+    convs, _ = network.run(batch)
+    method = {"projection": network.projection, "power": network.power}
+    pairwise = compute_pairwise_similarity(*convs, network.pooling, **method)
+    full = compute_spatial_similarity(*convs, network.pooling, **method)
+    for similarity, quick, axes in zip(full, maps, ((2, 3), (0, 1)), strict=True):
+        assert_allclose(pairwise.sum(axes), similarity, atol=1e-6)
+        assert_allclose(quick, similarity, atol=10 * tolerance)
+    if way is not None:
+        assert way in network.description
+    return network
+
+
+# --- convolutional networks and their heads ------------------------------------------------------
+
+
+def convolutional(head, channels=8, size=32):
+    inputs = keras.Input((size, size, 3))
+    x = layers.Conv2D(channels, 3, strides=4, padding="same")(inputs)
+    x = layers.ReLU()(layers.BatchNormalization()(x))
+    x = layers.Conv2D(channels, 3, strides=2, padding="same")(x)
+    x = layers.ReLU(name="last_map")(layers.BatchNormalization()(x))
+    return randomize(keras.Model(inputs, head(x)))
+
+
+def average(x):
+    return layers.GlobalAveragePooling2D()(x)
+
+
+def maximum(x):
+    return layers.GlobalMaxPooling2D()(x)
+
+
+class Gem(layers.Layer):
+    """GeM whose power is a weight."""
+
+    def __init__(self, power, **options):
+        super().__init__(**options)
+        self.power = power
+
+    def build(self, shape):
+        start = keras.initializers.Constant(self.power)
+        self.p = self.add_weight(shape=(1,), initializer=start, name="power")
+
+    def call(self, x):
+        powers = keras.ops.maximum(x, 1e-6) ** self.p
+        return keras.ops.mean(powers, axis=(1, 2)) ** (1 / self.p)
+
+
+PLAIN = {
+    "average": average,
+    "maximum": maximum,
+    "average and a linear head": lambda x: layers.Dense(5)(average(x)),
+    "batch norm after a dense": lambda x: layers.BatchNormalization()(layers.Dense(5)(average(x))),
+    "a residual head": lambda x: (lambda v: layers.Add()([v, layers.Dense(8)(v)]))(average(x)),
+    "a normalisation of two steps": lambda x: (
+        lambda v: v / keras.ops.norm(v, axis=-1, keepdims=True)
+    )(layers.Dense(5)(average(x))),
+}
+PROPORTIONAL = {
+    "average plus maximum": lambda x: layers.Dense(5)(layers.Add()([average(x), maximum(x)])),
+    "average beside maximum": lambda x: layers.Dense(5)(
+        layers.Concatenate()([average(x), maximum(x)])
+    ),
+    "flatten, dense": lambda x: layers.BatchNormalization()(
+        layers.Dense(6)(layers.Flatten()(layers.Dropout(0.4)(layers.BatchNormalization()(x))))
+    ),
+    "layer norm at the end": lambda x: layers.LayerNormalization()(layers.Dense(5)(average(x))),
+    "layer norm before a dense": lambda x: layers.Dense(5)(layers.LayerNormalization()(average(x))),
+    "two layer norms": lambda x: layers.LayerNormalization()(
+        layers.Dense(5)(layers.LayerNormalization()(average(x)))
+    ),
+    "rms norm": lambda x: layers.Dense(5)(layers.RMSNormalization()(average(x))),
+    "L2, then a dense": lambda x: layers.Dense(5)(layers.UnitNormalization()(average(x))),
+    "L2 of two steps, then a dense": lambda x: layers.Dense(5)(
+        (lambda v: v / keras.ops.norm(v, axis=-1, keepdims=True))(maximum(x))
+    ),
+    "L2 of each of two poolings": lambda x: layers.Dense(5)(
+        layers.Concatenate()([layers.UnitNormalization()(each(x)) for each in (average, maximum)])
+    ),
+}
+INTEGRATED = {
+    "two layers with ReLU": lambda x: layers.Dense(5)(
+        layers.Dense(16, activation="relu")(average(x))
+    ),
+    "two layers with GELU": lambda x: layers.Dense(5)(
+        layers.Dense(16, activation="gelu")(average(x))
+    ),
+    "two layers with batch norm": lambda x: layers.Dense(5)(
+        layers.ReLU()(layers.BatchNormalization()(layers.Dense(16)(average(x))))
+    ),
+    "softmax": lambda x: layers.Dense(5, activation="softmax")(average(x)),
+}
+
+
+@pytest.mark.parametrize("head", PLAIN)
+def test_one_pooling_and_a_linear_head(head, images):
+    network = assert_contract(convolutional(PLAIN[head]), images, EXACT, way=" pooling after")
+    assert network.for_pairs is None
+
+
+@pytest.mark.parametrize("power", [1, 2.3, 4, 8])
+def test_gem_of_any_power(power, images):
+    model = convolutional(lambda x: layers.Dense(5)(Gem(power)(x)))
+    network = assert_contract(model, images, EXACT, way=" pooling after")
+    assert power == 1 or abs(network.power - power) < 1e-3
+
+
+@pytest.mark.parametrize("head", PROPORTIONAL)
+def test_what_grows_in_proportion_is_exact(head, images):
+    assert_contract(convolutional(PROPORTIONAL[head]), images, EXACT, way="in proportion")
+
+
+def test_gem_in_steps_of_its_own(images):
+    def gem_of_steps(x):
+        powers = keras.ops.power(keras.ops.maximum(x, 1e-6), 2.5)
+        return layers.Dense(5)(keras.ops.power(keras.ops.mean(powers, axis=(1, 2)), 1 / 2.5))
+
+    assert_contract(convolutional(gem_of_steps), images, EXACT, way="in proportion")
+
+
+@pytest.mark.parametrize("head", INTEGRATED)
+def test_heads_that_are_not_linear_are_integrated(head, images):
+    assert_contract(convolutional(INTEGRATED[head]), images, MEASURED, way="integrated")
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("kind", ["plain", "proportional", "integrated"])
+def test_mixed_precision(policy, kind, images):
+    head = {
+        "plain": PLAIN["batch norm after a dense"],
+        "proportional": PROPORTIONAL["layer norm before a dense"],
+        "integrated": INTEGRATED["two layers with GELU"],
+    }[kind]
+    keras.config.set_dtype_policy(policy)
+    try:
+        network = assert_contract(convolutional(head), images, HALF)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert network.tolerance == HALF
+
+
+# --- transformers --------------------------------------------------------------------------------
+
+
+class Tokens(layers.Layer):
+    """Patches as tokens, after a few that are learned, with positions added."""
+
+    def __init__(self, prefix=1, **options):
+        super().__init__(**options)
+        self.prefix = prefix
+
+    def build(self, shape):
+        count = shape[1] * shape[2]
+        self.first = self.add_weight(shape=(1, self.prefix, shape[-1]), name="first")
+        self.places = self.add_weight(shape=(1, self.prefix + count, shape[-1]), name="places")
+
+    def call(self, x):
+        x = keras.ops.reshape(x, (-1, x.shape[1] * x.shape[2], x.shape[3]))
+        first = keras.ops.broadcast_to(self.first, (keras.ops.shape(x)[0], *self.first.shape[1:]))
+        return keras.ops.concatenate([first, x], 1) + self.places
+
+
+class Query(layers.Layer):
+    """Attention pooling: what a learned query makes of all tokens."""
+
+    def build(self, shape):
+        self.query = self.add_weight(shape=(1, 1, shape[-1]), name="query")
+        self.attention = layers.MultiHeadAttention(2, 8)
+        self.attention.build((None, 1, shape[-1]), shape)
+
+    def call(self, x):
+        query = keras.ops.broadcast_to(self.query, (keras.ops.shape(x)[0], 1, x.shape[-1]))
+        return self.attention(query, x)[:, 0]
+
+
+class Block(layers.Layer):
+    """A transformer's block as a layer of its own."""
+
+    def build(self, shape):
+        self.norms = [layers.LayerNormalization() for _ in range(2)]
+        self.attention = layers.MultiHeadAttention(2, 8)
+        self.mlp = [layers.Dense(32, activation="gelu"), layers.Dense(shape[-1])]
+        for norm in self.norms:
+            norm.build(shape)
+        self.attention.build(shape, shape)
+        self.mlp[0].build(shape)
+        self.mlp[1].build((*shape[:-1], 32))
+
+    def call(self, x):
+        normed = self.norms[0](x)
+        x = x + self.attention(normed, normed)
+        return x + self.mlp[1](self.mlp[0](self.norms[1](x)))
+
+
+def transformer(pool, prefix=1, blocks=2, opaque=False, size=32):
+    inputs = keras.Input((size, size, 3))
+    x = Tokens(prefix)(layers.Conv2D(16, 8, strides=8, name="patches")(inputs))
+    for i in range(blocks):
+        if opaque:
+            x = Block(name=f"block{i}")(x)
+            continue
+        normed = layers.LayerNormalization()(x)
+        x = layers.Add(name=f"attended{i}")([x, layers.MultiHeadAttention(2, 8)(normed, normed)])
+        mlp = layers.Dense(32, activation="gelu")(layers.LayerNormalization()(x))
+        x = layers.Add(name=f"block{i}")([x, layers.Dense(16)(mlp)])
+    x = layers.LayerNormalization(name="last_norm")(x)
+    return randomize(keras.Model(inputs, pool(x)))
+
+
+def cls(x):
+    return x[:, 0]
+
+
+POOLINGS = {
+    "CLS": (cls, 1, "block0"),
+    "CLS and registers": (cls, 5, "block0"),
+    "CLS and a head": (lambda x: layers.Dense(6)(cls(x)), 1, "block0"),
+    "attention pooling": (lambda x: Query()(x), 0, "last_norm"),
+    "CLS beside the mean of patches": (
+        lambda x: layers.Concatenate()([x[:, 0], keras.ops.mean(x[:, 1:], axis=1)]),
+        1,
+        "block0",
+    ),
+}
+
+
+@pytest.mark.parametrize("opaque", [False, True])
+@pytest.mark.parametrize("pool", POOLINGS)
+def test_transformers_are_integrated_from_their_last_block(pool, opaque, images):
+    pool, prefix, place = POOLINGS[pool]
+    network = assert_contract(transformer(pool, prefix, opaque=opaque), images, MEASURED)
+    assert "4 x 4" in network.description
+    assert network.activations(network.preprocess(images)).shape[1:3] == (4, 4)
+
+
+@pytest.mark.parametrize("prefix, way", [(0, " pooling after"), (1, "in proportion")])
+def test_the_mean_of_tokens_is_exact(prefix, way, images):
+    def pool(x):
+        return layers.Dense(6)(layers.GlobalAveragePooling1D()(x))
+
+    network = assert_contract(transformer(pool, prefix), images, EXACT, way=way)
+    assert network.activations(network.preprocess(images)).shape[1:3] == (4, 4)
+
+
+# --- the maps are where what was learned is -------------------------------------------------------
+
+
+def patches(count, seed):
+    """Return noise with one of six colours in one of 4 x 4 patches, the colours and the places."""
+    rng = np.random.default_rng(seed)
+    images = rng.integers(80, 176, (count, 32, 32, 3), dtype=np.uint8)
+    colours, places = rng.integers(0, 6, count), rng.integers(0, 16, count)
+    for image, colour, place in zip(images, colours, places, strict=True):
+        y, x = 8 * (place // 4), 8 * (place % 4)
+        image[y : y + 8, x : x + 8] = 255 * np.array(
+            [colour + 1 & 1, colour + 1 & 2, colour + 1 & 4]
+        ).astype(bool)
+    return images, colours, places
+
+
+def small_network(kind):
+    if kind == "an MLP after a CNN":
+        inputs = keras.Input((32, 32, 3))
+        x = layers.Conv2D(24, 8, strides=8, activation="relu")(inputs)
+        x = layers.Dense(32, activation="gelu")(average(layers.Conv2D(24, 1, activation="relu")(x)))
+        return keras.Model(inputs, layers.Dense(8)(x))
+    inputs = keras.Input((32, 32, 3))
+    x = Tokens(1, name="tokens")(layers.Conv2D(24, 8, strides=8)(inputs))
+    return keras.Model(inputs, layers.Dense(8)(Block()(Block()(x))[:, 0]))
+
+
+@pytest.mark.parametrize(
+    "kind, layer, share",
+    [
+        ("an MLP after a CNN", None, 0.9),
+        ("CLS of a transformer", None, 0.5),  # the first block has moved some of it by then
+        ("CLS of a transformer", "tokens", 0.9),
+    ],
+)
+def test_the_patch_that_tells_the_label_comes_first(kind, layer, share):
+    model = small_network(kind)
+    images, colours, _ = patches(1024, seed=1)
+    classifier = keras.Sequential([model, layers.Activation("gelu"), layers.Dense(6)])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    classifier.compile(keras.optimizers.Adam(3e-3), loss, metrics=["accuracy"])
+    history = classifier.fit(images / 127.5 - 1, colours, 32, 5, verbose=0)
+    assert history.history["accuracy"][-1] > 0.95
+    network = load_network(model, preprocess="-1..1", layer=layer)
+    images, colours, places = patches(30, seed=2)
+    first = []
+    for colour in range(6):
+        alike = np.flatnonzero(colours == colour)
+        for pair in zip(alike[::2], alike[1::2], strict=False):
+            shown = visualize_pair(*images[list(pair)], network)
+            maps = shown.similarity1, shown.similarity2
+            first += [np.argmax(each) == places[i] for each, i in zip(maps, pair, strict=True)]
+    print(f"\nFIRST {kind} {layer} {np.mean(first):.2f} of {len(first)}")
+    assert len(first) >= 20 and np.mean(first) > share  # of maps at random, one in sixteen
+
+
+# --- layers by name, at any depth -----------------------------------------------------------------
+
+
+class Subclassed(keras.Model):
+    """A model whose graph Keras does not know, with a convolution and an MLP head."""
+
+    def __init__(self):
+        super().__init__(name="subclassed")
+        self.conv = layers.Conv2D(8, 3, strides=4, activation="relu", name="conv")
+        self.hidden, self.out = layers.Dense(16, activation="gelu"), layers.Dense(5)
+
+    def call(self, x):
+        return self.out(self.hidden(keras.ops.mean(self.conv(x), axis=(1, 2))))
+
+
+def test_inside_of_a_subclassed_model(images):
+    model = Subclassed()
+    model(np.zeros((1, 32, 32, 3), np.float32))
+    options = {"layer": "conv", "pooling": "network", "input_size": (32, 32)}
+    assert_contract(randomize(model), images, MEASURED, way="follows conv, by integ", **options)
+
+
+def test_inside_of_a_layer(images):
+    encoder = hub_encoder("ViTBackbone")
+    inputs = keras.Input((32, 32, 3))
+    model = randomize(keras.Model(inputs, layers.Dense(6)(encoder(inputs)[:, 0]), name="hub"))
+    inside = next(path for path, _ in layers_of(model) if path.endswith("block_1"))
+    assert_contract(model, images, MEASURED, way="tokens as 4 x 4 after 1", layer=inside)
+
+
+def test_a_map_in_the_middle_of_a_network(images):
+    model = convolutional(PLAIN["average and a linear head"])
+    options = {"layer": "re_lu", "pooling": "network"}
+    network = assert_contract(model, images, MEASURED, way="integrated", **options)
+    assert network.activations(network.preprocess(images)).shape[1:3] == (8, 8)
+
+
+# --- what is said of a network is checked ---------------------------------------------------------
+
+
+def smallest(x):
+    positive = layers.Activation("softplus")(x)
+    return layers.Lambda(lambda values: -keras.ops.max(-values, axis=(1, 2)))(positive)
+
+
+@pytest.mark.parametrize(
+    "pool, options, look",
+    [
+        (smallest, {"pooling": "gem"}, {}),
+        (smallest, {"pooling": "average"}, {}),
+        (average, {"pooling": "gem"}, {}),
+        (average, {"pooling": "max"}, {}),
+        (lambda x: Gem(8.0)(x), {}, {"power": 1}),
+    ],
+)
+def test_what_is_said_of_a_network_is_checked(images, pool, options, look):
+    model = convolutional(pool)
+    options["preprocess"] = "-1..1"
+    true = visualize_pair(*images, load_network(model, preprocess="-1..1"))
+    assert_allclose(true.network_similarity, true.similarity, atol=EXACT)
+    message = (
+        r"maps sum to -?0\.\d+, but the network itself says -?0\.\d+.*(gem|average|max) pooling"
+    )
+    with pytest.raises(ValueError, match=message):
+        visualize_pair(*images, load_network(model, **options), **look)
+
+
+def test_a_grid_that_is_none_is_refused():
+    model = transformer(cls, 1)
+    for options in ({"grid": (5, 5)}, {"grid": (4, 4), "prefix": 2}, {"prefix": 3}):
+        with pytest.raises(ValueError, match=r"grid: .*17 tokens"):
+            load_network(model, **options)
+    assert "2 x 8" in load_network(model, grid=(2, 8)).description
+
+
+# --- what keras-hub has ---------------------------------------------------------------------------
+
+hub = pytest.importorskip("keras_hub.models")
+SMALL = {"num_layers": 2, "num_heads": 2, "hidden_dim": 16, "image_shape": (32, 32, 3)}
+
+
+def hub_encoder(name):
+    """Return a small encoder with random weights."""
+    if name == "ViTBackbone":
+        return hub.ViTBackbone(patch_size=8, mlp_dim=32, **SMALL)
+    if name == "DINOV2Backbone":
+        places = {"position_embedding_shape": (32, 32, 3), "num_register_tokens": 4}
+        return hub.DINOV2Backbone(patch_size=8, intermediate_dim=32, **places, **SMALL)
+    if name == "CLIPVisionEncoder":
+        return hub.CLIPVisionEncoder(patch_size=8, intermediate_dim=32, **SMALL)
+    if name == "SigLIPVisionEncoder":
+        return hub.SigLIPVisionEncoder(patch_size=8, intermediate_dim=32, **SMALL)
+    windows = {"depths": (1, 1), "num_heads": (2, 2), "window_size": 2, "patch_size": 4}
+    return hub.SwinTransformerBackbone(image_shape=(32, 32, 3), embed_dim=8, **windows)
+
+
+HUB = ("ViTBackbone", "DINOV2Backbone", "CLIPVisionEncoder")
+
+
+@pytest.mark.parametrize(
+    "name, pool",
+    [
+        *itertools.product(HUB, ["first", "mean"]),
+        ("SigLIPVisionEncoder", "its own"),
+        ("SwinTransformerBackbone", "mean"),
+    ],
+)
+def test_encoders_of_keras_hub(name, pool, images):
+    encoder = hub_encoder(name)
+    inputs = keras.Input((32, 32, 3))
+    tokens = encoder(inputs)
+    if isinstance(tokens, dict):
+        tokens = next(iter(tokens.values()))
+    pools = {"first": cls, "mean": layers.GlobalAveragePooling1D(), "its own": layers.Identity()}
+    x = pools[pool](tokens)
+    model = randomize(keras.Model(inputs, layers.Dense(6)(x), name=f"{name}-{pool}"))
+    network = assert_contract(model, images, MEASURED)
+    assert network.activations(network.preprocess(images)).shape[1:3] == (4, 4)
