@@ -7,7 +7,7 @@ independent of each other.
 
 import numpy as np
 
-from image_ops import upsample_map
+from image_ops import region_weights, upsample_map
 
 
 def mass_by_object(similarity, objects, count):
@@ -105,6 +105,23 @@ def peak_on(similarity, mask):
     """
     upsampled = upsample_map(similarity, mask.shape)
     return bool(np.asarray(mask)[np.unravel_index(upsampled.argmax(), mask.shape)])
+
+
+def cell_on(similarity, mask):
+    """Return whether the highest cell of a map shows any of a mask.
+
+    The pointing game with the tolerance that a map has by its resolution.
+
+    Examples
+    --------
+    >>> mask = np.array([[False, False, False, True]])
+    >>> cell_on([[0.0, 3.0]], mask), peak_on([[0.0, 3.0]], mask)
+    (True, True)
+    >>> cell_on([[0.0, 3.0, 1.0]], mask)
+    False
+    """
+    shown = region_weights(mask, np.shape(mask), np.shape(similarity))
+    return bool(shown.flat[np.argmax(similarity)] > 0)
 
 
 def rank_of_first(similarities, relevant):

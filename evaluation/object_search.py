@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from evaluation.focus import SMALL, objects_of, partners_of, room_of
-from evaluation.measures import mass_by_object, peak_on, rank_of_first
+from evaluation.measures import cell_on, mass_by_object, peak_on, rank_of_first
 from evaluation.rivals import cosines
 from evaluation.tables import figure
 from evaluation.views import OBJECTS
@@ -28,8 +28,8 @@ def pointing(subject, views, names):
     Returns
     -------
     measured : dict of measure to dict of (object, network) to Figure
-        The share of pairs whose peak lies on the same object, and the mass on it, with the region
-        (asked) and without (not asked).
+        The share of pairs whose peak lies on the same object, or whose highest cell shows some of
+        it, and the mass on it, with the region (asked) and without (not asked).
     silent : int
         How many queries had no activation at all in their region: they have no map.
     """
@@ -49,11 +49,19 @@ def pointing(subject, views, names):
             for regions in ({"region1": weights}, {}):
                 similarity = subject.maps(view1, view2, **regions)[1]
                 mass = mass_by_object(similarity, target, len(OBJECTS))[number]
-                row += [peak_on(similarity, target == number), mass]
+                row += [
+                    peak_on(similarity, target == number),
+                    cell_on(similarity, target == number),
+                    mass,
+                ]
             rooms.append(room_of(view1))
             found.append(row)
         if found:
-            measures = "peak, asked", "mass, asked", "peak, not asked", "mass, not asked"
+            measures = [
+                f"{measure}, {asked}"
+                for asked in ("asked", "not asked")
+                for measure in ("peak", "highest cell", "mass")
+            ]
             for measure, values in zip(measures, np.array(found, float).T, strict=True):
                 cells = measured.setdefault(measure, {})
                 cells[name, subject.name] = figure(np.mean, rooms, values)
