@@ -11,7 +11,7 @@ from evaluation.rivals import cosines
 from evaluation.tables import figure
 from evaluation.views import OBJECTS
 from image_ops import load_image, region_weights
-from similarity_ops import compute_spatial_similarity
+from similarity_ops import compute_spatial_similarity, pool_features
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "example_images"
 
@@ -117,10 +117,13 @@ def example_headboard(subject):
     query, target = (np.array(Image.open(path)) == OBJECTS.index("headboard") for path in masks)
     weights = region_weights(query, query.shape, subject.grid)
     cells = {("pixels", "of image 2"): f"{target.mean():.1%}"}
+    column = f"{subject.name}, {'x'.join(map(str, subject.grid))}"
     for row, region in (("without a region", None), ("with the region on it", weights)):
-        similarity = compute_spatial_similarity(
-            *convs, projection=subject.projection(), region1=region
-        )[1]
+        head = {"projection": subject.projection(), "data_format": "channels_last"}
+        if not pool_features(convs[0], region=region, **head).any():
+            cells[row, column] = "no activation"
+            continue
+        similarity = compute_spatial_similarity(*convs, region1=region, **head)[1]
         share = mass_by_object(similarity, target.astype(int), 2)[1]
-        cells[row, f"{subject.name}, {'x'.join(map(str, subject.grid))}"] = f"{share:.1%}"
+        cells[row, column] = f"{share:.1%}"
     return cells
