@@ -15,7 +15,7 @@ from files import write_whole
 
 LIMIT = 3_000_000  # bytes in all, masks included
 QUALITY = 82
-ROOMS = {"held_all": 12, "held_parts": 9}
+ROOMS = {"held_all": 20, "held_parts": 9}
 
 
 def pack(source, target):
