@@ -41,7 +41,7 @@ class Budget(NamedTuple):
     covered: int  # views whose cells are covered
 
 
-SHIPPED, THOROUGH = Budget(60, 3, 12, 8, 6), Budget(240, 3, 24, 12, 12)
+SHIPPED, THOROUGH = Budget(60, 2, 8, 4, 4), Budget(240, 3, 24, 12, 12)
 
 
 class Report:
