@@ -51,7 +51,8 @@ class Report:
         self.tables, self.seconds = {}, {}
 
     def add(self, title, cells):
-        self.tables.setdefault(title, {}).update(cells)
+        if cells:
+            self.tables.setdefault(title, {}).update(cells)
 
     def add_all(self, title, measured):
         """Add a dict of measure to cells: a table for each."""
