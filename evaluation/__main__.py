@@ -1,0 +1,106 @@
+"""Measure what the maps are worth: python -m evaluation
+
+Prints Markdown tables, and writes them, their figures as a CSV file, and two pictures to a folder.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from files import write_whole
+
+HELD_OUT = Path(__file__).resolve().parent / "held_out"
+FRESH = {  # arguments of evaluation.rooms for each set
+    "held_all": "--teach all --rooms 40 --views 4 --seed {seed}",
+    "held_parts": "--teach parts --rooms 40 --views 4 --seed {parts_seed}",
+    "held_swaps": "--teach all --rooms 40 --views 4 --seed {seed} --swaps {folder}/held_all"
+    " --count 64 --deletions 32",
+    "held_chains": "--teach all --rooms 42 --views 4 --seed {chains_seed} --chains 42",
+}
+
+
+def main(argv=None):
+    """Run the program and return its exit status."""
+    arguments = _parser().parse_args(argv)
+    try:
+        if arguments.full:
+            render(arguments.data, arguments.seed)
+        evaluate(arguments.data, arguments.output)
+    except (OSError, ValueError, ImportError) as error:
+        print(f"evaluation: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser():
+    parser = argparse.ArgumentParser(prog="python -m evaluation", description=__doc__)
+    add = parser.add_argument
+    add("--data", type=Path, metavar="FOLDER", help="sets of views (default: those that ship)")
+    add("--output", type=Path, metavar="FOLDER", default=Path("evaluation_output"))
+    add("--full", action="store_true", help="render fresh rooms to the folder of --data first")
+    add("--seed", type=int, default=1001, help="of the fresh rooms (default: %(default)s)")
+    return parser
+
+
+def render(folder, seed):
+    """Render fresh sets to a folder, which takes hours; interrupted, it goes on where it was."""
+    if folder is None:
+        raise ValueError("--full needs --data FOLDER, where the fresh rooms go")
+    try:
+        import mitsuba  # noqa: F401
+    except ImportError:
+        raise ImportError(
+            "--full renders by Mitsuba, which is missing: pip install mitsuba"
+        ) from None
+    from evaluation import rooms
+
+    for name, options in FRESH.items():
+        seeds = {"seed": seed, "parts_seed": seed + 1, "chains_seed": seed + 2}
+        rooms.main([str(folder / name), *options.format(folder=folder, **seeds).split()])
+
+
+def evaluate(data=None, output=Path("evaluation_output")):
+    """Measure all networks on the sets in a folder, None for those that ship."""
+    from evaluation import examination
+    from evaluation.subjects import NETWORKS
+    from evaluation.tables import csv_text, markdown
+    from evaluation.views import load_views
+    from models import start_tensorflow
+
+    folder = data or HELD_OUT
+    sets = {name: load_views(folder / name) for name in examination.SETS}
+    for name in examination.OPTIONAL_SETS:
+        if (folder / name).exists():
+            sets[name] = load_views(folder / name)
+    start_tensorflow()
+    output.mkdir(parents=True, exist_ok=True)
+    report = examination.Report()
+    budget = examination.SHIPPED if data is None else examination.THOROUGH
+    for name in NETWORKS:
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        examination.examine(name, sets, report, budget)
+    text = "\n".join(markdown(title, cells) for title, cells in report.tables.items())
+    print(text)
+    for name, content in (("tables.md", text), ("tables.csv", csv_text(report.tables))):
+        write_whole(output / name, lambda file, content=content: file.write(content.encode()))
+    draw(sets, report, output)
+    for part, seconds in report.seconds.items():
+        print(f"{seconds:6.1f} s  {part}", file=sys.stderr)
+
+
+def draw(sets, report, output):
+    """Write the two pictures."""
+    from evaluation import examination, figures
+    from evaluation.subjects import load_subject
+    from image_ops import save_image
+
+    pair = examination.telling_pair(sets["held_all"])
+    subjects = [load_subject(name) for name in ("imagenet", "rooms-headboard", "rooms-carpet")]
+    save_image(output / "taught.jpg", figures.pair_picture(pair, subjects))
+    cells = report.tables[examination.RIVALS_TABLE]
+    cells = {cell: value for cell, value in cells.items() if cell[1] != "runs"}
+    figures.correlation_figure(output / "counterfactuals.png", cells)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,300 @@
+"""Table 2: does a map say what changes the cosine?  One object is changed, all else is left.
+
+This is the protocol of FunnyBirds (Hesse, Schaub-Meyer and Roth, "FunnyBirds: a synthetic vision
+dataset for a part-based analysis of explainable AI methods", ICCV 2023), which intervenes on the
+parts of rendered birds and watches class scores, brought to pairs of images and their cosine.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from evaluation import rivals
+from evaluation.focus import SMALL, objects_of, partners_of, room_of
+from evaluation.measures import (
+    area_by_object,
+    lift,
+    mass_by_object,
+    peak_on,
+    rank_correlation,
+    sum_by_object,
+)
+from evaluation.tables import figure
+from evaluation.views import OBJECTS
+
+FEWEST = 4  # objects of a pair that are worth ranking
+UNCHANGED = 0.01  # a change that moves the cosine by less than this has changed nothing
+
+
+@dataclass(frozen=True)
+class Interventions:
+    """One row for each object that was changed in a view, and each partner of that view.
+
+    rooms, pairs, objects, changes : (n,) arrays of str, the view's room, the pair, what was changed
+        and whether by "swap" or "delete"
+    drop : float64 (n,) array, cos(view, partner) - cos(changed view, partner)
+    area : float64 (n,) array, of the object in the view
+    mass : dict of explanation to float64 (n,) array, on the object in the view's map; that of
+        "maps, signed" is the sum of the map on the object, in units of the cosine
+    """
+
+    rooms: np.ndarray
+    pairs: np.ndarray
+    objects: np.ndarray
+    changes: np.ndarray
+    drop: np.ndarray
+    area: np.ndarray
+    mass: dict
+
+    def where(self, chosen):
+        """Return the rows that a bool (n,) array chooses."""
+        mass = {name: values[chosen] for name, values in self.mass.items()}
+        columns = self.rooms, self.pairs, self.objects, self.changes, self.drop, self.area
+        return Interventions(*(column[chosen] for column in columns), mass)
+
+
+def intervene(subject, views, explain, partners=3, most=None):
+    """Change objects and record what the maps had said of them.
+
+    Parameters
+    ----------
+    subject : Subject
+    views : list of View
+        Base views, other views of their rooms, and changed views.
+    explain : function of (subject, view, list of partners) -> dict of name to list of maps
+        `free_explanations` or `all_explanations`.
+    partners : int
+        At most so many other views of the room.
+    most : None or int
+        How many views are taken, those with the most changes first.
+
+    Returns
+    -------
+    rows : Interventions
+        Of the objects that a view shows more than a sliver of.
+    """
+    changed, rows = {}, []
+    for view in views:
+        if view.swapped in OBJECTS:
+            changed.setdefault(view.swap_of, []).append(view)
+    bases = [view for view in views if view.name in changed]
+    for view in sorted(bases, key=lambda view: -len(changed[view.name]))[:most]:
+        others = partners_of(view, views)[:partners]
+        maps, objects = explain(subject, view, others), objects_of(view)
+        area = area_by_object(objects, len(OBJECTS))
+        after = [c for c in changed[view.name] if area[OBJECTS.index(c.swapped)] >= SMALL]
+        if not after:
+            continue
+        before, now = (
+            rivals.cosines(subject.embeddings(of), subject.embeddings(others))
+            for of in ([view], after)
+        )
+        for index, other in enumerate(others):
+            mass = [mass_by_object(of[index], objects, len(OBJECTS)) for of in maps.values()]
+            mass.append(sum_by_object(maps["maps"][index], objects, len(OBJECTS)))
+            for drop, change in zip((before - now)[:, index], after, strict=True):
+                number = OBJECTS.index(change.swapped)
+                row = room_of(view), f"{view.name} {other.name}", change.swapped, change.change
+                rows.append((*row, drop, area[number], *(of[number] for of in mass)))
+    if not rows:
+        raise ValueError("views: expected some with one object changed, got none")
+    (*columns,) = (np.array(column) for column in zip(*rows, strict=True))
+    names = *maps, "maps, signed"
+    return Interventions(*columns[:6], dict(zip(names, columns[6:], strict=True)))
+
+
+def free_explanations(subject, view, others, seed=0):
+    """Return the maps of a view given each of several others, and the rivals that need no run.
+
+    Returns
+    -------
+    maps : dict of explanation to list of (h, w) arrays, one for each of the others
+    """
+    conv, projection = subject.conv(view), subject.projection()
+    rng = np.random.default_rng([seed, *view.name.encode()])
+    return {
+        "maps": [subject.maps(view, other)[0] for other in others],
+        "Grad-CAM": [rivals.grad_cam(conv, subject.conv(other), projection) for other in others],
+        "blob": [rivals.blob(subject.grid)] * len(others),
+        "random": [rng.random(subject.grid) for _ in others],
+    }
+
+
+def all_explanations(subject, view, others, steps=16):
+    """Return what `free_explanations` does, and the rivals that run the network."""
+    (image,) = subject.preprocess([view.image()])
+    embeddings, pixels = subject.embeddings(others), (subject.embed, image)
+    return free_explanations(subject, view, others) | {
+        "gradient x input": [
+            rivals.gradient_times_input(*pixels, f, subject.grid) for f in embeddings
+        ],
+        "integrated gradients": [
+            rivals.integrated_gradients(*pixels, f, subject.grid, steps) for f in embeddings
+        ],
+        "occlusion": list(rivals.occlusion(*pixels, embeddings, subject.grid)),
+    }
+
+
+def correlations(rows, name):
+    """Measure how well each explanation ranks the drops.
+
+    Returns
+    -------
+    cells : dict of way to dict of (explanation, network) to Figure
+        ``pooled``: over all rows.  ``within pairs``: over the objects of one view and partner,
+        then averaged over those that have FEWEST at least.  ``size of the change``: pooled,
+        whichever way the cosine went.
+    """
+    _, first, sizes = np.unique(rows.pairs, return_index=True, return_counts=True)
+    ranked = [rows.pairs == rows.pairs[row] for row in first[sizes >= FEWEST]]
+    ways = {"pooled": {}, "within pairs": {}, "size of the change": {}}
+    for explanation, mass in {**rows.mass, "area": rows.area}.items():
+        cell = explanation, name
+        ways["pooled"][cell] = figure(rank_correlation, rows.rooms, mass, rows.drop)
+        if ranked:
+            within = [rank_correlation(mass[of], rows.drop[of]) for of in ranked]
+            rooms = rows.rooms[first[sizes >= FEWEST]]
+            ways["within pairs"][cell] = figure(np.mean, rooms, within)
+        size = abs(rows.drop)
+        ways["size of the change"][cell] = figure(rank_correlation, rows.rooms, mass, size)
+    return ways
+
+
+def attainable(rows, name):
+    """Measure how well the drop of a swap can be told by what else is known of the same object.
+
+    An oracle renders the view without the object, or sees the same swap with another partner: what
+    ranks the drops no better than that is not to be blamed on a map.
+
+    Returns
+    -------
+    cells : dict of (explanation, network) to Figure
+        Rank correlations on the same rows, those that have all of it.
+    """
+    table = {}
+    for row, key in enumerate(zip(rows.pairs, rows.objects, rows.changes, strict=True)):
+        table[tuple(map(str, key))] = row
+    found = []
+    for (pair, thing, change), row in table.items():
+        view = pair.split()[0]
+        others = [
+            other
+            for (second, *rest), other in table.items()
+            if second.split()[0] == view and second != pair and rest == [thing, change]
+        ]
+        deleted = table.get((pair, thing, "delete"))
+        if change == "swap" and others and deleted is not None:
+            found.append((row, deleted, others[0]))
+    if not found:
+        return {}
+    swapped, deleted, elsewhere = np.array(found).T
+    told = {
+        "the object rendered away": rows.drop[deleted],
+        "the same swap, another partner": rows.drop[elsewhere],
+        **{explanation: mass[swapped] for explanation, mass in rows.mass.items()},
+    }
+    cells = {("rows", name): len(found)}
+    for explanation, values in told.items():
+        cells[explanation, name] = figure(
+            rank_correlation, rows.rooms[swapped], values, rows.drop[swapped]
+        )
+    return cells
+
+
+def by_object(rows, name):
+    """Measure each object's mean drop, and the mean mass of the maps on it.
+
+    Returns
+    -------
+    measured : dict of "drop" and "mass" to dict of (object, column) to Figure
+    """
+    measured = {"drop": {}, "mass": {}}
+    for thing in sorted(set(rows.objects), key=OBJECTS.index):
+        chosen = rows.where(rows.objects == thing)
+        views = len({pair.split()[0] for pair in chosen.pairs})
+        for measure, values in (("drop", chosen.drop), ("mass", chosen.mass["maps"])):
+            cells = measured[measure]
+            cells[thing, "views, pixels"] = f"{views}, {chosen.area.mean():.1%}"
+            cells[thing, name] = figure(np.mean, chosen.rooms, values)
+    return measured
+
+
+def distractibility(rows, name):
+    """Measure what explanations put on objects whose change changes nothing, over their area.
+
+    Returns
+    -------
+    cells : dict of (explanation, network) to Figure, the lift: 0 is perfect, 1 is a flat map
+    """
+    nothing = rows.where(abs(rows.drop) < UNCHANGED)
+    cells = {("rows", name): f"{len(nothing.drop)} of {len(rows.drop)}"}
+    if len(nothing.drop):
+        for explanation, mass in nothing.mass.items():
+            if explanation == "maps, signed":
+                continue  # no share
+            cells[explanation, name] = figure(lift, nothing.rooms, mass, nothing.area)
+    return cells
+
+
+def background_independence(rows, name, taught):
+    """Measure the share of changes of what was not taught that change nothing: of the network."""
+    others = rows.where(~np.isin(rows.objects, taught))
+    nothing = abs(others.drop) < UNCHANGED
+    return {("all objects not taught", name): figure(np.mean, others.rooms, nothing)}
+
+
+def contrastivity(subject, views, explain, most=None):
+    """Exchange the partner for one that shares something else, and see whether the map follows.
+
+    FunnyBirds' target sensitivity.  Of rooms where each view shares headboard and pictures with
+    some views, and the carpet with others, but both with none; at most so many views.
+
+    Returns
+    -------
+    measured : dict of measure to dict of (explanation, network) to Figure
+        ``follows``: how often what is shared has more of the mass than it has given a partner that
+        shares the other thing; 0.5 is chance, and what a map has that takes no notice of the
+        partner.  ``peak``: how often the peak lies on what is shared.
+    """
+    shared = {
+        label: [OBJECTS.index(name) for name in names]
+        for label, names in (("headboard", ("headboard", "picture")), ("carpet", ("carpet",)))
+    }
+    rooms, found = [], {}
+    for view in sorted(views, key=lambda view: view.number):  # all rooms once before any twice
+        partners = [partners_of(view, views, label)[:1] for label in shared]
+        if not all(partners) or len(rooms) == most:
+            continue
+        rooms.append(room_of(view))
+        masks = [np.isin(objects_of(view), numbers) for numbers in shared.values()]
+        for name, maps in explain(subject, view, sum(partners, [])).items():
+            follows, peaks = [], []
+            for mask, given, otherwise in zip(masks, maps, maps[::-1], strict=True):
+                mass, less = (
+                    mass_by_object(similarity, mask.astype(int), 2)[1]
+                    for similarity in (given, otherwise)
+                )
+                follows.append((np.sign(mass - less) + 1) / 2)
+                peaks.append(peak_on(given, mask))
+            found.setdefault(name, []).append((np.mean(follows), np.mean(peaks)))
+    return {
+        measure: {
+            (name, subject.name): figure(np.mean, rooms, np.array(rows)[:, index])
+            for name, rows in found.items()
+        }
+        for index, measure in enumerate(("follows", "peak"))
+    }
+
+
+def light(subject, views, name):
+    """Measure how often day turned into night moves the cosine by less than UNCHANGED."""
+    changes = [view for view in views if view.swapped == "light"]
+    base = {view.name: view for view in views}
+    rooms, nothing = [], []
+    for change in changes:
+        others = partners_of(change, views)
+        both = subject.embeddings([base[change.swap_of], change])
+        before, after = rivals.cosines(both, subject.embeddings(others))
+        rooms += [room_of(change)] * len(others)
+        nothing += list(abs(before - after) < UNCHANGED)
+    return {("day and night", name): figure(np.mean, rooms, nothing)} if changes else {}

@@ -1,0 +1,208 @@
+"""Which measurements are taken of which network on which views, and the tables that they go to."""
+
+import time
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+
+from evaluation import counterfactuals, faithfulness, focus, object_search
+from evaluation.measures import area_by_object
+from evaluation.rivals import COSTS
+from evaluation.subjects import load_subject
+from evaluation.views import LABELS, OBJECTS
+
+SETS = ("held_all", "held_swaps", "held_parts")
+OPTIONAL_SETS = ("held_chains",)
+SIZES = ((224, 224), (448, 448))
+# What a room is known by, and what each network was taught of it.
+IDENTITY = (
+    *("headboard", "picture", "carpet", "runner", "cushions", "curtains", "lamps", "armchair"),
+)
+TAUGHT = {
+    "imagenet": (),
+    "rooms": IDENTITY,
+    "rooms-headboard": ("headboard", "picture"),
+    "rooms-carpet": ("carpet",),
+}
+ASKED = ("headboard", "picture", "carpet", "curtains", "cushions", "lamps", "television")
+TOGETHER = (("headboard", "picture"),)
+RIVALS_TABLE = "Counterfactuals, all rivals, identity: rank correlation, pooled, 7x7"
+LAYERS = (1, 2, 3, 6, 12, 24, 50)  # drawn anew, from the last on
+
+
+class Budget(NamedTuple):
+    """How much is measured, in pairs, views and partners."""
+
+    different: int  # pairs of different rooms
+    partners: int  # of each view with a counterfactual
+    rivals: int  # views whose counterfactuals the rivals that run the network explain
+    contrasts: int  # views whose partners the rivals see exchanged
+    covered: int  # views whose cells are covered
+
+
+SHIPPED, THOROUGH = Budget(60, 2, 8, 4, 4), Budget(240, 3, 24, 12, 12)
+
+
+class Report:
+    """Tables by their titles, cells as `evaluation.tables.markdown` takes them, and their times."""
+
+    def __init__(self):
+        self.tables, self.seconds = {}, {}
+
+    def add(self, title, cells):
+        if cells:
+            self.tables.setdefault(title, {}).update(cells)
+
+    def add_all(self, title, measured):
+        """Add a dict of measure to cells: a table for each."""
+        for measure, cells in measured.items():
+            self.add(title.format(measure), cells)
+
+    @contextmanager
+    def timed(self, part):
+        start = time.perf_counter()
+        yield
+        self.seconds[part] = self.seconds.get(part, 0) + time.perf_counter() - start
+
+
+def examine(name, sets, report, budget):
+    """Take all measurements of one network.
+
+    Parameters
+    ----------
+    name : str, one of `evaluation.subjects.NETWORKS`
+    sets : dict of SETS to list of View
+    report : Report
+    budget : Budget
+    """
+    for size in SIZES:
+        subject = load_subject(name, size)
+        with report.timed("networks run on all views once"):
+            for name_of_set in SETS:
+                subject.look(sets[name_of_set])
+        with report.timed("1 focus"):
+            measure_focus(subject, sets, report, budget)
+        with report.timed("2 counterfactuals"):
+            measure_counterfactuals(subject, sets, report, budget)
+        with report.timed("3 object search"):
+            measure_search(subject, sets["held_all"], report)
+        if size == SIZES[0]:  # both run the network many times
+            with report.timed("4 faithfulness"):
+                measure_faithfulness(subject, sets["held_all"], report, budget)
+
+
+def measure_focus(subject, sets, report, budget):
+    views, parts, grid = sets["held_all"], sets["held_parts"], _grid(subject)
+    report.add(f"Same room from another side, {grid}", focus.retrieval(subject, views))
+    for label, what in (("headboard", "headboard and pictures"), ("carpet", "carpet")):
+        cells = focus.retrieval(subject, parts, label)
+        report.add(f"Same {what}, all else drawn anew, {grid}", cells)
+    if "held_chains" in sets and subject.size == SIZES[0]:
+        cells = focus.retrieval(subject, sets["held_chains"])
+        report.add(f"Same room from another side, rooms in chains, {grid}", cells)
+    same = focus.same_pairs(views)
+    different = focus.different_pairs(views, budget.different)
+    for kind, pairs in (("same room", same), ("different rooms from one side", different)):
+        lifts = focus.lifts(subject, pairs, groups=TOGETHER)
+        report.add(f"Lift on each object, {kind}, {grid}", lifts)
+    cells = focus.variants(subject, same, ("headboard", "picture", "carpet"))
+    report.add("Lift by the embedding explained and the grid, same room", cells)
+
+
+def measure_counterfactuals(subject, sets, report, budget):
+    grid, name = _grid(subject), subject.name
+    views, free = sets["held_all"] + sets["held_swaps"], counterfactuals.free_explanations
+    both = counterfactuals.intervene(subject, views, free, budget.partners)
+    swaps = both.where(both.changes == "swap")
+    report_rows(report, "Counterfactuals", swaps, name, grid)
+    identity = swaps.where(np.isin(swaps.objects, IDENTITY))
+    cells = counterfactuals.correlations(identity, name)["pooled"]
+    report.add(f"Counterfactuals, identity: rank correlation, pooled, {grid}", cells)
+    cells = counterfactuals.attainable(both, name)
+    report.add(f"What is attainable: rank correlation with the drops of swaps, {grid}", cells)
+    if (both.changes == "delete").any():
+        report_rows(report, "Single deletion", both.where(both.changes == "delete"), name, grid)
+    cells = counterfactuals.distractibility(swaps, name)
+    report.add(f"Distractibility: lift on what changes nothing, {grid}", cells)
+    cells = counterfactuals.background_independence(swaps, name, TAUGHT[name])
+    cells |= counterfactuals.light(subject, views, name)
+    report.add(f"Background independence: share of swaps that change nothing, {grid}", cells)
+    measured = counterfactuals.contrastivity(subject, sets["held_parts"], free)
+    report.add_all(f"Contrastivity, {{}}, {grid}", measured)
+    if subject.size == SIZES[0]:
+        every = counterfactuals.all_explanations
+        measured = counterfactuals.contrastivity(
+            subject, sets["held_parts"], every, budget.contrasts
+        )
+        report.add_all("Contrastivity, {}, all rivals, 7x7", measured)
+        rows = counterfactuals.intervene(subject, views, every, 1, budget.rivals)
+        for change, title in (("swap", "Counterfactuals"), ("delete", "Single deletion")):
+            for kind, things in (("identity", IDENTITY), ("all objects", OBJECTS)):
+                some = rows.where((rows.changes == change) & np.isin(rows.objects, things))
+                if len(some.drop):
+                    cells = {(rival, "runs"): cost for rival, cost in COSTS.items()}
+                    cells |= counterfactuals.correlations(some, name)["pooled"]
+                    of = RIVALS_TABLE.replace("Counterfactuals", title).replace("identity", kind)
+                    report.add(of, cells)
+
+
+def report_rows(report, title, rows, name, grid):
+    measured = counterfactuals.correlations(rows, name)
+    report.add_all(f"{title}: rank correlation, {{}}, {grid}", measured)
+    measured = counterfactuals.by_object(rows, name)
+    report.add_all(f"{title}: {{}} of each object, {grid}", measured)
+
+
+def measure_search(subject, views, report):
+    grid, silent = _grid(subject), "Queries whose region has no activation at all"
+    measured, count = object_search.pointing(subject, views, ASKED)
+    report.add_all(f"Map 2 on the object that image 1 is asked about: {{}}, {grid}", measured)
+    report.add(silent, {(f"pointing, {grid}", subject.name): count})
+    cells = object_search.example_headboard(subject)
+    report.add("The headboard of the example images, positive mass of map 2 on it", cells)
+    measured, count = object_search.gallery_search(subject, views, ASKED)
+    report.add_all(f"Search of the gallery by the object alone: {{}}, {grid}", measured)
+    report.add(silent, {(f"search, {grid}", subject.name): count})
+
+
+def measure_faithfulness(subject, views, report, budget):
+    pairs, maps = one_pair_a_room(views)[: budget.covered], []
+    for view, other in pairs:
+        of_view = counterfactuals.all_explanations(subject, view, [other])
+        maps.append({name: similarity for name, (similarity,) in of_view.items()})
+    cells = faithfulness.covering(subject, pairs, maps)
+    report.add(f"Cells covered, {subject.name}", cells)
+    cells = faithfulness.preservation_and_deletion(subject, pairs, maps, views)
+    report.add(f"Preservation and deletion checks, {subject.name}", cells)
+    if TAUGHT[subject.name]:
+        measured = focus.explanations_on(pairs, maps, TAUGHT[subject.name], subject.name)
+        report.add_all("Maps and rivals on what was taught: {}", measured)
+    cells = faithfulness.randomization(subject, pairs, LAYERS)
+    report.add("Maps before and after layers are drawn anew, rank correlation", cells)
+
+
+def one_pair_a_room(views):
+    """Return the first two views of each room."""
+    pairs = {}
+    for pair in focus.same_pairs(views):
+        pairs.setdefault(pair[0].room, pair)
+    return list(pairs.values())
+
+
+def telling_pair(views):
+    """Return the pair of views of a room that shows most of what the networks were taught.
+
+    That is the largest of the smallest shares of headboard and pictures, and of carpet, in either.
+    """
+
+    def least(pair):
+        areas = [area_by_object(focus.objects_of(view), len(OBJECTS)) for view in pair]
+        groups = ([OBJECTS.index(name) for name in TAUGHT[f"rooms-{k}"]] for k in LABELS[1:])
+        return min(area[group].sum() for group in groups for area in areas)
+
+    return max(focus.same_pairs(views), key=least)
+
+
+def _grid(subject):
+    return "x".join(map(str, subject.grid))

@@ -1,0 +1,95 @@
+"""The two figures: one pair under networks taught different things, and maps beside rivals."""
+
+import io
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+import image_ops
+from evaluation.rivals import cosines
+from files import write_whole
+
+WIDTH, GAP, BAND = 440, 12, 92  # of each picture, between pictures, above them, in pixels
+CAPTIONS = {
+    "imagenet": "Classifier",
+    "rooms": "Taught rooms",
+    "rooms-headboard": "Taught headboards",
+    "rooms-carpet": "Taught carpets",
+}
+
+
+def pair_picture(views, subjects):
+    """Draw two views above each other, plain and under each network.
+
+    Parameters
+    ----------
+    views : two Views
+    subjects : list of Subject
+
+    Returns
+    -------
+    picture : uint8 (H, W, 3) array
+        A column for the photographs and one for each network, with its cosine.
+    """
+    images = [image_ops.resize(view.image(), _size(view)) for view in views]
+    columns = [("Two views of a room", "", images)]
+    for subject in subjects:
+        similarity = cosines(*(subject.embeddings([view]) for view in views))[0, 0]
+        overlays = [
+            image_ops.combine_image_and_heatmap(image, one, method="bicubic")
+            for image, one in zip(images, subject.maps(*views), strict=True)
+        ]
+        columns.append((CAPTIONS[subject.name], f"similarity {similarity:.2f}", overlays))
+    return np.hstack([_column(*column) for column in columns])[:, GAP // 2 : -GAP // 2]
+
+
+def _size(view):
+    height, width = view.image().shape[:2]
+    return round(WIDTH * height / width), WIDTH
+
+
+def _column(caption, line, images):
+    parts = [np.full((BAND, WIDTH, 3), 255, np.uint8)]
+    for image in images:
+        parts += [image, np.full((GAP, WIDTH, 3), 255, np.uint8)]
+    column = Image.fromarray(
+        np.pad(np.vstack(parts[:-1]), [(0, 0), [GAP // 2] * 2, (0, 0)], constant_values=255)
+    )
+    draw = ImageDraw.Draw(column)
+    for text, top, size in ((caption, 6, 36), (line, 50, 30)):
+        draw.text((column.width / 2, top), text, "black", _font(size), anchor="ma")
+    return np.array(column)
+
+
+def _font(size):
+    from matplotlib import font_manager  # it brings a font of its own
+
+    return ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)
+
+
+def correlation_figure(path, cells):
+    """Draw the rank correlations of explanations with what swaps do, with their intervals.
+
+    Parameters
+    ----------
+    path : str or Path
+    cells : dict of (explanation, network) to Figure
+    """
+    from matplotlib.figure import Figure as Drawing
+
+    names, networks = (list(dict.fromkeys(keys)) for keys in zip(*cells, strict=True))
+    drawing = Drawing((9, 3.6), layout="constrained")
+    axes = drawing.add_subplot()
+    for index, network in enumerate(networks):
+        values = np.array([cells[name, network][:3] for name in names])
+        place = np.arange(len(names)) + (index - (len(networks) - 1) / 2) * 0.15
+        reach = abs(values[:, 1:] - values[:, :1]).T
+        axes.errorbar(place, values[:, 0], reach, fmt="o", capsize=3, label=network)
+    axes.axhline(0, color="grey", linewidth=0.8)
+    axes.set_xticks(range(len(names)), names, rotation=15)
+    axes.set_ylabel("rank correlation")
+    axes.set_title("What a map puts on an object, and what swapping it does to the cosine")
+    axes.legend(ncols=len(networks), fontsize="small")
+    file = io.BytesIO()
+    drawing.savefig(file, dpi=150, format="png")
+    write_whole(path, lambda whole: whole.write(file.getvalue()))

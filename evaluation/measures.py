@@ -1,0 +1,271 @@
+"""How good a map is: plain numpy, from maps and masks to shares, areas and intervals.
+
+A *map* is a real (h, w) array over the cells of an image, an *object image* an integer (H, W) array
+that says which object each pixel shows.  Intervals are over rooms: pairs of one room are not
+independent of each other.
+"""
+
+import numpy as np
+
+from image_ops import region_weights, upsample_map
+
+
+def mass_by_object(similarity, objects, count):
+    """Return which share of a map's positive values lies on each object.
+
+        mass[k] = sum of max(map, 0) over the pixels of object k / the same over all pixels
+
+    Parameters
+    ----------
+    similarity : real (h, w) array
+        It is interpolated to the pixels of the object image.
+    objects : integer (H, W) array in 0..count - 1
+    count : int
+
+    Returns
+    -------
+    mass : float64 (count,) array in 0..1
+        Sums to 1; all zero where no value of the map is positive.
+
+    Raises
+    ------
+    ValueError
+        For an object image with numbers outside of 0..count - 1.
+
+    Examples
+    --------
+    >>> objects = np.array([[0, 0, 1, 1]])
+    >>> mass_by_object([[-1.0, 0.0, 1.0, 2.0]], objects, 3)
+    array([0., 1., 0.])
+    """
+    objects = np.asarray(objects)
+    if objects.min() < 0 or objects.max() >= count:
+        raise ValueError(
+            f"objects: expected numbers in 0..{count - 1}, got {objects.min()}..{objects.max()}"
+        )
+    positive = upsample_map(similarity, objects.shape).clip(0)
+    mass = np.bincount(objects.ravel(), positive.ravel(), count)
+    total = mass.sum()
+    return mass / total if total > 0 else np.zeros(count)
+
+
+def sum_by_object(similarity, objects, count):
+    """Return how much of a map's sum lies on each object, float64 (count,).
+
+    The map is interpolated to the pixels, each of which counts for its part of a cell; for a map
+    of a pair, what it returns is in units of the cosine.
+
+    Examples
+    --------
+    >>> sum_by_object([[-1.0, 2.0]], np.array([[0, 0, 1, 1]]), 2)
+    array([-0.625,  1.625])
+    """
+    values = upsample_map(similarity, np.shape(objects)) * (np.size(similarity) / np.size(objects))
+    return np.bincount(np.ravel(objects), values.ravel(), count)
+
+
+def area_by_object(objects, count):
+    """Return which share of an image's pixels shows each object, float64 (count,).
+
+    Examples
+    --------
+    >>> area_by_object(np.array([[0, 0, 1, 1]]), 3)
+    array([0.5, 0.5, 0. ])
+    """
+    return np.bincount(np.ravel(objects), minlength=count) / np.size(objects)
+
+
+def lift(mass, area):
+    """Return mass / area summed over images: 1 is what a flat map has.
+
+    Parameters
+    ----------
+    mass, area : (n,) arrays
+        Shares of n maps and images that show the object.  The ratio of the sums, so that a sliver
+        of an object, whose own ratio may be anything, weighs as little as it is.
+
+    Examples
+    --------
+    >>> float(lift(np.array([0.5, 0.25]), np.array([0.125, 0.125])))
+    3.0
+    """
+    return np.sum(mass) / np.sum(area)
+
+
+def peak_on(similarity, mask):
+    """Return whether the highest value of a map, interpolated to the mask's pixels, lies on it.
+
+    This is the pointing game (Zhang et al., "Top-down neural attention by excitation backprop",
+    ECCV 2016) without its 15 pixels of tolerance.
+
+    Examples
+    --------
+    >>> peak_on([[0.0, 3.0]], np.array([[False, False, True, True]]))
+    True
+    """
+    upsampled = upsample_map(similarity, mask.shape)
+    return bool(np.asarray(mask)[np.unravel_index(upsampled.argmax(), mask.shape)])
+
+
+def cell_on(similarity, mask):
+    """Return whether the highest cell of a map shows any of a mask.
+
+    The pointing game with the tolerance that a map has by its resolution.
+
+    Examples
+    --------
+    >>> mask = np.array([[False, False, False, True]])
+    >>> cell_on([[0.0, 3.0]], mask), peak_on([[0.0, 3.0]], mask)
+    (True, True)
+    >>> cell_on([[0.0, 3.0, 1.0]], mask)
+    False
+    """
+    shown = region_weights(mask, np.shape(mask), np.shape(similarity))
+    return bool(shown.flat[np.argmax(similarity)] > 0)
+
+
+def rank_of_first(similarities, relevant):
+    """Return how many of a gallery come before each query's first relevant entry, int (Q,).
+
+    Parameters
+    ----------
+    similarities : real (Q, G) array
+        Of each query to each entry; -inf takes an entry out.
+    relevant : bool (Q, G) array
+
+    Raises
+    ------
+    ValueError
+        For a query without a relevant entry.
+
+    Examples
+    --------
+    >>> rank_of_first([[0.9, 0.5, 0.7]], [[False, True, True]])  # recall@1 is the share of zeros
+    array([1])
+    """
+    similarities, relevant = np.asarray(similarities, np.float64), np.asarray(relevant, bool)
+    if not relevant.any(axis=1).all():
+        raise ValueError("relevant: expected at least one relevant entry for each query")
+    best = np.where(relevant, similarities, -np.inf).max(axis=1)
+    return ((similarities >= best[:, None]) & ~relevant).sum(axis=1)
+
+
+def average_precision(similarities, relevant):
+    """Return each query's average precision, float64 (Q,) in 0..1; their mean is the mAP.
+
+        AP = mean, over the relevant entries, of the share of relevant entries up to it
+
+    Parameters and errors are those of `rank_of_first`.
+
+    Examples
+    --------
+    >>> average_precision([[0.9, 0.8, 0.7]], [[True, False, True]])  # (1/1 + 2/3) / 2
+    array([0.83333333])
+    """
+    similarities, relevant = np.asarray(similarities, np.float64), np.asarray(relevant, bool)
+    rank_of_first(similarities, relevant)
+    order = np.argsort(-similarities, axis=1, kind="stable")
+    found = np.take_along_axis(relevant, order, axis=1)
+    precision = np.cumsum(found, axis=1) / np.arange(1, found.shape[1] + 1)
+    return (precision * found).sum(axis=1) / found.sum(axis=1)
+
+
+def rank_correlation(first, second):
+    """Return Spearman's rank correlation of two (n,) arrays, 0 where one of them is constant.
+
+    A constant orders nothing, so nothing is what it says of the other.
+
+    Examples
+    --------
+    >>> rank_correlation([1, 2, 3, 4], [10, 30, 20, 40])
+    0.8
+    >>> rank_correlation([1, 2, 3, 4], [5, 5, 5, 5])
+    0.0
+    """
+    first, second = (_centred_ranks(values) for values in (first, second))
+    norm = np.sqrt((first @ first) * (second @ second))
+    return float(first @ second / norm) if norm > 0 else 0.0
+
+
+def _centred_ranks(values):
+    # tied values share the mean of their ranks; scipy's rankdata takes ten times as long
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    return ranks - ranks.mean()
+
+
+def interval(statistic, rooms, *columns, repeats=500, seed=0):
+    """Return the 95% bootstrap interval of a statistic, over rooms.
+
+    Rooms are drawn with replacement, each with all of its rows, and the statistic is taken anew:
+    the 2.5 and 97.5 percentiles (Efron and Tibshirani, "An introduction to the bootstrap", 1993,
+    chapter 13; the data are clusters, so clusters are drawn).
+
+    Parameters
+    ----------
+    statistic : function of the columns' rows -> real number
+    rooms : (n,) array of the room of each row
+    columns : (n, ...) arrays
+    repeats, seed : int
+
+    Returns
+    -------
+    low, high : float
+
+    Examples
+    --------
+    >>> interval(np.mean, ["a", "a", "b"], np.array([1.0, 1.0, 1.0]))
+    (1.0, 1.0)
+    """
+    _, room_of = np.unique(np.asarray(rooms), return_inverse=True)
+    members = np.split(np.argsort(room_of, kind="stable"), np.cumsum(np.bincount(room_of))[:-1])
+    columns = [np.asarray(column) for column in columns]
+    rng = np.random.default_rng(seed)
+    values = []
+    for _ in range(repeats):
+        drawn = rng.integers(len(members), size=len(members))
+        rows = np.concatenate([members[room] for room in drawn])
+        values.append(statistic(*(column[rows] for column in columns)))
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def order_of_cells(similarity):
+    """Return a map's cells, as numbers row by row, from the highest value to the lowest.
+
+    Examples
+    --------
+    >>> order_of_cells([[0.1, 0.4], [0.3, 0.2]])
+    array([1, 2, 3, 0])
+    """
+    return np.argsort(-np.ravel(similarity), kind="stable")
+
+
+def covering_steps(order, steps):
+    """Return which cells are covered after each of so many equal steps, bool (steps + 1, n).
+
+    Examples
+    --------
+    >>> covering_steps(np.array([2, 0, 1, 3]), 2).astype(int)
+    array([[0, 0, 0, 0],
+           [1, 0, 1, 0],
+           [1, 1, 1, 1]])
+    """
+    rank = np.argsort(order)
+    return rank < np.linspace(0, len(order), steps + 1).round()[:, None]
+
+
+def area_under(curve):
+    """Return the mean height of a curve over equal steps, by the trapezium rule.
+
+    With the cosine after covering more and more cells, from the map's highest on, it is the
+    *deletion* area (low is good); after uncovering them, the *insertion* area (high is good):
+    Petsiuk, Das and Saenko, "RISE", BMVC 2018.
+
+    Examples
+    --------
+    >>> area_under([1.0, 0.5, 0.0])
+    0.5
+    """
+    curve = np.asarray(curve, np.float64)
+    return float((curve[:-1] + curve[1:]).mean() / 2)

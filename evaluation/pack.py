@@ -1,0 +1,93 @@
+"""Pack the small held-out set that ships: python -m evaluation.pack FOLDER evaluation/held_out
+
+Some rooms of each rendered set in FOLDER, and as many of their swaps as fit.
+"""
+
+import argparse
+import io
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+from evaluation.views import load_views, save_views
+from files import write_whole
+
+LIMIT = 3_000_000  # bytes in all, masks included
+QUALITY = 82
+ROOMS = {"held_all": 20, "held_parts": 9}
+
+
+def pack(source, target):
+    """Write the small set.
+
+    Parameters
+    ----------
+    source, target : Path
+        Folders of the sets held_all, held_parts and held_swaps.
+
+    Returns
+    -------
+    size : int
+        In bytes, at most LIMIT.
+    """
+    everything = load_views(source / "held_all")
+    rooms = list(dict.fromkeys(view.room for view in everything))[: ROOMS["held_all"]]
+    shown = [view for view in everything if view.room in rooms]
+    parts = load_views(source / "held_parts")
+    headboards = connected(parts, ROOMS["held_parts"])
+    size = copy(shown, target / "held_all", LIMIT)
+    few = [view for view in parts if view.labels["headboard"] in headboards]
+    size += copy(few, target / "held_parts", LIMIT - size)
+    swaps = [view for view in load_views(source / "held_swaps") if view.room in rooms]
+    return size + copy(swaps, target / "held_swaps", LIMIT - size)
+
+
+def connected(views, count):
+    """Return so many headboards whose views share carpets with each other's, one after another."""
+    carpets = {}
+    for view in views:
+        carpets.setdefault(view.labels["headboard"], set()).add(view.labels["carpet"])
+    chosen = [next(iter(carpets))]
+    while len(chosen) < min(count, len(carpets)):
+        seen = set().union(*(carpets[name] for name in chosen))
+        left = [name for name in carpets if name not in chosen]
+        chosen.append(max(left, key=lambda name: len(carpets[name] & seen)))
+    return chosen
+
+
+def copy(views, folder, limit):
+    """Write views to a folder, images compressed more, as long as they fit; return their bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    size, written = 0, []
+    for view in views:
+        image = io.BytesIO()
+        Image.fromarray(view.image()).save(image, "WEBP", quality=QUALITY, method=6)
+        files = {view.image_path.name: image.getvalue()}
+        files[view.objects_path.name] = view.objects_path.read_bytes()
+        more = sum(map(len, files.values())) + 400  # of its entry in views.json
+        if size + more > limit:
+            break
+        for name, content in files.items():
+            write_whole(folder / name, lambda file, content=content: file.write(content))
+        size += more
+        written.append(view)
+    save_views(folder, written)
+    return size
+
+
+def main(argv=None):
+    """Run the program and return its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m evaluation.pack", description=__doc__)
+    parser.add_argument("source", type=Path)
+    parser.add_argument("target", type=Path)
+    try:
+        print(f"{pack(**vars(parser.parse_args(argv))):,} bytes")
+    except (OSError, ValueError) as error:
+        print(f"evaluation.pack: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

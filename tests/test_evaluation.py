@@ -1,0 +1,438 @@
+"""The measures against plain loops, the rivals against closed forms, and what ships."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
+
+from evaluation import measures, rivals
+from evaluation.views import OBJECTS, View, save_views
+from image_ops import upsample_map
+
+
+def test_mass_by_object_against_a_loop_over_pixels(rng):
+    similarity, objects = rng.normal(size=(3, 4)), rng.integers(0, 5, (30, 44))
+    pixels = upsample_map(similarity, objects.shape)
+    expected, total = np.zeros(6), 0
+    for y in range(30):
+        for x in range(44):
+            if pixels[y, x] > 0:
+                expected[objects[y, x]] += pixels[y, x]
+                total += pixels[y, x]
+    mass = measures.mass_by_object(similarity, objects, 6)
+    assert_allclose(mass, expected / total, rtol=1e-12)
+    assert mass[5] == 0
+    assert_allclose(mass.sum(), 1)
+
+
+def test_a_flat_map_has_the_mass_of_the_area_and_lift_one(rng):
+    objects = rng.integers(0, 4, (24, 36))
+    area = measures.area_by_object(objects, 4)
+    mass = measures.mass_by_object(np.full((7, 7), 0.2), objects, 4)
+    assert_allclose(mass, area)
+    assert_allclose(measures.lift(mass[1:2], area[1:2]), 1)
+
+
+def test_a_map_without_positive_values_has_no_mass():
+    assert_array_equal(measures.mass_by_object(-np.eye(3), np.zeros((6, 6), int), 2), [0, 0])
+
+
+def test_numbers_that_are_no_objects_are_named():
+    with pytest.raises(ValueError, match=r"objects: expected numbers in 0\.\.1, got 0\.\.2"):
+        measures.mass_by_object(np.eye(3), np.array([[0, 2]]), 2)
+
+
+def test_ranks_and_average_precision_against_a_loop(rng):
+    similarities, relevant = rng.normal(size=(30, 12)), rng.random((30, 12)) < 0.3
+    relevant[np.arange(30), rng.integers(0, 12, 30)] = True
+    ranks, precisions = [], []
+    for row, hits in zip(similarities, relevant, strict=True):
+        order = sorted(range(12), key=lambda entry: -row[entry])
+        found, shares = 0, []
+        for place, entry in enumerate(order):
+            if hits[entry]:
+                if found == 0:
+                    ranks.append(place)
+                found += 1
+                shares.append(found / (place + 1))
+        precisions.append(np.mean(shares))
+    assert_array_equal(measures.rank_of_first(similarities, relevant), ranks)
+    assert_allclose(measures.average_precision(similarities, relevant), precisions)
+
+
+def test_a_tie_with_what_is_not_relevant_does_not_count_as_first():
+    assert_array_equal(measures.rank_of_first([[1.0, 1.0]], [[True, False]]), [1])
+
+
+def test_rank_correlation_is_scipys_with_ties(rng):
+    from scipy.stats import spearmanr
+
+    first, second = rng.integers(0, 6, (2, 40))
+    assert_allclose(measures.rank_correlation(first, second), spearmanr(first, second).statistic)
+
+
+def test_the_interval_draws_rooms_not_rows(rng):
+    # 40 rooms of 25 equal rows: the spread is that of 40 values, not of 1000
+    values = rng.normal(size=40)
+    rooms, rows = np.arange(40).repeat(25), values.repeat(25)
+    low, high = measures.interval(np.mean, rooms, rows)
+    expected = 2 * 1.96 * values.std() / np.sqrt(40)
+    assert_allclose(high - low, expected, rtol=0.15)
+    assert low < values.mean() < high
+    # the rows' order is of no account, and neither are the rooms' names
+    shuffled = rng.permutation(len(rows))
+    assert_allclose(
+        measures.interval(np.mean, rooms[shuffled].astype(str), rows[shuffled]),
+        measures.interval(np.mean, rooms.astype(str), rows),
+    )
+
+
+def test_covering_steps_cover_the_highest_cells_first(rng):
+    similarity = rng.normal(size=(4, 5))
+    covered = measures.covering_steps(measures.order_of_cells(similarity), 7)
+    assert_array_equal(covered.sum(axis=1), np.linspace(0, 20, 8).round())
+    for step in covered[1:-1]:
+        assert similarity.ravel()[step].min() > similarity.ravel()[~step].max()
+
+
+@pytest.fixture
+def linear(rng):
+    """A linear network: embeddings x @ matrix of images (6, 9, 3), at a grid of (2, 3) cells."""
+    tf = pytest.importorskip("tensorflow")
+    matrix = rng.normal(size=(6 * 9 * 3, 5)).astype(np.float32)
+    image = rng.normal(size=(6, 9, 3)).astype(np.float32)
+    other = rng.normal(size=5)
+    return lambda batch: tf.reshape(batch, (len(batch), -1)) @ matrix, matrix, image, other
+
+
+def cosine(first, second):
+    return first @ second / np.linalg.norm(first) / np.linalg.norm(second)
+
+
+def test_gradient_times_input_of_a_linear_network_is_the_closed_form(linear):
+    embed, matrix, image, other = linear
+    f = image.ravel() @ matrix
+    unit, toward = f / np.linalg.norm(f), other / np.linalg.norm(other)
+    gradient = matrix @ (toward - cosine(f, other) * unit) / np.linalg.norm(f)
+    product = (gradient * image.ravel()).reshape(2, 3, 3, 3, 3)  # rows, y, columns, x, channels
+    similarity = rivals.gradient_times_input(embed, image, other, (2, 3))
+    assert_allclose(similarity, product.sum(axis=(1, 3, 4)), rtol=1e-3, atol=1e-6)
+    # a cosine does not feel its argument's scale, so that what is a sum to us is 0 to a gradient
+    assert_allclose(similarity.sum(), 0, atol=1e-6)
+
+
+def test_integrated_gradients_sum_to_the_difference_from_grey(linear):
+    embed, matrix, image, other = linear
+    bias = np.float32([1, -2, 0.5, 1, 3])  # so that grey has an embedding of its own
+    similarity = rivals.integrated_gradients(
+        lambda batch: embed(batch) + bias, image, other, (2, 3), steps=64
+    )
+    difference = cosine(image.ravel() @ matrix + bias, other) - cosine(bias, other)
+    assert similarity.shape == (2, 3)
+    assert_allclose(similarity.sum(), difference, atol=2e-3)
+
+
+@pytest.mark.parametrize("patch", [1, 3])
+def test_occlusion_against_a_loop(linear, rng, patch):
+    embed, matrix, image, _ = linear
+    others, fill = rng.normal(size=(2, 5)), rng.normal(size=image.shape).astype(np.float32)
+    similarities = rivals.occlusion(embed, image, others, (2, 3), fill, patch)
+    assert similarities.shape == (2, 2, 3)
+    reach = patch // 2
+    for partner, other in enumerate(others):
+        for row in range(2):
+            for column in range(3):
+                covered = image.copy()
+                down = slice(max(row - reach, 0) * 3, (row + reach + 1) * 3)
+                across = slice(max(column - reach, 0) * 3, (column + reach + 1) * 3)
+                covered[down, across] = fill[down, across]
+                whole, less = (cosine(x.ravel() @ matrix, other) for x in (image, covered))
+                assert_allclose(similarities[partner, row, column], whole - less, atol=1e-5)
+
+
+@pytest.mark.parametrize("head", ["pooled", "kernel", "kernel and bias"])
+def test_grad_cam_is_that_of_tensorflows_gradient(rng, head):
+    tf = pytest.importorskip("tensorflow")
+    conv1, conv2 = rng.random((2, 3, 4, 6))
+    kernel, bias = (rng.normal(size=(6, 5)), rng.normal(size=5)) if head != "pooled" else (1, 0)
+    bias = bias if head == "kernel and bias" else 0
+
+    def embedding(conv):
+        pooled = tf.reduce_mean(conv, (0, 1))
+        return (pooled if head == "pooled" else pooled[None] @ kernel)[..., :] + bias
+
+    conv = tf.constant(conv1)
+    with tf.GradientTape() as tape:
+        tape.watch(conv)
+        f1, f2 = (tf.reshape(embedding(x), [-1]) for x in (conv, tf.constant(conv2)))
+        similarity = tf.tensordot(f1, f2, 1) / tf.norm(f1) / tf.norm(f2)
+    weights = tape.gradient(similarity, conv).numpy().mean((0, 1))
+    projection = {"pooled": None, "kernel": (kernel, None), "kernel and bias": (kernel, bias)}[head]
+    expected = np.maximum(conv1 @ weights, 0)
+    assert_allclose(rivals.grad_cam(conv1, conv2, projection), expected, atol=1e-12)
+
+
+# --- experiments on networks and views whose truth is known by construction ----------------------
+
+# What stands at the 7 x 7 cells of a view, by its column; each object has one colour of its own.
+COLUMNS = ("wall", "headboard", "headboard", "carpet", "carpet", "lamps", "lamps")
+
+
+def build_colors(weights):
+    """Return a network whose channels are the positive parts of a cell's mean colour, weighted."""
+    import tensorflow as tf
+
+    return lambda batch: tf.nn.relu(tf.nn.avg_pool2d(batch, 32, 32, "VALID")) * weights["colors"]
+
+
+def write_views(folder, rooms, swaps):
+    """Write views in pure colours, in each of which the columns stand in another order.
+
+    Red carries the headboard, green the carpet, blue the lamps, in strengths that say which.
+    """
+
+    def write(view, order, strengths):
+        numbers = [OBJECTS.index(COLUMNS[column]) for column in order]
+        colors = np.array([strengths.get(OBJECTS[number], (0, 0, 0)) for number in numbers])
+        image = np.broadcast_to(colors.repeat(32, 0), (224, 224, 3)).astype(np.uint8)
+        Image.fromarray(image).save(view.image_path, lossless=True)
+        mask = np.broadcast_to(np.repeat(numbers, 32), (224, 224)).astype(np.uint8)
+        mask = Image.fromarray(mask, "P")
+        mask.putpalette(list(range(256)) * 3)
+        mask.save(view.objects_path)
+        views.append(view)
+
+    views, rng = [], np.random.default_rng(0)
+    for room, strengths in rooms.items():
+        labels = {"room": room, "headboard": room, "carpet": room}
+        for number in range(3):
+            order = rng.permutation(7)
+            view = View(folder, f"{room}_{number}", room, number, labels)
+            write(view, order, strengths)
+            for name, color in swaps.get(room, {}).items() if number == 0 else ():
+                swapped = f"{view.name}_{name}"
+                change = "", view.name, name, "swap"
+                new = View(folder, swapped, room, number, labels, *change)
+                write(new, order, {**strengths, name: color})
+    save_views(folder, views)
+    return views
+
+
+@pytest.fixture
+def colors(tmp_path):
+    """Four rooms, each with two objects swapped, and the network that sees red alone, then all."""
+    pytest.importorskip("tensorflow")
+    from evaluation.subjects import Subject
+
+    def part(color, strength):
+        return tuple(strength if channel == color else 0 for channel in range(3))
+
+    rng, rooms = np.random.default_rng(1), {}
+    for room in "abcd":
+        strengths = rng.integers(140, 255, 3)
+        rooms[room] = {
+            name: part(color, strength)
+            for color, (name, strength) in enumerate(
+                zip(("headboard", "carpet", "lamps"), strengths, strict=True)
+            )
+        }
+    swaps = {room: {"headboard": part(2, 255), "lamps": part(2, 150)} for room in rooms}
+    views = write_views(tmp_path, rooms, swaps)
+    weights = {"red": (1, 0, 1e-3), "all": (1, 1, 1)}
+    networks = {
+        name: Subject(name, {"colors": np.float32(weight)}, build=build_colors)
+        for name, weight in weights.items()
+    }
+    return views, networks
+
+
+def test_a_swap_counts_as_what_it_does_to_the_cosine(colors):
+    from evaluation import counterfactuals
+
+    views, networks = colors
+    subject = networks["all"]
+    rows = counterfactuals.intervene(subject, views, counterfactuals.free_explanations)
+    assert len(rows.drop) == 4 * 2 * 2  # rooms, swaps, partners
+    by_name = {view.name: view for view in views}
+    for drop, pair, thing in zip(rows.drop, rows.pairs, rows.objects, strict=True):
+        view, other = (by_name[name] for name in pair.split())
+        f, g, swapped = (
+            np.maximum((v.image().astype(float) - 127) / 128, 0).mean((0, 1))
+            for v in (view, other, by_name[f"{view.name}_{thing}"])
+        )
+        assert_allclose(drop, cosine(f, g) - cosine(swapped, g), atol=1e-6)
+    (first,) = {pair for pair in rows.pairs[:1]}
+    view, other = (by_name[name] for name in first.split())
+    on = measures.mass_by_object(subject.maps(view, other)[0], view.objects(), 19)
+    assert_allclose(rows.mass["maps"][0], on[7])
+    assert_allclose(rows.area[0], 2 / 7)
+
+
+def test_a_network_that_sees_one_object_alone_is_found_out(colors):
+    from evaluation import counterfactuals
+
+    views, networks = colors
+    rows = counterfactuals.intervene(networks["red"], views, counterfactuals.free_explanations)
+    changed = abs(rows.drop) > counterfactuals.UNCHANGED
+    assert_array_equal(changed, rows.objects == "headboard")
+    cells = counterfactuals.correlations(rows, "red")["pooled"]
+    assert cells["maps", "red"].value > 0.6
+    assert cells["area", "red"].value == 0  # all have two columns
+    assert rows.mass["maps"][changed].min() > rows.mass["maps"][~changed].max()
+    lift_on_lamps = counterfactuals.distractibility(rows, "red")["maps", "red"]
+    # not 0: between the cells' centres the map is interpolated
+    assert lift_on_lamps.value < 0.5 and lift_on_lamps.count == 8
+    cells = counterfactuals.background_independence(rows, "red", ("headboard",))
+    assert cells["all objects not taught", "red"].value == 1
+
+
+def test_the_map_follows_a_partner_that_shares_something_else(colors, tmp_path):
+    from evaluation import counterfactuals
+
+    red, green = {"headboard": (200, 0, 0)}, {"carpet": (0, 200, 0)}
+    (tmp_path / "parts").mkdir()
+    views = write_views(tmp_path / "parts", {"both": red | green, "red": red, "green": green}, {})
+    shared = {"both": ("1", "1"), "red": ("1", "2"), "green": ("2", "1")}
+    for index, view in enumerate(views):
+        board, carpet = shared[view.room]
+        labels = {"room": view.name, "headboard": board, "carpet": carpet}
+        views[index] = replace(view, labels=labels)
+    views = [view for view in views if view.number == 0]
+    free = counterfactuals.free_explanations
+    measured = counterfactuals.contrastivity(colors[1]["all"], views, free)
+    for cells in measured.values():
+        assert cells["maps", "all"].value == 1 and cells["maps", "all"].count == 1
+    assert measured["follows"]["blob", "all"].value == 0.5  # it takes no notice of the partner
+
+
+def test_regions_without_activation_are_counted(colors):
+    from evaluation import object_search
+
+    views, networks = [view for view in colors[0] if not view.change], colors[1]
+    measured, silent = object_search.gallery_search(networks["all"], views, ("wall", "headboard"))
+    assert silent == 12  # all walls are black
+    assert measured["recall@1"].keys() == {("headboard", "all")}
+    measured, silent = object_search.pointing(networks["all"], views, ("wall", "headboard"))
+    assert silent == 12
+    assert measured["peak, asked"]["headboard", "all"].value == 1
+
+
+def test_cells_of_what_a_network_sees_are_missed_first(colors):
+    from evaluation import faithfulness
+    from evaluation.counterfactuals import free_explanations
+
+    views, networks = [view for view in colors[0] if not view.change], colors[1]
+    pairs = [(views[0], views[1]), (views[3], views[4])]
+    maps = [
+        {name: one for name, (one,) in free_explanations(networks["red"], a, [b]).items()}
+        for a, b in pairs
+    ]
+    for of_pair in maps:
+        of_pair["opposite"] = -of_pair["maps"]
+    cells = faithfulness.covering(networks["red"], pairs, maps)
+    assert cells["maps", "deletion"].value < cells["opposite", "deletion"].value
+    assert cells["maps", "insertion"].value > cells["opposite", "insertion"].value
+    for column in ("single cells, mean colour", "single cells, blur"):
+        assert_allclose(cells["maps", column].value, -cells["opposite", column].value)
+
+
+# --- what ships ----------------------------------------------------------------------------------
+
+HELD_OUT = ROOT / "evaluation" / "held_out"
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    from evaluation.views import load_views
+
+    return {path.name: load_views(path) for path in sorted(HELD_OUT.iterdir())}
+
+
+@pytest.fixture(scope="module")
+def subjects():
+    pytest.importorskip("tensorflow")
+    from evaluation.subjects import NETWORKS, load_subject
+
+    return {name: load_subject(name) for name in NETWORKS}
+
+
+def test_what_ships_is_small_and_whole(shipped):
+    assert sum(path.stat().st_size for path in HELD_OUT.rglob("*") if path.is_file()) <= 4_000_000
+    assert set(shipped) == {"held_all", "held_parts", "held_swaps"}
+    base = {view.name: view for view in shipped["held_all"]}
+    assert len(base) >= 40 and len(shipped["held_swaps"]) >= 100
+    for view in shipped["held_swaps"][::5]:
+        before, after = base[view.swap_of], view
+        if view.swapped in ("light", "wall"):  # everything, and one near-white for another
+            continue
+        number = OBJECTS.index(view.swapped)
+        on = (before.objects() == number) | (after.objects() == number)
+        pixels = abs(before.image().astype(int) - after.image()).mean(axis=2)
+        # all else is left, but for shadows, reflections and the compression
+        assert pixels[on].mean() > 2 * pixels[~on].mean()
+
+
+def test_subjects_are_the_networks_that_users_load(subjects, shipped):
+    from models import load_network
+
+    pair = shipped["held_all"][:2]
+    for name, subject in subjects.items():
+        network = load_network(name)
+        batch = network.preprocess([view.image() for view in pair])
+        convs = network.activations(batch)
+        assert_allclose([subject.conv(view) for view in pair], convs, atol=2e-4)
+        first, second = subject.embeddings(pair)
+        assert_allclose(np.asarray(subject.embed(batch)), [first, second], rtol=1e-3, atol=1e-4)
+        for similarity in subject.maps(*pair):
+            assert_allclose(similarity.sum(), cosine(first, second), atol=1e-6)
+
+
+def test_each_network_looks_at_what_it_was_taught(subjects, shipped):
+    from evaluation import focus
+
+    views = [view for view in shipped["held_all"] if view.number < 2]
+    pairs = focus.same_pairs(views)
+    together = (("headboard", "picture"),)
+    lifts = {
+        name: focus.lifts(subject, pairs, groups=together) for name, subject in subjects.items()
+    }
+    for taught, on, off in (
+        ("rooms-headboard", "headboard and picture", "carpet"),
+        ("rooms-carpet", "carpet", "headboard and picture"),
+    ):
+        assert lifts[taught][on, taught].value > 1.5 * lifts["imagenet"][on, "imagenet"].value
+        assert lifts[taught][off, taught].value < lifts["imagenet"][off, "imagenet"].value
+    first = {
+        name: focus.retrieval(subjects[name], views)["recall@1", name].value
+        for name in ("imagenet", "rooms")
+    }
+    assert first["rooms"] > 0.9 > first["imagenet"]
+
+
+def test_maps_tell_what_a_swap_changes_better_than_what_costs_as_little(subjects, shipped):
+    from evaluation import counterfactuals
+
+    swaps = [view for view in shipped["held_swaps"] if view.change == "swap"][:60]
+    views, free = shipped["held_all"] + swaps, counterfactuals.free_explanations
+    rows = counterfactuals.intervene(subjects["rooms"], views, free, partners=2)
+    cells = counterfactuals.correlations(rows, "rooms")["pooled"]
+    for rival in ("blob", "random", "area"):
+        assert cells["maps", "rooms"].value > cells[rival, "rooms"].value + 0.1
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--data", "nowhere"], "has no views.json"),
+        (["--full"], "--full needs --data FOLDER"),
+    ],
+)
+def test_the_program_says_in_one_line_what_is_missing(capsys, arguments, words):
+    from evaluation.__main__ import main
+
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.count("\n") == 1 and words in captured.err
