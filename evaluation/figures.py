@@ -89,7 +89,7 @@ def correlation_figure(path, cells):
     axes.set_xticks(range(len(names)), names, rotation=15)
     axes.set_ylabel("rank correlation")
     axes.set_title("What a map puts on an object, and what swapping it does to the cosine")
-    axes.legend(ncols=len(networks), fontsize="small")
+    drawing.legend(loc="outside lower center", ncols=len(networks), fontsize="small")
     file = io.BytesIO()
     drawing.savefig(file, dpi=150, format="png")
     write_whole(path, lambda whole: whole.write(file.getvalue()))
