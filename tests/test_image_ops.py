@@ -246,7 +246,7 @@ def test_cells_are_shown_as_they_are(shape, size):
         assert upsampled[y, x] == similarity[row, column]
 
 
-@pytest.mark.parametrize("method, degree", image_ops.UPSAMPLINGS.items())
+@pytest.mark.parametrize("method, degree", [("bilinear", 1), ("bicubic", 3)])
 def test_upsample_map_equals_interpolation_at_pixel_centres(rng, method, degree):
     similarity = rng.standard_normal((5, 8))
     size = 61, 97
