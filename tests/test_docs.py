@@ -100,6 +100,8 @@ def test_there_are_commands():
 
 # Keras shuffles by default, and warns that it does not shuffle a dataset.
 @pytest.mark.filterwarnings("ignore:`shuffle=True` was passed:UserWarning")
+# A model that is fitted to zeros does collapse, and is said to.
+@pytest.mark.filterwarnings("ignore:SimilarityMaps, step .*collapsed:UserWarning")
 @pytest.mark.parametrize("page, text", blocks("python"))
 def test_a_piece_of_python_runs(folder, model, page, text):
     images = [image_ops.load_image(path) for path in EXAMPLE_PAIR]

@@ -79,6 +79,7 @@ def share_on_object(path_or_picture, similarity, mask):
     return positive[mask].sum() / positive.sum()
 
 
+@pytest.mark.filterwarnings("ignore:SimilarityMaps, step .*collapsed:UserWarning")  # two of a kind
 def test_a_training_run_can_be_watched(tmp_path):
     images, classes, masks = synthetic(40, 1)
     red = np.flatnonzero(classes == 0)[:2]
@@ -113,6 +114,7 @@ def test_a_training_run_can_be_watched(tmp_path):
     assert len(list((tmp_path / "maps").iterdir())) == 6
 
 
+@pytest.mark.filterwarnings("ignore:SimilarityMaps, step .*collapsed:UserWarning")  # two of a kind
 def test_steps_are_the_trainings_own(tmp_path):
     """A second training goes on, whether it counts on or begins to count again."""
 
