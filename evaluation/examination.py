@@ -42,7 +42,7 @@ class Budget(NamedTuple):
     fine: bool  # whether counterfactuals are measured with 14x14 maps too
 
 
-SHIPPED, THOROUGH = Budget(60, 2, 8, 4, 4, False), Budget(240, 3, 24, 12, 12, True)
+SHIPPED, THOROUGH = Budget(60, 2, 6, 2, 3, False), Budget(240, 3, 24, 12, 12, True)
 
 
 class Report:
