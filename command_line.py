@@ -220,9 +220,9 @@ def add_look_options(parser):
     add("--size", type=int, metavar="N", help="N x N pixels instead of the images' own sizes")
 
 
-def look_of(arguments):
-    """Return the `Look` that the arguments ask for."""
-    given = {name: getattr(arguments, name) for name in LOOKS}
+def look_of(arguments, **fixed):
+    """Return the `Look` that the arguments ask for, but for what is fixed."""
+    given = {name: getattr(arguments, name) for name in LOOKS} | fixed
     return Look(**{name: value for name, value in given.items() if value is not None})
 
 

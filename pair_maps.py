@@ -294,16 +294,21 @@ def check_places(method, sizes):
     for number, (region, point, size) in enumerate(
         zip(method.regions, method.points, sizes, strict=True), 1
     ):
-        for name, value, fit in (
-            ("region", region, image_ops.region_weights),
-            ("point", point, image_ops.cell_of),
-        ):
-            if value is not None:
-                try:
-                    fit(value, size, (1, 1))
-                except ValueError as error:
-                    reason = str(error).removeprefix(f"{name}: ")
-                    raise ValueError(f"{name}{number}: {reason}") from None
+        check_place("region", number, region, size)
+        check_place("point", number, point, size)
+
+
+def check_place(name, number, value, size):
+    """Raise a ValueError that names what is wrong with a region or point of an image, if it is."""
+    kind, fit = "region", image_ops.region_weights
+    if name == "point":
+        kind, fit = "point", image_ops.cell_of
+    if value is not None:
+        try:
+            fit(value, size, (1, 1))
+        except ValueError as error:
+            reason = str(error).removeprefix(f"{kind}: ")
+            raise ValueError(f"{name}{number}: {reason}") from None
 
 
 def check_choice(name, value, choices):

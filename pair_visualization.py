@@ -63,11 +63,14 @@ def visualize_pair(
     region1, region2 : None, a box (x0, y0, x1, y1) in pixels, or a mask of the image's size
     point1, point2 : None or (x, y) in pixels, (0, 0) being the top left one
         The other image shows what the point matches.
+    matches : 0..99, how many of the strongest pairs of cells to find and draw
     pairwise : bool, keep the pairwise tensor
-    colormap : str, any of matplotlib's
+    colormap : None for jet, or coolwarm if normalize is "zero"; or any of matplotlib's
     alpha : 0..1, how opaque the colours are
-    upsample : "bilinear" or "bicubic"
-    normalize : "each" colours each map over its own range, "pair" both over one range
+    upsample : "bilinear", "bicubic" or "none", which shows the cells
+    normalize : "each", "pair", "zero" or "absolute"
+        Colours each map over its own range of values, both over one, both over one with zero in the
+        middle, or over 0 to 3 / N for N cells, which is the same for all pairs.
     size : None for overlays of the images' own sizes, or N for N x N pixels
 
     Returns

@@ -37,7 +37,7 @@ from command_line import (
 )
 from cover_up import FILLINGS, cover_up
 from files import plain
-from pair_maps import check_places, mask_hash
+from pair_maps import check_place, check_places, mask_hash
 from pair_visualization import (
     EXAMPLE_PAIR,
     FIGURE_FORMATS,
@@ -63,8 +63,6 @@ ENDINGS = {  # of the files that are written for a pair
     "figure": FIGURE_FORMATS,
     "html": (".html", ".htm"),
 }
-
-
 NOT_OF_TRIPLETS = (
     *("region2", "point1", "point2", "matches", "normalize"),
     *("save_pairwise", "figure", "html", "cover1", "cover2"),
@@ -114,8 +112,7 @@ def run_pair(arguments):
     names = [str(path) for path in paths]
     pair = visualize(images, network, method, look, names, arguments.save_pairwise)
 
-    for path in files.values():
-        path.parent.mkdir(parents=True, exist_ok=True)
+    make_folders(files)
     image_ops.save_image(files["output"], pair.picture(legend=not arguments.plain))
     if "save_maps" in files:
         pair.save_maps(files["save_maps"], settings_of(arguments, options, method, look, network))
@@ -133,8 +130,8 @@ def run_pair(arguments):
 
 def run_triplet(arguments):
     """Show why the first image is closer to the second one than to --than."""
-    arguments.normalize = "zero"
-    options, look, method = network_options(arguments), look_of(arguments), method_of(arguments)
+    options, method = network_options(arguments), method_of(arguments)
+    look = look_of(arguments, normalize="zero")
     paths = [*(arguments.images or EXAMPLE_PAIR), arguments.than]
     files = files_of(arguments, paths)
     images = [image_ops.load_image(path) for path in paths]
@@ -144,8 +141,7 @@ def run_triplet(arguments):
     network = models.load_network(arguments.network, **options)
     triplet = compare(images, network, method, look, [str(path) for path in paths])
 
-    for path in files.values():
-        path.parent.mkdir(parents=True, exist_ok=True)
+    make_folders(files)
     image_ops.save_image(files["output"], triplet.picture(legend=not arguments.plain))
     if "save_maps" in files:
         triplet.save_maps(files["save_maps"])
@@ -335,15 +331,10 @@ def covers_of(arguments, images):
     """Return {number of an image: the region to cover}, which fits."""
     covers = {}
     for number, image in enumerate(images, 1):
-        name = f"cover{number}"
-        region = place_of(arguments, name)
+        region = place_of(arguments, f"cover{number}")
         if region is not None:
+            check_place("cover", number, region, image.shape[:2])
             covers[number] = region
-            try:
-                image_ops.region_weights(region, image.shape[:2], (1, 1))
-            except ValueError as error:
-                reason = str(error).removeprefix("region: ")
-                raise ValueError(f"{name}: {reason}") from None
     return covers
 
 
@@ -357,6 +348,12 @@ def files_of(arguments, images):
     files = {name: Path(plain(path)) for name, path in files.items() if path is not None}
     check_files(files, ENDINGS, [*images, *inputs_of(arguments)])
     return files
+
+
+def make_folders(files):
+    """Make the folders of the files to write, once there is something to write."""
+    for path in files.values():
+        path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def inputs_of(arguments):
