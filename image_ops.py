@@ -5,6 +5,7 @@ sizes are (height, width), similarity maps are real (h, w) arrays.  A map covers
 cell (0, 0) is the top left corner's patch, not its point.
 """
 
+import io
 import numbers
 import os
 import re
@@ -69,19 +70,48 @@ def load_image(path):
         raise ValueError(f"{path}: is a folder, expected an image file")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such image file")
+    return _decode(path, path)
+
+
+def decode_image(data, name="image"):
+    """Decode the bytes of an image file as `load_image` does.
+
+    Parameters
+    ----------
+    data : bytes
+    name : str, what an error calls them
+
+    Returns
+    -------
+    image : uint8 (H, W, 3) array, RGB
+
+    Raises
+    ------
+    ValueError
+        For what cannot be decoded, or is over a limit of `load_image`'s.
+
+    Examples
+    --------
+    >>> decode_image((Path(__file__).parent / "docs" / "pair.jpg").read_bytes()).shape[2]
+    3
+    """
+    return _decode(io.BytesIO(data), name)
+
+
+def _decode(file, name):
     try:
-        with Image.open(path, formats=READ_FORMATS) as image, _libtiff_silenced(image):
-            _check_cost(image, path)
+        with Image.open(file, formats=READ_FORMATS) as image, _libtiff_silenced(image):
+            _check_cost(image, file)
             return np.array(_to_rgb(ImageOps.exif_transpose(image)))
     except Image.UnidentifiedImageError:
-        raise ValueError(f"{path}: not an image, or in none of {', '.join(READ_FORMATS)}") from None
+        raise ValueError(f"{name}: not an image, or in none of {', '.join(READ_FORMATS)}") from None
     except MemoryError:
-        raise ValueError(f"{path}: takes more memory to read than there is") from None
+        raise ValueError(f"{name}: takes more memory to read than there is") from None
     except Exception as error:  # a damaged file raises nearly anything, down in its decoder
         reason = " ".join(str(error).split())
         if not reason or "decoder error" in reason:
             reason = "its data are damaged"
-        raise ValueError(f"{path}: cannot be read as an image: {reason}") from None
+        raise ValueError(f"{name}: cannot be read as an image: {reason}") from None
 
 
 def as_image(image):
@@ -112,7 +142,7 @@ def as_image(image):
     return _check_image(image)
 
 
-def _check_cost(image, path):
+def _check_cost(image, file):
     """Raise a ValueError for an image, not decoded yet, that would take much time or memory."""
     width, height = image.size
     if max(width, height) > MAX_SIDE:
@@ -129,7 +159,7 @@ def _check_cost(image, path):
         raise ValueError(f"{width} x {height} is over the limit of {most:.0f} pixels")
     if image.format in ("JPEG", "MPO"):
         most = min(MAX_SCANS, MAX_SCANNED * limit / pixels)
-        data = path.read_bytes()
+        data = file.read_bytes() if isinstance(file, Path) else file.getvalue()
         if data.count(b"\xff\xda") > most and _count_scans(data) > most:
             raise ValueError(f"it has more than {most:.0f} scans, the limit for {pixels} pixels")
 
@@ -389,6 +419,62 @@ def cell_of(point, image_size, map_shape):
             f"point: {x:g},{y:g} is outside of the image, which is {width} x {height} pixels"
         )
     return (y + 0.5) * rows / height - 0.5, (x + 0.5) * columns / width - 0.5
+
+
+def box_of_cells(cells, image_size):
+    """Return the box around some cells of a map, in pixels of its image.
+
+    Parameters
+    ----------
+    cells : bool (h, w) array, not all False
+    image_size : (height, width)
+
+    Returns
+    -------
+    box : (x0, y0, x1, y1), floats
+
+    Examples
+    --------
+    >>> box_of_cells(np.array([[False, True, True, False]]), (30, 80))
+    (20.0, 0.0, 60.0, 30.0)
+    """
+    (rows, columns), (height, width) = np.shape(cells), image_size
+    down, across = np.flatnonzero(np.any(cells, axis=1)), np.flatnonzero(np.any(cells, axis=0))
+    x0, x1 = (float(edge * width / columns) for edge in (across[0], across[-1] + 1))
+    y0, y1 = (float(edge * height / rows) for edge in (down[0], down[-1] + 1))
+    return x0, y0, x1, y1
+
+
+def box_of_point(point, image_size, map_shape):
+    """Return the box of a cell's size around a point: what a network sees there.
+
+    Its `region_weights` are those of bilinear interpolation between the cells.
+
+    Parameters
+    ----------
+    point : (x, y) in pixels, (0, 0) being the centre of the top left one
+    image_size : (height, width)
+    map_shape : (h, w)
+
+    Returns
+    -------
+    box : (x0, y0, x1, y1), floats, the part of it in the image
+
+    Raises
+    ------
+    ValueError
+        For a point outside of the image.
+
+    Examples
+    --------
+    >>> box_of_point((19.5, 0), (10, 40), (1, 4))
+    (15.0, 0.0, 25.0, 5.5)
+    """
+    cell_of(point, image_size, map_shape)
+    (height, width), (rows, columns) = image_size, map_shape
+    x, y = (float(position) + 0.5 for position in point)
+    reach, drop = width / columns / 2, height / rows / 2
+    return max(0.0, x - reach), max(0.0, y - drop), min(x + reach, width), min(y + drop, height)
 
 
 def _coverage(edges, cells):

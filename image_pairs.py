@@ -281,12 +281,13 @@ def _activations_of_pairs(pairs, network, run, images, folder, batch_size):
     """Yield (number, two Activations) for each pair, running each distinct image once."""
     paths = [path for pair in pairs.values() for path in pair]
     if not network.batch_independent:  # each pair is a batch, and no image has activations alone
-        stream = stream_activations(paths, run, network, images, 2)
+        stream = stream_activations(paths, run, network, images.load_with_fingerprint, 2)
         for number in pairs:
             yield number, (next(stream), next(stream))
         return
     # distinct images in the order of their first pairs, so that the next one is the one needed
-    stream = stream_activations(list(dict.fromkeys(paths)), run, network, images, batch_size)
+    read = images.load_with_fingerprint
+    stream = stream_activations(dict.fromkeys(paths), run, network, read, batch_size)
     uses = Counter(paths)
     with tempfile.TemporaryFile(dir=folder) as file:
         rows = _Rows(file)

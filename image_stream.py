@@ -26,18 +26,19 @@ class Activations(NamedTuple):
     embedding: np.ndarray | None  # float32 (D,), the network's own, if it is what is explained
     size: tuple | None  # (height, width) of the image
     error: str  # why it could not be read, or ""
-    contents: str  # the fingerprint of the file, see files.fingerprint, or ""
+    contents: str  # what tells the file's contents from others, or "" if there is an error
 
 
-def stream_activations(paths, run, network, images, batch_size=BATCH_SIZE):
+def stream_activations(paths, run, network, read, batch_size=BATCH_SIZE):
     """Yield the activations of image files, in order, reading ahead of the network.
 
     Parameters
     ----------
-    paths : sequence of str
+    paths : iterable of str
     run : function of a batch that returns activations, and embeddings or None
     network : EmbeddingNetwork
-    images : Images, that read the files
+    read : function of a path that returns the image, uint8 (H, W, 3), and a text that tells the
+        file's contents from others; it may raise a ValueError, an OSError or a MemoryError
     batch_size : int, how many images go through the network at once
 
     Yields
@@ -47,8 +48,7 @@ def stream_activations(paths, run, network, images, batch_size=BATCH_SIZE):
 
     def prepare(path):
         try:
-            contents = fingerprint(path) if os.path.isfile(path) else ""
-            image = images.load(path)
+            image, contents = read(path)
             return network.preprocess([image])[0], image.shape[:2], "", contents
         except (ValueError, OSError, MemoryError) as error:
             pixels = np.zeros((*network.input_size, 3), np.float32)
@@ -111,6 +111,11 @@ class Images:
             while self.bytes > self.room:
                 self._drop(next(iter(self.kept)))
         return image
+
+    def load_with_fingerprint(self, path):
+        """Return an image, and the fingerprint that its file had before it was read."""
+        contents = fingerprint(path) if os.path.isfile(path) else ""
+        return self.load(path), contents
 
     def take(self, path):
         """Return an image that is wanted once less from now on."""

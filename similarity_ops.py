@@ -217,6 +217,105 @@ def strongest_matches(pairwise, count):
     return np.array(matches, int).reshape(-1, 4)
 
 
+def strongest_part(similarity):
+    """Return the connected part of a map around its highest cell.
+
+    Parameters
+    ----------
+    similarity : real (h, w) array
+
+    Returns
+    -------
+    part : bool (h, w) array
+        The cells of at least half of the highest value that are joined to the highest one by their
+        sides, through others of that kind; if no value is positive, the highest cell alone.
+
+    Raises
+    ------
+    ValueError
+        For what is no finite (h, w) array.
+
+    Examples
+    --------
+    >>> strongest_part([[2.0, 1.0, 0.0, 1.5]])
+    array([[ True,  True, False, False]])
+    """
+    similarity = _real_array(similarity, "similarity")
+    if similarity.ndim != 2 or not similarity.size:
+        raise ValueError(f"similarity: expected a map (h, w), got shape {similarity.shape}")
+    _check_finite(similarity, "similarity")
+    part = np.zeros(similarity.shape, bool)
+    part.flat[similarity.argmax()] = True
+    strong = part | ((similarity >= similarity.max() / 2) & (similarity > 0))
+    while True:
+        grown = np.pad(part, 1)
+        grown[:-2, 1:-1] |= part
+        grown[2:, 1:-1] |= part
+        grown[1:-1, :-2] |= part
+        grown[1:-1, 2:] |= part
+        grown = grown[1:-1, 1:-1] & strong
+        if (grown == part).all():
+            return part
+        part = grown
+
+
+def best_box(local, feature):
+    """Return the box of cells of one image that looks most like another image, or a part of one.
+
+    A box is what its local features add up to: after average pooling, the embedding of the image
+    cut to it.
+
+    Parameters
+    ----------
+    local : real (h, w, D) array, an image's `local_features`
+    feature : real (D,) array, an embedding, of another image or region
+
+    Returns
+    -------
+    similarity : float in -1..1, the cosine of the box and the feature
+    box : (y0, x0, y1, x1) in cells; y1 and x1 are outside of it
+
+    Raises
+    ------
+    ValueError
+        For arrays of other shapes, and for those that are not finite or all zero.
+
+    Examples
+    --------
+    >>> best_box([[[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]], [0.0, 2.0])
+    (1.0, (0, 1, 1, 2))
+    """
+    local, feature = _real_array(local, "local"), _real_array(feature, "feature")
+    if local.ndim != 3 or feature.shape != local.shape[2:]:
+        raise ValueError(
+            "expected local features (h, w, D) and a feature (D,), "
+            f"got {local.shape} and {feature.shape}"
+        )
+    for array, name in ((local, "local"), (feature, "feature")):
+        _check_finite(array, name)
+        if not array.any():
+            raise ValueError(f"{name}: all of it is zero")
+    local = np.ldexp(local.astype(np.float64), -np.frexp(np.abs(local).max())[1])
+    unit = feature / _norm(feature.astype(np.float64))
+    rows, columns, _ = local.shape
+    down = np.concatenate([np.zeros_like(local[:1]), np.cumsum(local, axis=0)])
+    x0, x1 = np.triu_indices(columns + 1, 1)
+    best = -np.inf, None
+    for y0 in range(rows):
+        for y1 in range(y0 + 1, rows + 1):
+            strip = down[y1] - down[y0]  # (w, D), a row of cells that are y1 - y0 high
+            across = np.pad(np.cumsum(strip @ unit), (1, 0))
+            inner = np.pad(np.cumsum(np.cumsum(strip @ strip.T, axis=0), axis=1), (1, 0))
+            square = inner[x1, x1] - inner[x0, x1] - inner[x1, x0] + inner[x0, x0]
+            norm = np.sqrt(np.maximum(square, 1e-12 * inner.diagonal().max()))
+            with np.errstate(invalid="ignore", divide="ignore"):
+                cosines = np.nan_to_num((across[x1] - across[x0]) / norm, nan=-1.0)
+            k = cosines.argmax()
+            if cosines[k] > best[0]:
+                best = cosines[k], (y0, int(x0[k]), y1, int(x1[k]))
+    return float(min(max(best[0], -1), 1)), best[1]
+
+
 def local_features(
     conv, pooling="average", *, projection=None, region=None, power=3.0, data_format=None
 ):

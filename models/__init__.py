@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from similarity_ops import POOLINGS
+from similarity_ops import POOLINGS, pool_features
 
 ROOMS = ("rooms", "rooms-headboard", "rooms-carpet")
 NETWORKS = ("imagenet", *ROOMS, "hotels", "faces")
@@ -107,6 +107,32 @@ class EmbeddingNetwork:
             ):
                 own = None
         return np.asarray(convs, np.float32), own if own is None else np.asarray(own, np.float32)
+
+    def embeddings(self, batch):
+        """Return a batch's embeddings, those that are explained by default, float (N, D).
+
+        They are the network's own, or pooled from its activations if it puts out no such thing.
+        """
+        embeds = "pooled" if self.projection is None else "head"
+        alone = self.for_pairs or (self.one_pass is None and self.explain == embeds)
+        if alone and self.embed is not None:  # its activations may take long
+            return np.asarray(self.embed(batch), np.float32)
+        convs, own = self.run(batch)
+        return own if own is not None else np.stack([self.pooled(conv) for conv in convs])
+
+    def pooled(self, conv, region=None):
+        """Return the embedding, that is explained by default, of activations (h, w, C): (D,).
+
+        With a region, weights (h, w), it is that of the region, see `similarity_ops`.
+        """
+        return pool_features(
+            conv,
+            self.pooling,
+            projection=self.projection if self.explain == "head" else None,
+            region=region,
+            power=self.power,
+            data_format="channels_last",
+        )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,129 @@
+"""A folder of images, on this machine or wherever pyarrow reads: what lies in it, and reading it."""
+
+import hashlib
+import os
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from image_ops import IMAGE_ENDINGS, decode_image
+
+MAX_BYTES = 2**29  # of an image file
+
+
+class File(NamedTuple):
+    """What a listing says of a file."""
+
+    size: int  # bytes
+    modified: int  # nanoseconds since 1970
+
+
+class ImageFolder:
+    """All images in a folder and the folders in it.
+
+    Those whose names begin with a dot are left out, as are links to folders, and links that lead
+    out of the folder.
+
+    Parameters
+    ----------
+    place : str or Path
+        A folder, or a URI that ``pyarrow.fs.FileSystem.from_uri`` knows: ``s3://bucket/photos``,
+        ``gs://``, ``hdfs://``, ...
+
+    Raises
+    ------
+    ValueError, OSError
+        If there is no such folder.
+
+    Examples
+    --------
+    >>> folder = ImageFolder(Path(__file__).parent / "example_images")
+    >>> sorted(folder.files())[0]
+    'room_a_view1.jpg'
+    >>> folder.read("../README.md")
+    Traceback (most recent call last):
+    ValueError: ../README.md: leads out of ...example_images
+    """
+
+    def __init__(self, place):
+        self.place, self.filesystem = str(place), None
+        if "://" in self.place:
+            from pyarrow import fs
+
+            self.filesystem, self.root = fs.FileSystem.from_uri(self.place)
+            found = self.filesystem.get_file_info(self.root).type == fs.FileType.Directory
+        else:
+            self.root = self.place = os.path.realpath(place)
+            found = os.path.isdir(self.root)
+        if not found:
+            raise FileNotFoundError(f"{place}: no such folder")
+
+    def files(self):
+        """Return a dict of the images' paths, relative and with slashes, to `File`."""
+        found = self._remote_files() if self.filesystem else self._local_files()
+        return {path: file for path, file in found if path.lower().endswith(IMAGE_ENDINGS)}
+
+    def read(self, path):
+        """Return the bytes of a file in the folder.
+
+        Raises
+        ------
+        ValueError, OSError
+            For a path that leads out of the folder, what is no file, and one over `MAX_BYTES`.
+        """
+        parts = PurePosixPath(path)
+        if parts.is_absolute() or ".." in parts.parts or "\0" in path:
+            raise ValueError(f"{path}: leads out of {self.place}")
+        if self.filesystem:
+            with self.filesystem.open_input_file(f"{self.root}/{path}") as file:
+                self._check_size(path, file.size())
+                return file.read()
+        real = os.path.realpath(os.path.join(self.root, path))
+        if not self._holds(real):
+            raise ValueError(f"{path}: leads out of {self.place}")
+        if not os.path.isfile(real):
+            raise FileNotFoundError(f"{path}: no such file in {self.place}")
+        self._check_size(path, os.path.getsize(real))
+        return Path(real).read_bytes()
+
+    def load(self, path):
+        """Return an image, uint8 (H, W, 3), and the SHA-256 of its file."""
+        data = self.read(path)
+        return decode_image(data, path), hashlib.sha256(data).hexdigest()
+
+    def digest(self, path):
+        """Return the SHA-256 of a file."""
+        return hashlib.sha256(self.read(path)).hexdigest()
+
+    def _local_files(self):
+        folders = [""]
+        while folders:
+            folder = folders.pop()
+            with os.scandir(os.path.join(self.root, folder)) as entries:
+                for entry in entries:
+                    path = f"{folder}{entry.name}"
+                    if entry.name.startswith("."):
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(f"{path}/")
+                    elif entry.is_file() and self._stays(entry):
+                        status = entry.stat()
+                        yield path, File(status.st_size, status.st_mtime_ns)
+
+    def _remote_files(self):
+        from pyarrow import fs
+
+        for info in self.filesystem.get_file_info(fs.FileSelector(self.root, recursive=True)):
+            path = info.path.removeprefix(self.root).lstrip("/")
+            hidden = any(part.startswith(".") for part in path.split("/"))
+            if info.type == fs.FileType.File and not hidden:
+                yield path, File(info.size, info.mtime_ns or 0)
+
+    def _stays(self, entry):
+        return not entry.is_symlink() or self._holds(os.path.realpath(entry.path))
+
+    def _holds(self, real):
+        return real.startswith(self.root.rstrip(os.sep) + os.sep)
+
+    def _check_size(self, path, size):
+        if size > MAX_BYTES:
+            raise ValueError(f"{path}: {size:,} bytes are over the limit of {MAX_BYTES:,}")

@@ -1,0 +1,484 @@
+"""A gallery: a folder of images, indexed once, and searched with an image or a part of one."""
+
+import os
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+import image_ops
+import models
+from files import LOCK, locked, progress_bar, sha256
+from image_folder import ImageFolder
+from image_hits import Found, look_at
+from image_stream import BATCH_SIZE, ahead, stream_activations
+from image_table import NAME, ImageTable, Row
+from pair_maps import Method, check_place
+
+FORMAT = 1  # of what a gallery says of itself
+SECONDS = 4  # between commits
+COMMITS = 64  # between two times that small files are merged
+MOST = 1000  # hits of a search
+# Options of load_network that name files, which are not opened on a gallery's word.
+FILE_OPTIONS = ("checkpoint", "mean_image", "weights", "import_file", "allow_unsafe")
+
+
+@dataclass(frozen=True)
+class Indexed:
+    """What indexing a folder changed.
+
+    images : int, how many images the gallery holds now
+    new, changed, gone : int, how many were added, embedded anew, and removed
+    failed : dict of path to the reason why it has no embedding
+    """
+
+    images: int
+    new: int
+    changed: int
+    gone: int
+    failed: dict
+
+
+class Gallery:
+    """A folder of images with their embeddings, which is searched with images and parts of them.
+
+    Parameters
+    ----------
+    path : str or Path
+        A folder that `index` makes, or a URI that Lance knows, as ``s3://bucket/gallery``.
+    network : None, str or EmbeddingNetwork
+        None for the network that the gallery was indexed with, or imagenet for a new one; a name
+        for `models.load_network`.
+    images : None, str or Path
+        Where the images are now, if they are not where they were indexed, or are at a URI.
+    options : of `models.load_network`, and ``power=`` and ``explain=`` of `visualize_pair`
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pair_visualization import EXAMPLES
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     gallery = Gallery(folder)
+    ...     indexed = gallery.index(EXAMPLES)
+    ...     found = gallery.find(EXAMPLES / "room_a_view1.jpg", region=(196, 90, 334, 170), top=2)
+    >>> indexed.images, [hit.path for hit in found.hits]
+    (6, ['room_a_view1.jpg', 'room_a_view2.jpg'])
+    """
+
+    def __init__(self, path, network=None, *, images=None, **options):
+        self.path = str(path)
+        self._asked, self._options, self._images = network, options, images
+        self._network = None
+
+    def index(self, folder, *, batch_size=None, engine=None, workers=None):
+        """Take the new and the changed images of a folder in, and drop those that are gone.
+
+        What is done is committed every few seconds: killed at any time, it goes on where it was.
+
+        Parameters
+        ----------
+        folder : str or Path, or a URI, see `image_folder.ImageFolder`
+        batch_size : None or int, how many images go through the network at once
+        engine : None for this process, or "ray" for a Ray cluster, see `ray_indexing`
+        workers : None or int, of Ray
+
+        Returns
+        -------
+        indexed : Indexed
+
+        Raises
+        ------
+        ValueError, OSError
+            If the gallery is of another network or folder, or is being written to by another run,
+            or if there is no image.
+        """
+        images = ImageFolder(folder)
+        listed = images.files()
+        if not listed:
+            raise ValueError(f"{folder}: holds no image, of {', '.join(image_ops.IMAGE_ENDINGS)}")
+        network = self._load(graph=True)
+        if not network.batch_independent:
+            raise ValueError(
+                "network: with batch statistics an image has no embedding of its own, say "
+                'batch_norm="moving"'
+            )
+        with self._owned():
+            table = self._open_or_create(images, listed, network)
+            known = table.files()
+            gone = known.keys() - listed.keys()
+            table.drop(gone)
+            left = sorted(path for path in listed if not _is_same(known.get(path), listed[path]))
+            with progress_bar("", len(listed), len(listed) - len(left), "images") as advance:
+                left = _keep_touched(table, images, known, listed, left, advance)
+                if engine == "ray":
+                    from ray_indexing import index_on_ray
+
+                    index_on_ray(table, images, listed, left, self._loader(), workers, advance)
+                else:
+                    rows = _embed(images, listed, left, network, batch_size or BATCH_SIZE)
+                    _commit(table, rows, advance)
+            if gone or left:
+                table.maintain()
+            now = table.files()
+        failed = {path: row.error for path, row in now.items() if row.error is not None}
+        new = now.keys() - known.keys()
+        return Indexed(
+            images=len(now) - len(failed),
+            new=len(new),
+            changed=len(set(left) - new),
+            gone=len(gone),
+            failed=failed,
+        )
+
+    def find(self, image, region=None, point=None, top=12, *, exact=False, rerank=0, look=None):
+        """Search for an image, or a part of it, and see why each hit is one.
+
+        Parameters
+        ----------
+        image : path, PIL image or RGB uint8 (H, W, 3) array
+        region : None, a box (x0, y0, x1, y1) in pixels, or a mask of the image's size
+        point : None or (x, y) in pixels: the part of the image that one cell shows there
+        top : int, how many hits
+        exact : bool, look at all images, however many there are
+        rerank : int
+            So many images, the first by their whole, are ordered by their best part instead.
+        look : None or Look, of the hits' overlays
+
+        Returns
+        -------
+        found : Found
+
+        Raises
+        ------
+        ValueError, OSError
+            Name the argument at fault, or say what is wrong with the gallery.
+        """
+        pixels = image_ops.as_image(image)
+        check_search(pixels.shape[:2], region, point, top, rerank)
+        table = ImageTable(self.path)
+        identity = _identity(table)
+        images = self._folder(identity)
+        network = self._load()
+        _check_same_network(self.path, identity["network"], identity_of(network))
+        vector, region = _embed_query(network, pixels, region, point)
+        if len(vector) != table.dimension:
+            raise ValueError(f"{self.path}: the gallery is damaged: its embeddings do not fit")
+        named = isinstance(image, (str, os.PathLike))
+        method = Method(region1=region)
+        hits = look_at(
+            table.nearest(vector, max(top, rerank), exact),
+            images,
+            pixels,
+            vector,
+            network,
+            method,
+            look,
+            digest=sha256(image) if named else "",
+            by_part=bool(rerank),
+        )
+        return Found(
+            hits=hits[:top],
+            query=pixels,
+            name=str(image) if named else "the query",
+            network=network,
+            images=len(table),
+            method=method,
+        )
+
+    def info(self):
+        """Return what the gallery says of itself, a dict of plain values."""
+        table = ImageTable(self.path)
+        identity, rows = _identity(table), table.files().values()
+        failed = {row.path: row.error for row in rows if row.error is not None}
+        return {
+            "folder": identity["folder"],
+            **identity["network"],
+            "dimension": table.dimension,
+            "images": len(rows) - len(failed),
+            "failed": failed,
+            **table.storage(),
+        }
+
+    def remove(self, paths):
+        """Remove images, or all that is in a folder, by their paths in the folder of images.
+
+        They come back when the folder is indexed again, if they are still there.
+
+        Returns
+        -------
+        removed : int, how many
+        """
+        table = ImageTable(self.path)
+        with self._owned():
+            known, gone = table.files(), set()
+            for path in paths:
+                inside = str(path).rstrip("/")
+                found = {each for each in known if each == inside or each.startswith(f"{inside}/")}
+                if not found:
+                    raise ValueError(f"{path}: the gallery holds no such image, and none in it")
+                gone |= found
+            table.drop(gone)
+        return len(gone)
+
+    def compact(self):
+        """Merge small files, bring the index up to date, and delete versions over an hour old."""
+        table = ImageTable(self.path)
+        with self._owned():
+            table.maintain()
+
+    @contextmanager
+    def _owned(self):
+        """Own the gallery's folder, which is made if need be, until the end of the block."""
+        if "://" in self.path:  # Lance sees to it that no commit is lost
+            yield
+            return
+        folder = Path(self.path)
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"{folder}: is a file, a gallery is a folder")
+        if folder.is_dir() and not {path.name for path in folder.iterdir()} <= {LOCK, NAME}:
+            raise ValueError(f"{folder}: holds other files, name another gallery")
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder):
+            yield
+
+    def _open_or_create(self, images, listed, network):
+        """Return the table for a folder and a network."""
+        wanted = identity_of(network)
+        if not ImageTable.exists(self.path):
+            dimension = len(network.embeddings(_black(network))[0])
+            name, options = self._said()
+            identity = {"format": FORMAT, "folder": images.place, "network": wanted}
+            identity["load"] = [name, options]
+            return ImageTable.create(self.path, identity, dimension)
+        table = ImageTable(self.path)
+        identity = _identity(table)
+        _check_same_network(self.path, identity["network"], wanted)
+        if identity["folder"] != images.place:
+            known = table.files()
+            moved = not os.path.isdir(identity["folder"]) and "://" not in identity["folder"]
+            if known and not (moved and 2 * len(known.keys() & listed.keys()) >= len(known)):
+                raise ValueError(
+                    f"{self.path}: holds the images of {identity['folder']}, name another gallery"
+                )
+            table.set_identity({**identity, "folder": images.place})
+        return table
+
+    def _folder(self, identity):
+        """Return the folder of images, opened only where the user has a say in it."""
+        if self._images is None and "://" in identity["folder"]:
+            raise ValueError(
+                f"images: they are at {identity['folder']}, which is not asked on a gallery's word,"
+                " name it"
+            )
+        try:
+            return ImageFolder(self._images or identity["folder"])
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"images: {error}, name where they are now") from None
+
+    # --- the network -----------------------------------------------------------------------------
+
+    def _load(self, graph=False):
+        """Return the network that was asked for, or that of the gallery."""
+        if self._network is None:
+            if isinstance(self._asked, models.EmbeddingNetwork):
+                self._network = self._asked
+            else:
+                self._network = self._loader()(graph=graph)
+        return self._network
+
+    def _loader(self):
+        """Return a function that loads the network, here or in another process."""
+        if isinstance(self._asked, models.EmbeddingNetwork):
+            raise ValueError("network: Ray's workers load it themselves, give its name")
+        name, options = self._said()
+        return partial(load_explained, name, **options)
+
+    def _said(self):
+        """Return the network's name and options, of plain values, None for one without a name."""
+        if isinstance(self._asked, models.EmbeddingNetwork):
+            return None, {}
+        name, options = self._asked, self._options
+        if name is None and ImageTable.exists(self.path):
+            name, known = _named_by(self.path, _identity(ImageTable(self.path)))
+            options = known | options
+        name = "imagenet" if name is None else name
+        if not isinstance(name, (str, os.PathLike)):
+            raise ValueError("network: expected a name or an EmbeddingNetwork")
+        return _plain(name), {key: _plain(value) for key, value in options.items() if value}
+
+
+def load_explained(name, power=None, explain=None, **options):
+    """Return `models.load_network` of a name, with what of it is explained."""
+    network = models.load_network(name, **options)
+    if explain == "head" and network.projection is None:
+        raise ValueError(f"explain: the {network.name} network has no linear head, use pooled")
+    return replace(network, power=power or network.power, explain=explain or network.explain)
+
+
+def identity_of(network):
+    """Return what an image's embedding depends on besides the image, a dict of plain values."""
+    return {
+        "network": network.name,
+        "pooling": network.pooling,
+        "power": network.power if network.pooling == "gem" else None,
+        "explain": network.explain,
+        "input_size": list(network.input_size),
+        "weights": network.fingerprint(),
+    }
+
+
+def check_search(size, region=None, point=None, top=12, rerank=0):
+    """Raise a ValueError unless an image of this (height, width) can be searched with so."""
+    if region is not None and point is not None:
+        raise ValueError("region, point: give one of them")
+    check_place("region", "", region, size)
+    check_place("point", "", point, size)
+    for name, count, least in (("top", top, 1), ("rerank", rerank, 0)):
+        if not (isinstance(count, int) and least <= count <= MOST):
+            raise ValueError(f"{name}: expected {least} to {MOST} images, got {count!r}")
+
+
+def _identity(table):
+    """Return what a gallery says of itself, of the form that it should have."""
+    identity = table.identity
+    kinds = {"folder": str, "network": dict, "load": list}
+    if identity.get("format") != FORMAT or not all(
+        isinstance(identity.get(name), kind) for name, kind in kinds.items()
+    ):
+        raise ValueError(f"{table.uri}: the gallery is damaged, or of another version of this")
+    return identity
+
+
+def _named_by(path, identity):
+    """Return the name and the options of a gallery's network, if they name no file."""
+    name, options = (*identity["load"], None, None)[:2]
+    if not isinstance(options, dict) or not isinstance(name, (str, type(None))):
+        raise ValueError(f"{path}: the gallery is damaged, or of another version of this")
+    if name is None:
+        raise ValueError("network: the gallery is of one of your own, pass it")
+    files = [option for option in FILE_OPTIONS if options.get(option)]
+    if files or not (name in models.NETWORKS or name.startswith("keras:")):
+        its = f", and its {', '.join(files)}" if files else ""
+        raise ValueError(
+            f"network: the gallery is of {name}: name it{its}, since no file is opened on a "
+            "gallery's word"
+        )
+    return name, options
+
+
+def _check_same_network(path, before, now):
+    """Raise a ValueError that says how a network is not that of a gallery."""
+    names = [name for name in now if now[name] != before.get(name)]
+    if names:
+        of, given = (f"{each.get('network')} ({each.get(names[0])})" for each in (before, now))
+        raise ValueError(
+            f"network: the gallery {path} is of {of}, not of {given}: they differ in "
+            f"{', '.join(names)}; name its network, or another gallery"
+        )
+
+
+def _plain(value):
+    """Return an option as a plain value, files by their whole path."""
+    if isinstance(value, os.PathLike) or (isinstance(value, str) and os.path.exists(value)):
+        return os.path.abspath(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _black(network):
+    return network.preprocess([np.zeros((*network.input_size, 3), np.uint8)])
+
+
+def _embed_query(network, pixels, region, point):
+    """Return the embedding to search with, and the region that it is of."""
+    batch, size = network.preprocess([pixels]), pixels.shape[:2]
+    if region is None and point is None:
+        vector = network.embeddings(batch)[0]
+    else:
+        (conv,), _ = network.run(batch)
+        if point is not None:
+            region = image_ops.box_of_point(point, size, conv.shape[:2])
+        vector = network.pooled(conv, image_ops.region_weights(region, size, conv.shape[:2]))
+    if not np.any(vector) or not np.isfinite(vector).all():
+        raise ValueError("the network sees nothing there: the embedding is zero, or not finite")
+    return vector, region
+
+
+# --- indexing ------------------------------------------------------------------------------------
+
+
+def _is_same(row, file):
+    """Tell whether a file is, by its listing, what a row was made of."""
+    return row is not None and row.error is None and (row.size, row.modified) == file
+
+
+def _keep_touched(table, images, known, listed, left, advance):
+    """Give the rows of files that were only touched their new times; return the other paths."""
+    asked = [
+        path
+        for path in left
+        if path in known and known[path].error is None and known[path].size == listed[path].size
+    ]
+
+    def is_touched(path):
+        try:
+            return images.digest(path) == known[path].contents
+        except (ValueError, OSError):
+            return False
+
+    touched = [path for path, same in zip(asked, ahead(is_touched, asked, 8), strict=True) if same]
+    for start in range(0, len(touched), 1000):
+        part = touched[start : start + 1000]
+        vectors = table.embeddings(part)
+        table.put(
+            [
+                known[path]._replace(modified=listed[path].modified, embedding=vectors[path])
+                for path in part
+            ]
+        )
+        advance(len(part))
+    return sorted(set(left) - set(touched))
+
+
+def _embed(images, listed, paths, network, batch_size):
+    """Yield the `Row` of each image."""
+
+    def run(batch):
+        embeddings = network.embeddings(batch)
+        return embeddings, embeddings  # of activations there is no need
+
+    stream = stream_activations(paths, run, network, images.load, batch_size)
+    for path, (_, embedding, size, error, contents) in zip(paths, stream, strict=True):
+        yield row_of(path, listed[path], embedding, size, error, contents)
+
+
+def row_of(path, file, embedding, size, error, contents):
+    """Return the `Row` of an image, or of why it has no embedding."""
+    if not error:
+        norm = float(np.linalg.norm(embedding.astype(np.float64)))
+        if 0 < norm < np.inf:
+            unit = (embedding / norm).astype(np.float32)
+            return Row(path, *file, contents, size[1], size[0], None, unit)
+        error = "the network sees nothing in it: its embedding is zero, or not finite"
+    return Row(path, *file, contents, 0, 0, " ".join(error.split()), None)
+
+
+def _commit(table, rows, advance):
+    """Put rows into the table, every few seconds those that there are."""
+    from threadpoolctl import threadpool_limits
+
+    waiting, commits, last = [], 0, time.monotonic()
+    # BLAS's own threads would wait for the next small product on the cores that the network needs
+    with threadpool_limits(1, "blas"):
+        for row in rows:
+            waiting.append(row)
+            advance(1)
+            if time.monotonic() - last > SECONDS:
+                table.put(waiting)
+                waiting, commits, last = [], commits + 1, time.monotonic()
+                if commits % COMMITS == 0:
+                    table.maintain()
+    if waiting:
+        table.put(waiting)

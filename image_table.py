@@ -1,0 +1,264 @@
+"""The table of a gallery: images, their embeddings, and why others have none, in Lance.
+
+A folder GALLERY holds the dataset ``images.lance``, which LanceDB opens as the table "images".  Every
+change is one commit, which is there or not, whatever happens meanwhile.
+"""
+
+import json
+import os
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import NamedTuple
+
+import numpy as np
+
+NAME = "images.lance"
+IDENTITY = b"similarity-visualization"  # of the metadata that say what the embeddings are
+# Up to so many images a search looks at all of them; beyond, it asks an index (IVF, RaBitQ).
+EXACT = 20_000
+PARTITION = 8192  # images in a partition of the index, about
+PROBES = 64  # partitions that a search looks into at the least, and half of them at the least
+REFINE = 4  # times the images that are wanted, looked at exactly
+REBUILD = 2  # times the partitions that an index has, of which there should be, to build it anew
+FRAGMENT = 2**16  # rows of a file that compaction leaves alone
+LARGEST = 2**16  # dimensions of an embedding
+KEPT = timedelta(hours=1)  # how long versions are kept, for those who are reading them
+
+
+class Row(NamedTuple):
+    """What is known of an image."""
+
+    path: str  # in the folder of images, with slashes
+    size: int  # bytes
+    modified: int  # nanoseconds since 1970
+    contents: str  # SHA-256 of the file, "" if it could not be read
+    width: int  # pixels, 0 if it could not be read
+    height: int
+    error: str | None  # why it has no embedding
+    embedding: np.ndarray | None  # float32 (D,), of unit length
+
+
+class ImageTable:
+    """The rows of a gallery.
+
+    uri : str, of the gallery, a folder or what Lance takes for one, as ``s3://bucket/gallery``
+    identity : dict, what the embeddings are of: the network and the folder
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     table = ImageTable.create(folder, {"network": "none"}, dimension=2)
+    ...     table.put([Row("a.png", 9, 9, "", 4, 3, None, np.float32([0.6, 0.8]))])
+    ...     table.nearest(np.array([1.0, 0.0]), 5)[0][1].round(6)
+    np.float64(0.6)
+    """
+
+    def __init__(self, uri):
+        self.uri, self.lance = str(uri), _import_lance()
+        with self._in_words():
+            try:
+                self.dataset = self.lance.dataset(f"{self.uri}/{NAME}")
+            except (ValueError, OSError) as error:
+                if "not found" not in str(error):
+                    raise
+                raise FileNotFoundError(
+                    f"{self.uri}: no gallery, make one with index FOLDER"
+                ) from None
+            schema = self.dataset.schema
+            self.identity = dict(json.loads(schema.metadata[IDENTITY]))
+            self.dimension = schema.field("embedding").type.list_size
+            if schema != _schema(self.dimension) or not 0 < self.dimension <= LARGEST:
+                raise ValueError("its columns are others")
+
+    @classmethod
+    def create(cls, uri, identity, dimension):
+        """Make an empty table in a gallery that has none."""
+        lance = _import_lance()
+        schema = _schema(dimension).with_metadata({IDENTITY: json.dumps(identity)})
+        lance.write_dataset([], f"{uri}/{NAME}", schema=schema, mode="create")
+        return cls(uri)
+
+    @classmethod
+    def exists(cls, uri):
+        try:
+            cls(uri)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def __len__(self):
+        """The number of images that have an embedding."""
+        with self._in_words():
+            return self.dataset.count_rows("error IS NULL")
+
+    def files(self):
+        """Return a dict of path to `Row` of all images, without their embeddings."""
+        columns = [name for name in Row._fields if name != "embedding"]
+        with self._in_words():
+            table = self.dataset.to_table(columns=columns)
+        rows = zip(*(table.column(name).to_pylist() for name in columns), strict=True)
+        return {row[0]: Row(*row, None) for row in rows}
+
+    def embeddings(self, paths):
+        """Return a dict of path to embedding, float32 (D,), of those that have one."""
+        import pyarrow.compute as pc
+
+        chosen = pc.field("path").isin(list(paths))
+        with self._in_words():
+            table = self.dataset.to_table(columns=["path", "embedding"], filter=chosen)
+        vectors = table.column("embedding").to_pylist()
+        return {
+            path: np.float32(vector)
+            for path, vector in zip(table.column("path").to_pylist(), vectors, strict=True)
+            if vector is not None
+        }
+
+    def put(self, rows):
+        """Add rows, in the place of those of the same paths."""
+        with self._in_words():
+            merge = self.dataset.merge_insert("path").when_matched_update_all()
+            merge.when_not_matched_insert_all().execute(arrow_table(rows, self.dimension))
+            self.dataset.checkout_latest()
+
+    def drop(self, paths):
+        """Remove the rows of paths."""
+        import pyarrow.compute as pc
+
+        paths = sorted(paths)
+        with self._in_words():
+            for start in range(0, len(paths), 10_000):
+                self.dataset.delete(pc.field("path").isin(paths[start : start + 10_000]))
+            self.dataset.checkout_latest()
+
+    def set_identity(self, identity):
+        with self._in_words():
+            self.dataset.update_schema_metadata({IDENTITY.decode(): json.dumps(identity)})
+            self.identity = identity
+
+    def nearest(self, vector, count, exact=False):
+        """Return the images whose embeddings have the highest cosine with a vector.
+
+        Parameters
+        ----------
+        vector : real (D,) array, not zero
+        count : int
+        exact : bool, look at all images, however many there are
+
+        Returns
+        -------
+        found : list of (Row, similarity), best first
+        """
+        unit = np.asarray(vector, np.float64) / np.linalg.norm(vector)
+        # of unit vectors, the nearest ones are those with the highest cosine
+        nearest = {"column": "embedding", "q": unit.astype(np.float32), "k": count, "metric": "l2"}
+        index = None if exact else self._vector_index()
+        if index is None:
+            nearest["use_index"] = False
+        else:
+            partitions = max(1, index.num_rows_indexed // PARTITION)
+            nearest |= {"nprobes": max(PROBES, partitions // 2), "refine_factor": REFINE}
+        with self._in_words():
+            table = self.dataset.to_table(columns=[*Row._fields, "_distance"], nearest=nearest)
+        found = []
+        for row in table.select(Row._fields).to_pylist():
+            row = Row(**row)._replace(embedding=np.float32(row["embedding"]))
+            found.append((row, row.embedding.astype(np.float64) @ unit))
+        return sorted(found, key=lambda each: -each[1])
+
+    def maintain(self):
+        """Take what was added into the index, if there is need of one, and merge small files."""
+        with self._in_words():
+            self.dataset.optimize.compact_files(target_rows_per_fragment=FRAGMENT)
+            self.dataset.checkout_latest()
+            count = self.dataset.count_rows()
+            if self._vector_index():
+                partitions = self.dataset.get_ivf_model("embedding_idx").num_partitions
+                if count // PARTITION < REBUILD * partitions:
+                    self.dataset.optimize.optimize_indices()
+                else:
+                    self._build_indices(count)
+            elif count > EXACT:
+                self._build_indices(count)
+            self.dataset.cleanup_old_versions(KEPT)
+            self.dataset.checkout_latest()
+
+    def storage(self):
+        """Return how the table lies on disk, a dict of plain values."""
+        with self._in_words():
+            index, files = self._vector_index(), self.dataset.all_files()
+            return {
+                "bytes": sum(sum(part.column("size_bytes").to_pylist()) for part in files),
+                "versions": len(self.dataset.versions()),
+                "indexed": index.num_rows_indexed if index else 0,
+            }
+
+    def _build_indices(self, count):
+        self.dataset.create_scalar_index("path", "BTREE", replace=True)
+        self.dataset.create_index(
+            "embedding",
+            "IVF_RQ",
+            metric="l2",
+            num_partitions=max(1, count // PARTITION),
+            replace=True,
+        )
+
+    def _vector_index(self):
+        """Return what Lance tells of the index of embeddings, None if there is none."""
+        found = [each for each in self.dataset.describe_indices() if each.name == "embedding_idx"]
+        return found[0] if found else None
+
+    @contextmanager
+    def _in_words(self):
+        """Raise a ValueError, in one line, for what Lance fails at."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except BaseException as error:
+            # Lance's own panics are no Exceptions
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(f"{self.uri}: the gallery is damaged: {reason}") from None
+
+
+def arrow_table(rows, dimension):
+    """Return rows as an Arrow table."""
+    import pyarrow as pa
+
+    columns = dict(zip(Row._fields, zip(*rows, strict=True), strict=True))
+    empty = np.zeros(dimension, np.float32)
+    vectors = columns.pop("embedding")
+    flat = np.concatenate([empty if vector is None else vector for vector in vectors])
+    missing = pa.array([vector is None for vector in vectors])
+    columns["embedding"] = pa.FixedSizeListArray.from_arrays(
+        pa.array(flat, pa.float32()), dimension, mask=missing
+    )
+    return pa.table(columns, schema=_schema(dimension))
+
+
+def _schema(dimension):
+    import pyarrow as pa
+
+    types = [pa.string(), pa.int64(), pa.int64(), pa.string(), pa.int32(), pa.int32(), pa.string()]
+    types.append(pa.list_(pa.float32(), dimension))
+    optional = "error", "embedding"
+    return pa.schema(
+        [
+            pa.field(name, kind, nullable=name in optional)
+            for name, kind in zip(Row._fields, types, strict=True)
+        ]
+    )
+
+
+def _import_lance():
+    os.environ.setdefault("LANCE_LOG", "error")
+    os.environ.setdefault("LANCE_INCLUDE_VECTOR_CENTROIDS", "false")
+    try:
+        import lance
+    except ImportError as error:
+        raise ValueError(
+            f"a gallery needs {error.name}: pip install -r requirements-gallery.txt"
+        ) from None
+    return lance
