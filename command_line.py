@@ -106,7 +106,21 @@ def _folder_exists():
 
 def _complain(parser, words):
     if sys.stderr is not None:
-        print(f"{parser.prog}: {words}", file=sys.stderr)
+        print(f"{parser.prog}: {printable(words)}", file=sys.stderr)
+
+
+def printable(text):
+    """Return a text without what would do more to a terminal than stand there.
+
+    Examples
+    --------
+    >>> printable("a\x1b[2Jb.png")
+    'a\\\\x1b[2Jb.png'
+    """
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
 
 
 def _tell(parser, text, status):
@@ -115,8 +129,8 @@ def _tell(parser, text, status):
         return status
     try:
         if hasattr(sys.stdout, "reconfigure"):
-            sys.stdout.reconfigure(errors="backslashreplace")  # any file name can be printed
-        sys.stdout.write(text)
+            sys.stdout.reconfigure(errors="backslashreplace")  # any letter can be printed
+        sys.stdout.write("\n".join(map(printable, text.split("\n"))))
         sys.stdout.flush()
     except OSError as error:
         # what could not be written must not be tried again when Python ends
@@ -131,7 +145,7 @@ def _tell(parser, text, status):
 def _in_words_of_the_shell(reason, parser, argv):
     """Call Python arguments, at the beginning of a message or with =, by the user's options."""
     typed = [word.partition("=")[0] for word in argv]
-    for action in parser._actions:
+    for action in _actions(parser):
         if action.option_strings:
             options = [option for option in action.option_strings if option in typed]
             option = (options or action.option_strings)[0]
@@ -143,13 +157,23 @@ def _in_words_of_the_shell(reason, parser, argv):
     return reason
 
 
+def _actions(parser):
+    """Yield a parser's actions, and those of the commands that it has."""
+    for action in parser._actions:
+        yield action
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                yield from _actions(command)
+
+
 # --- groups of options ---------------------------------------------------------------------------
 
 
-def add_network_options(parser):
+def add_network_options(parser, default="imagenet"):
     add = parser.add_argument_group("network").add_argument
     networks = f"{', '.join(models.NETWORKS)}, keras:NAME or a .keras or .h5 file"
-    add("--network", default="imagenet", help=f"{networks} (default: imagenet)")
+    words = default or "the gallery's, or imagenet"
+    add("--network", default=default, help=f"{networks} (default: {words})")
     add("--checkpoint", metavar="PREFIX", help="a resnet_v2_50 checkpoint, its folder or archive")
     add("--mean-image", metavar="FILE.npy", help="what is subtracted from hotels' and faces' input")
     add("--batch-norm", choices=("batch", "moving"), help="statistics of the pair, or of training")
@@ -166,24 +190,35 @@ def add_network_options(parser):
 
 
 def network_options(arguments):
-    """Return the options of `models.load_network`, checked without TensorFlow."""
+    """Return the options of `models.load_network`, checked without TensorFlow.
+
+    Those of a network that is not named are checked when it is known.
+    """
     options = {name: getattr(arguments, name) for name in NETWORK_OPTIONS}
     if arguments.input_size is not None:
         options["input_size"] = parse_numbers(arguments.input_size, 2, "--input-size H,W")
     if arguments.grid is not None:
         options["grid"] = tuple(map(int, parse_numbers(arguments.grid, 2, "--grid H,W")))
-    models.check_options(arguments.network, **options)
+    if arguments.network is not None:
+        models.check_options(arguments.network, **options)
     return options
 
 
-def add_method_options(parser):
-    add = parser.add_argument_group("method").add_argument
+def add_embedding_options(parser):
+    """Add what is taken for an image's embedding; return the group of options."""
+    group = parser.add_argument_group("method")
+    add = group.add_argument
     pooling = "instead of the network's own; network for all that it does after a --layer"
     add("--pooling", choices=(*POOLINGS, "network"), help=pooling)
     power = "of GeM, >= 1 (default: the network's own, or 3)"
     add("--gem-power", "--power", dest="power", type=float, metavar="P", help=power)
     explain = "the pooled feature, or the network's output through its linear head"
     add("--explain", "--embedding", dest="explain", choices=EXPLAINED, help=explain)
+    return group
+
+
+def add_method_options(parser):
+    add = add_embedding_options(parser).add_argument
     for number in (1, 2):
         box = "X0,Y0,X1,Y1|MASK.png"
         add(f"--region{number}", metavar=box, help=f"only this part of image {number}, in pixels")

@@ -32,7 +32,7 @@ def contact_sheet(query, name, words, cells, columns=4):
     --------
     >>> picture = np.zeros((90, 120, 3), np.uint8)
     >>> contact_sheet(picture, "room.jpg", "", [(picture, "1  0.9", "a.jpg", "")] * 5).shape
-    (531, 1296, 3)
+    (532, 1296, 3)
     """
     columns = min(columns, max(1, len(cells)))
     rows = max(1, -(-len(cells) // columns))

@@ -312,6 +312,7 @@ class Gallery:
 
 def load_explained(name, power=None, explain=None, **options):
     """Return `models.load_network` of a name, with what of it is explained."""
+    models.start_tensorflow()
     network = models.load_network(name, **options)
     if explain == "head" and network.projection is None:
         raise ValueError(f"explain: the {network.name} network has no linear head, use pooled")
@@ -371,12 +372,15 @@ def _named_by(path, identity):
 
 def _check_same_network(path, before, now):
     """Raise a ValueError that says how a network is not that of a gallery."""
-    names = [name for name in now if now[name] != before.get(name)]
-    if names:
-        of, given = (f"{each.get('network')} ({each.get(names[0])})" for each in (before, now))
+    differences = [
+        name if name == "weights" else f"{name} {before.get(name)} instead of {now[name]}"
+        for name in now
+        if now[name] != before.get(name)
+    ]
+    if differences:
         raise ValueError(
-            f"network: the gallery {path} is of {of}, not of {given}: they differ in "
-            f"{', '.join(names)}; name its network, or another gallery"
+            f"network: the gallery {path} was indexed with another one, with "
+            f"{', '.join(differences)[:300]}; name that one, or another gallery"
         )
 
 

@@ -50,6 +50,11 @@ class Hit:
     overlay: np.ndarray | None = None
     maps: PairMaps | None = None
 
+    @property
+    def score(self):
+        """What hits are ordered by."""
+        return self.similarity if self.part_similarity is None else self.part_similarity
+
     def marked(self):
         """Return the overlay with the box drawn on it, uint8 (H, W, 3), or None."""
         if self.overlay is None:
@@ -91,7 +96,7 @@ class Found:
     def picture(self):
         """Return the contact sheet, uint8 (H, W, 3): the query, and the hits with their overlays."""
         cells = [
-            (hit.marked(), f"{hit.rank}   {_score(hit):.4f}", hit.path, hit.note)
+            (hit.marked(), f"{hit.rank}   {hit.score:.4f}", hit.path, hit.note)
             for hit in self.hits
         ]
         return contact_sheet(self._marked_query(), Path(self.name).name, self.words(), cells)
@@ -129,7 +134,7 @@ class Found:
         cards = [
             Card(
                 name=hit.path,
-                similarity=_score(hit),
+                similarity=hit.score,
                 image=hit.image,
                 overlay=hit.overlay,
                 box=hit.box,
@@ -170,7 +175,7 @@ class Found:
         for hit in self.hits:
             whole = "" if hit.whole_similarity is None else f"{hit.whole_similarity:.6f}"
             box = [""] * 4 if hit.box is None else [f"{edge:.1f}" for edge in hit.box]
-            writer.writerow((hit.rank, hit.path, f"{_score(hit):.6f}", whole, *box, hit.note))
+            writer.writerow((hit.rank, hit.path, f"{hit.score:.6f}", whole, *box, hit.note))
         return text.getvalue()
 
     def _repr_html_(self):
@@ -228,7 +233,7 @@ def look_at(rows, images, query, vector, network, method, look=None, digest="", 
             if by_part:
                 hit = _with_best_box(hit, vector, network)
         hits.append(hit)
-    hits.sort(key=lambda hit: -_score(hit))
+    hits.sort(key=lambda hit: -hit.score)
     return [replace(hit, rank=rank) for rank, hit in enumerate(hits, 1)]
 
 
@@ -273,11 +278,6 @@ def _with_best_box(hit, vector, network):
     return replace(
         hit, part_similarity=similarity, box=image_ops.box_of_cells(cells, hit.image.shape[:2])
     )
-
-
-def _score(hit):
-    """Return what hits are ordered by."""
-    return hit.similarity if hit.part_similarity is None else hit.part_similarity
 
 
 def check_results_folder(folder):

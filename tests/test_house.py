@@ -7,11 +7,13 @@ from conftest import ROOT
 
 # A module imports only modules to the left of it, or on floors below it.
 FLOORS = (
-    ("files", "similarity_ops", "image_ops", "drawing"),
+    ("files", "similarity_ops", "image_ops", "drawing", "contact_sheet"),
+    ("image_folder", "image_table"),
     ("models", "explorer", "pair_maps", "cover_up", "overlays"),
     ("pair_figure", "pair_visualization", "triplet_visualization"),
     ("image_stream", "image_pairs", "training_maps", "command_line"),
-    ("visualize_similarity",),
+    ("image_hits", "image_gallery"),
+    ("visualize_similarity", "search_gallery"),
 )
 ORDER = [module for floor in FLOORS for module in floor]
 FRAMEWORKS = {"tensorflow", "keras", "tf_keras"}

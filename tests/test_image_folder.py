@@ -1,0 +1,82 @@
+"""What lies in a folder of images, and that nothing leads out of it."""
+
+import os
+
+import pytest
+from galleries import write_images
+
+import image_folder
+from image_folder import File, ImageFolder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_images(tmp_path / "images", 5)
+
+
+def test_files_are_those_of_images_in_all_folders(folder):
+    (folder / "notes.txt").write_text("no image")
+    (folder / "UPPER.JPG").write_bytes(b"whatever it holds")
+    status = (folder / "0" / "0_0000.png").stat()
+    files = ImageFolder(folder).files()
+    assert sorted(files) == [
+        *("0/0_0000.png", "0/0_0003.png", "1/0_0001.png", "1/0_0004.png", "2/0_0002.png"),
+        "UPPER.JPG",
+    ]
+    assert files["0/0_0000.png"] == File(status.st_size, status.st_mtime_ns)
+
+
+def test_hidden_ones_and_ways_out_are_left_out(folder, tmp_path):
+    elsewhere = write_images(tmp_path / "elsewhere", 1)
+    before = ImageFolder(folder).files()
+    write_images(folder / ".thumbnails", 1)
+    (folder / ".hidden.png").write_bytes(b"")
+    (folder / "out.png").symlink_to(elsewhere / "0" / "0_0000.png")
+    (folder / "out").symlink_to(elsewhere)
+    (folder / "loop").symlink_to(folder)
+    (folder / "broken.png").symlink_to("nowhere.png")
+    os.mkfifo(folder / "pipe.png")
+    assert ImageFolder(folder).files() == before
+
+
+def test_a_link_inside_is_an_image(folder):
+    (folder / "link.png").symlink_to(folder / "0" / "0_0000.png")
+    images = ImageFolder(folder)
+    assert "link.png" in images.files()
+    assert images.read("link.png") == images.read("0/0_0000.png")
+
+
+@pytest.mark.parametrize("path", ["../secret.png", "/etc/hostname", "0/../../secret.png", "a\0b"])
+def test_no_path_leads_out(folder, path):
+    (folder.parent / "secret.png").write_bytes(b"secret")
+    with pytest.raises(ValueError, match="leads out of"):
+        ImageFolder(folder).read(path)
+
+
+def test_no_link_leads_out(folder):
+    (folder.parent / "secret.png").write_bytes(b"secret")
+    (folder / "out.png").symlink_to("../secret.png")
+    with pytest.raises(ValueError, match="leads out of"):
+        ImageFolder(folder).read("out.png")
+
+
+def test_what_is_no_file_is_not_read(folder):
+    os.mkfifo(folder / "pipe.png")
+    for path in ("pipe.png", "0", "missing.png"):
+        with pytest.raises(FileNotFoundError, match="no such file"):
+            ImageFolder(folder).read(path)
+
+
+def test_a_file_over_the_limit_is_not_read(folder, monkeypatch):
+    monkeypatch.setattr(image_folder, "MAX_BYTES", 10)
+    with pytest.raises(ValueError, match="over the limit"):
+        ImageFolder(folder).load("0/0_0000.png")
+
+
+def test_a_uri_gives_what_the_folder_gives(folder):
+    here, there = ImageFolder(folder), ImageFolder(folder.as_uri())
+    assert there.files() == here.files()
+    for path in here.files():
+        assert there.read(path) == here.read(path)
+    with pytest.raises(ValueError, match="leads out of"):
+        there.read("../secret.png")

@@ -1,0 +1,132 @@
+"""The table of a gallery, against plain numpy and a dict."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+import image_table
+from image_table import ImageTable, Row
+
+
+def unit_vectors(rng, count, dimension):
+    vectors = rng.standard_normal((count, dimension)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def rows_of(vectors, start=0):
+    return [
+        Row(f"it's {i}.png", i, 7, f"{i:x}", 4, 3, None, vector)
+        for i, vector in enumerate(vectors, start)
+    ]
+
+
+@pytest.fixture
+def table(tmp_path):
+    return ImageTable.create(tmp_path / "gallery", {"format": 1}, dimension=8)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_nearest_is_what_numpy_says(rng, table, exact):
+    vectors = unit_vectors(rng, 50, 8)
+    table.put(rows_of(vectors))
+    table.put([Row("broken.png", 1, 1, "", 0, 0, "it is broken", None)])
+    query = 3 * rng.standard_normal(8)
+    cosines = vectors.astype(np.float64) @ query / np.linalg.norm(query)
+    found = table.nearest(query, 60, exact)
+    assert [row.size for row, _ in found] == np.argsort(-cosines).tolist()
+    assert_allclose([similarity for _, similarity in found], np.sort(cosines)[::-1], atol=1e-6)
+    assert len(table) == 50
+
+
+def test_a_path_has_one_row(rng, table):
+    vectors = unit_vectors(rng, 4, 8)
+    table.put(rows_of(vectors))
+    table.put([Row("it's 2.png", 99, 8, "new", 4, 3, None, vectors[0])])
+    assert len(table) == 4
+    assert table.files()["it's 2.png"] == Row("it's 2.png", 99, 8, "new", 4, 3, None, None)
+    (vector,) = table.embeddings(["it's 2.png"]).values()
+    assert (vector == vectors[0]).all()
+
+
+def test_what_is_dropped_is_not_found(rng, table):
+    vectors = unit_vectors(rng, 4, 8)
+    table.put(rows_of(vectors))
+    table.drop(["it's 2.png", "' OR path IS NOT NULL OR path = '", "%"])
+    table.drop([])
+    assert sorted(table.files()) == ["it's 0.png", "it's 1.png", "it's 3.png"]
+    assert "it's 2.png" not in [row.path for row, _ in table.nearest(vectors[2], 9)]
+
+
+def test_an_index_is_built_and_kept_up(rng, tmp_path, monkeypatch):
+    monkeypatch.setattr(image_table, "EXACT", 500)
+    monkeypatch.setattr(image_table, "PARTITION", 300)
+    table = ImageTable.create(tmp_path / "gallery", {"format": 1}, dimension=16)
+    vectors = unit_vectors(rng, 3000, 16)
+
+    def check(count, indexed):
+        found = table.nearest(vectors[7], 10)
+        expected = np.argsort(-(vectors[:count] @ vectors[7]))[:10]
+        assert [row.size for row, _ in found] == expected.tolist()
+        assert table.storage()["indexed"] == indexed
+
+    table.put(rows_of(vectors[:400]))
+    table.maintain()
+    check(400, indexed=0)
+    table.put(rows_of(vectors[400:700], start=400))
+    table.maintain()
+    check(700, indexed=700)
+    table.put(rows_of(vectors[700:900], start=700))
+    check(900, indexed=700)  # found without the index
+    table.maintain()
+    check(900, indexed=900)
+    table.put(rows_of(vectors[900:], start=900))
+    table.maintain()
+    check(3000, indexed=3000)
+    assert table.dataset.get_ivf_model("embedding_idx").num_partitions == 10  # built anew
+
+
+def test_a_table_can_be_opened_by_lancedbs_rules(table, tmp_path):
+    assert (tmp_path / "gallery" / "images.lance" / "_versions").is_dir()
+
+
+def test_what_is_no_gallery_is_said_so(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no gallery, make one with index FOLDER"):
+        ImageTable(tmp_path)
+    assert not ImageTable.exists(tmp_path)
+
+
+def damage(path, how):
+    data = path.read_bytes()
+    if how == "cut":
+        path.write_bytes(data[: len(data) // 2])
+    elif how == "empty":
+        path.write_bytes(b"")
+    elif how == "noise":
+        noise = np.random.default_rng(0).integers(0, 256, len(data), dtype=np.uint8)
+        path.write_bytes(noise.tobytes())
+    else:
+        path.unlink()
+
+
+@pytest.mark.parametrize("how", ["cut", "empty", "noise", "missing"])
+@pytest.mark.parametrize("part", ["_versions", "data"])
+def test_a_damaged_gallery_is_one_line(rng, table, tmp_path, capfd, part, how):
+    table.put(rows_of(unit_vectors(rng, 9, 8)))
+    for path in (tmp_path / "gallery" / "images.lance" / part).rglob("*"):
+        damage(path, how)
+    with pytest.raises((ValueError, FileNotFoundError)) as raised:
+        again = ImageTable(tmp_path / "gallery")
+        again.files()
+        again.nearest(np.ones(8), 3)
+    assert "\n" not in str(raised.value)
+    assert "gallery" in str(raised.value)
+    assert not capfd.readouterr().err
+
+
+def test_another_table_is_no_gallery(tmp_path):
+    import lance
+    import pyarrow as pa
+
+    lance.write_dataset(pa.table({"path": ["a.png"]}), str(tmp_path / image_table.NAME))
+    with pytest.raises(ValueError, match="damaged"):
+        ImageTable(tmp_path)
