@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 import tempfile
 from collections import Counter
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 import image_ops
+from explorer.cards import Card, write_cards
 from files import LOCK, locked, plain, progress_bar, unchanged, write_whole
 from image_ops import IMAGE_ENDINGS
 from image_stream import BATCH_SIZE, Activations, Images, ahead, stream_activations
@@ -21,6 +23,7 @@ from pair_maps import (
     compute_maps,
     explained_head,
     network_for,
+    network_words,
     run_network,
     settings_of,
 )
@@ -156,9 +159,10 @@ def visualize_pairs(
 ):
     """Compute the maps of many pairs of images, and write what is asked for into a folder.
 
-    ``scores.csv`` there gets a row for each pair, and each pair may get a picture and a file of
-    maps.  What an earlier run with the same settings finished is not done again, unless an image
-    has changed since: `files.fingerprint` of both images is in the row.
+    ``scores.csv`` there gets a row for each pair, ``index.html`` a card, the most similar first,
+    and each pair may get a picture and a file of maps.  What an earlier run with the same settings
+    finished is not done again, unless an image has changed since: `files.fingerprint` of both
+    images is in the row.
 
     Parameters
     ----------
@@ -219,7 +223,9 @@ def visualize_pairs(
         with progress_bar("", len(pairs), len(finished), "pairs") as advance:
             for _ in recorded(rows, folder):
                 advance(1)
-        return read_scores(folder), len(finished)
+        rows = read_scores(folder)
+        write_index(folder, rows, network_words(network, method), pictures)
+        return rows, len(finished)
 
 
 def score(pairs, network, finish, folder, run=None, *, batch_size=None, keep_images=True):
@@ -375,7 +381,7 @@ def resume(folder, settings, pairs, endings):
         write_whole(folder / "settings.json", lambda file: file.write(content))
     else:
         _compare(settings, _read_settings(folder / "settings.json"), folder)
-    for name in ("settings.json", "scores.csv", "[0-9]*_*"):
+    for name in ("settings.json", "scores.csv", "index.html", "[0-9]*_*"):
         for left_behind in folder.glob(f".{name}.*.tmp"):  # by a run that was killed
             left_behind.unlink()
     finished, same = {}, lru_cache(maxsize=None)(unchanged)
@@ -449,3 +455,33 @@ def write_scores(folder, rows):
     writer.writerows(sorted(rows, key=lambda row: int(row["pair"])))
     content = text.getvalue().encode(TEXT["encoding"], TEXT["errors"])
     write_whole(folder / "scores.csv", lambda file: file.write(content))
+
+
+def write_index(folder, rows, words, pictures=True):
+    """Write a page of all pairs, the most similar first, and what failed at its end.
+
+    Parameters
+    ----------
+    folder : Path
+    rows : sequence of dict, of scores.csv
+    words : str, which network they are of
+    pictures : bool, whether their pictures lie in the folder
+    """
+    paths = [row[name] for row in rows for name in ("image1", "image2")]
+    common = os.path.commonprefix(paths).rfind(os.sep) + 1  # letters of the folder of all
+
+    def card(row):
+        name = f"{row['image1'][common:]} and {row['image2'][common:]}"
+        if row["error"]:
+            return Card(name, None, notes=(row["error"],))
+        notes, picture = (), None
+        if row["whole_similarity"] != row["similarity"]:
+            notes = (f"{float(row['whole_similarity']):.4f} of the whole images",)
+        if pictures:
+            picture = f"{file_stem(int(row['pair']), (row['image1'], row['image2']))}.jpg"
+        return Card(name, float(row["similarity"]), notes=notes, picture=picture)
+
+    cards = [card(row) for row in rows]
+    cards.sort(key=lambda card: (card.similarity is None, -(card.similarity or 0)))
+    words += f"; {sum(card.similarity is not None for card in cards)} of {len(rows)} pairs"
+    write_cards(folder / "index.html", cards, title="Which pairs are similar?", words=words)

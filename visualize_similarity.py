@@ -178,7 +178,7 @@ def run_pairs(arguments):
         batch_size=arguments.batch_size,
         settings=settings_of(arguments, options, method, look, network),
     )
-    return report_pairs(network, rows, resumed, folder)
+    return report_pairs(network, rows, resumed, folder, best=5 if arguments.against else 0)
 
 
 def report_pair(pair, files, covered=()):
@@ -206,8 +206,8 @@ def report_pair(pair, files, covered=()):
         print(f"written     {path}")
 
 
-def report_pairs(network, rows, resumed, folder):
-    """Print what became of many pairs; return the exit status."""
+def report_pairs(network, rows, resumed, folder, best=0):
+    """Print what became of many pairs, and the best of image 1; return the exit status."""
     scored = [row for row in rows if not row["error"]]
     failed = len(rows) - len(scored)
     print(f"network     {network.name}: {network.description}")
@@ -216,9 +216,12 @@ def report_pairs(network, rows, resumed, folder):
     if scored:
         scored.sort(key=lambda row: -float(row["similarity"]))
         print("highest     {similarity}, of {image1} and {image2}".format(**scored[0]))
+    for row in scored[:best]:
+        print(f"best        {float(row['similarity']):.4f}  {Path(row['image2']).name}")
     if failed:
         print(f"failed      {failed}, scores.csv says why")
-    print(f"written     {folder / 'scores.csv'}")
+    for name in ("scores.csv", "index.html"):
+        print(f"written     {folder / name}")
     return 1 if failed else 0
 
 
@@ -268,7 +271,7 @@ def parser():
     add("--pairs", type=Path, metavar="FILE.csv", help="two columns of paths, relative to the file")
     add("--against", type=Path, metavar="FOLDER", help="IMAGE against all images in a folder")
     add("--batch-size", type=int, metavar="N", help="images at once in the network (default: 1)")
-    add("--no-pictures", action="store_true", help="write scores.csv alone")
+    add("--no-pictures", action="store_true", help="write scores.csv and index.html alone")
 
     add = parser.add_argument_group("files").add_argument
     picture = "the picture (default: STEM1_STEM2_similarity.png), or the folder of many pairs"

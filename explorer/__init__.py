@@ -6,26 +6,51 @@ that it needs neither a server nor the network once it is written.
 
 import base64
 import gzip
-import hashlib
 import io
-import json
-import re
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 import image_ops
+from explorer.page import data_uri, fill, policy, shrunk, template
 from files import write_whole
 from similarity_ops import compute_spatial_similarity
 
-TEMPLATE = Path(__file__).with_name("template.html")
 COLORMAPS = ("jet", "viridis", "cividis", "magma", "coolwarm")
 LONGEST_SIDE = 640  # pixels of the images in the page
 
 
-def write_explorer(
-    path,
+def write_explorer(path, image1, image2, conv1, conv2, **options):
+    """Write one HTML file in which two images, their maps, points and regions can be explored.
+
+    Parameters
+    ----------
+    path : str or Path, of the .html file
+    image1, image2, conv1, conv2, **options : as for `explorer_data`
+
+    Raises
+    ------
+    ValueError
+        Names the argument at fault, as `compute_spatial_similarity` and `image_ops` do.
+    OSError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> image, conv = np.zeros((20, 30, 3), np.uint8), np.ones((2, 3, 4), np.float32)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_explorer(Path(folder) / "explorer.html", image, image, conv, conv)
+    ...     (Path(folder) / "explorer.html").read_text()[:15]
+    '<!doctype html>'
+    """
+    data, page = explorer_data(image1, image2, conv1, conv2, **options), template("template.html")
+    content = fill(page, policy(page), data)
+    write_whole(path, lambda file: file.write(content))
+
+
+def explorer_data(
     image1,
     image2,
     conv1,
@@ -43,12 +68,12 @@ def write_explorer(
     points=(None, None),
     names=("image 1", "image 2"),
     network="",
+    packed=None,
 ):
-    """Write one HTML file in which two images, their maps, points and regions can be explored.
+    """Return what the explorer's page knows of a pair, as plain values.
 
     Parameters
     ----------
-    path : str or Path, of the .html file
     image1, image2 : RGB uint8 (H, W, 3) arrays or PIL images
         Shown at no more than 640 pixels on the longer side; coordinates remain those given here.
     conv1, conv2 : float (h, w, C) arrays, their last convolutional activations
@@ -67,22 +92,24 @@ def write_explorer(
         The page has one at a time, of the first image if both are given.
     names : two str, for the eye
     network : str, for the eye
+    packed : None or dict
+        Keeps what was packed of the arrays of one call for the next, if pairs share an image.
+
+    Returns
+    -------
+    data : dict
 
     Raises
     ------
     ValueError
         Names the argument at fault, as `compute_spatial_similarity` and `image_ops` do.
-    OSError
-        Where the file cannot be written.
 
     Examples
     --------
-    >>> import tempfile
     >>> image, conv = np.zeros((20, 30, 3), np.uint8), np.ones((2, 3, 4), np.float32)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_explorer(Path(folder) / "explorer.html", image, image, conv, conv)
-    ...     (Path(folder) / "explorer.html").read_text()[:15]
-    '<!doctype html>'
+    >>> data = explorer_data(image, image, conv, conv, names=("left", "right"))
+    >>> [(image["name"], image["rows"], image["columns"]) for image in data["images"]]
+    [('left', 2, 3), ('right', 2, 3)]
     """
     for name, value, allowed in (
         ("explain", explain, ("pooled", "head")),
@@ -113,17 +140,27 @@ def write_explorer(
     ]
     boxes = [None if region is None or np.ndim(region) == 2 else region for region in regions]
     masks = [region if region is not None and np.ndim(region) == 2 else None for region in regions]
-    data = {
+    packed = {} if packed is None else packed
+
+    def once(function, arrays, *arguments):
+        key = function, pooling, *map(id, arrays)
+        if key not in packed:
+            packed[key] = function(*arguments), arrays  # which must live as long as their ids
+        return packed[key][0]
+
+    return {
         "images": [
             {
                 "name": str(name),
-                **_picture(image),
-                **_activations(conv, pooling, projection),
+                **once(shrunk, (given,), image, LONGEST_SIDE),
+                **once(_activations, (raw, projection), conv, pooling, projection),
                 "mask": _mask(mask, image, conv),
             }
-            for name, image, conv, mask in zip(names, images, convs, masks, strict=True)
+            for name, given, image, raw, conv, mask in zip(
+                names, (image1, image2), images, (conv1, conv2), convs, masks, strict=True
+            )
         ],
-        "head": _head(pooling, projection),
+        "head": once(_head, (projection,), pooling, projection),
         "nonnegative": bool(min(conv.min() for conv in convs) >= 0),
         "colormaps": {name: _colors(name) for name in dict.fromkeys((*COLORMAPS, colormap))},
         "network": str(network),
@@ -148,41 +185,6 @@ def write_explorer(
             ),
         },
     }
-    page = _page(data)
-    write_whole(path, lambda file: file.write(page))
-
-
-def _page(data):
-    """Return the template with the data in it, as bytes."""
-    page = TEMPLATE.read_text("utf-8")
-    # Nothing may run or be loaded but the template's own style and script, known by their hashes.
-    hashes = {
-        tag: base64.b64encode(
-            hashlib.sha256(re.search(f"<{tag}>(.*?)</{tag}>", page, re.S)[1].encode()).digest()
-        ).decode()
-        for tag in ("style", "script")
-    }
-    policy = "; ".join(
-        ["default-src 'none'", "base-uri 'none'", "form-action 'none'", "img-src data:"]
-        + [f"{tag}-src 'sha256-{digest}'" for tag, digest in hashes.items()]
-    )
-    # ASCII only, which escapes U+2028 and lone surrogates; the rest would end or open a tag.
-    text = json.dumps(data)
-    for character in "<>&":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return page.replace("{{policy}}", policy).replace("{{data}}", text).encode()
-
-
-def _picture(image):
-    """Return an image as a JPEG in a data URI, shrunk where it is large, and its true size."""
-    height, width = image.shape[:2]
-    scale = min(1, LONGEST_SIDE / max(height, width))
-    size = tuple(max(1, round(side * scale)) for side in (height, width))
-    file = io.BytesIO()
-    shown = image if scale == 1 else image_ops.resize(image, size)
-    Image.fromarray(shown).save(file, "JPEG", quality=88)
-    uri = "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
-    return {"width": width, "height": height, "uri": uri}
 
 
 def _mask(mask, image, conv):
@@ -196,7 +198,7 @@ def _mask(mask, image, conv):
     picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
     file = io.BytesIO()
     picture.save(file, "PNG")
-    uri = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    uri = data_uri(file.getvalue(), "png")
     return {"weights": (weights / max(1, weights.max())).ravel().tolist(), "uri": uri}
 
 

@@ -3,14 +3,12 @@
 import contextlib
 import io
 import json
-import os
 import re
-import shutil
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, settle
 from numpy.testing import assert_allclose
 from PIL import Image
 
@@ -31,24 +29,6 @@ WHOLE = None, None
 def sparse_activations(rng, *shape):
     """Return what a ReLU lets through of noise, float32."""
     return np.maximum(rng.standard_normal(shape), 0).astype(np.float32)
-
-
-def skip_or_fail(reason):
-    """Skip where a developer lacks a browser, but never where it is all that would be tested."""
-    (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    try:
-        import axe_playwright_python  # noqa: F401
-        import playwright  # noqa: F401
-    except ImportError as error:
-        skip_or_fail(f"{error.name} is not installed, see requirements-dev.txt")
-    if not any(map(shutil.which, browsing.BROWSERS)):
-        skip_or_fail(f"none of {', '.join(browsing.BROWSERS)} is installed")
-    with browsing.browser() as chromium:
-        yield chromium
 
 
 @dataclass
@@ -135,11 +115,6 @@ def visit(chromium, tab, tmp_path):
     assert complaints == []
     kinds = {url.split(":")[0] for url in requests}
     assert kinds <= {"file", "data", "blob"} and sum(url[:4] == "file" for url in requests) == 1
-
-
-def settle(page):
-    """Wait until what was done is painted."""
-    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
 def at(page, image, x, y):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from PIL import Image
 import image_ops
 import image_pairs
 from models import EmbeddingNetwork, load_network
+from pair_maps import Method
 from similarity_ops import compute_spatial_similarity
 from visualize_similarity import main, visualize_pair
 
@@ -289,6 +291,11 @@ def test_against_a_folder_with_a_region_and_maps(folder, imagenet, capsys):
     assert [row["image2"] for row in rows] == names[1:]
     best = max(rows, key=lambda row: float(row["similarity"]))
     assert f"highest     {best['similarity']}, of {names[0]} and {best['image2']}" in out
+    rows_in_order = sorted(rows, key=lambda row: -float(row["similarity"]))
+    told = [line.split() for line in out.splitlines() if line.startswith("best ")]
+    assert told == [
+        ["best", f"{float(row['similarity']):.4f}", row["image2"]] for row in rows_in_order
+    ]
     assert not list(output.glob("*.jpg"))
     for row in rows:
         (path,) = output.glob(f"{int(row['pair']):05d}_*.npz")
@@ -440,6 +447,7 @@ def test_only_what_a_run_itself_left_behind_is_swept(folder):
     run_tiny(folder, [names])
     results = folder / "results"
     own = [".scores.csv.0123456789ab.tmp", ".00001_000_001.jpg.0123456789ab.tmp"]
+    own.append(".index.html.0123456789ab.tmp")
     others = [".o.png.0123456789ab.tmp", ".hidden"]
     for name in own + others:
         (results / name).touch()
@@ -459,6 +467,47 @@ def test_a_pair_that_takes_more_memory_than_there_is_leaves_the_others(folder):
     pairs = {1: (names[0], names[1]), 2: (names[1], names[2])}
     rows = list(image_pairs.score(pairs, tiny_network()[0], finish, folder))
     assert [row["error"] for row in rows] == ["there is not enough memory for it", ""]
+
+
+def cards_in(results):
+    """Return the cards of a folder's index.html."""
+    text = (results / "index.html").read_text()
+    return json.loads(re.search(r'id="data">(.*?)</script>', text, re.S)[1])["cards"]
+
+
+def test_an_index_shows_the_most_similar_first_and_what_failed_last(folder):
+    names = write_images(folder, 5)
+    (folder / "sub").mkdir()
+    (folder / "sub" / "x<\udcff>.png").write_text("no image")
+    others = ["sub/x<\udcff>.png", *names[1:]]
+    pairs = [(str(folder / names[0]), str(folder / other)) for other in others]
+    rows, _ = run_tiny(folder, pairs, pictures=True, method=Method(region1=(0, 0, 30, 30)))
+    scored = sorted(rows[1:], key=lambda row: -float(row["similarity"]))
+    assert scored != rows[1:]
+    cards, results = cards_in(folder / "results"), folder / "results"
+    expected = [f"{names[0]} and {os.path.basename(row['image2'])}" for row in scored]
+    assert [card["name"] for card in cards] == [*expected, f"{names[0]} and {others[0]}"]
+    for card, row in zip(cards, scored, strict=False):
+        assert card["similarity"] == float(row["similarity"])
+        assert card["notes"] == [f"{float(row['whole_similarity']):.4f} of the whole images"]
+        assert card["picture"].startswith(f"{int(row['pair']):05d}_")
+        assert (results / card["picture"]).is_file()
+    assert "not an image" in cards[-1]["notes"][0] and "picture" not in cards[-1]
+    # it is left behind, and written anew whatever it was
+    before = (results / "index.html").read_bytes()
+    for change in (Path.unlink, lambda path: path.write_text("1,a,b")):
+        change(results / "index.html")
+        assert run_tiny(folder, pairs, pictures=True, method=Method(region1=(0, 0, 30, 30))) == (
+            rows,
+            4,
+        )
+        assert (results / "index.html").read_bytes() == before
+
+
+def test_an_index_without_pictures_asks_for_none(folder):
+    names = write_images(folder, 3)
+    run_tiny(folder, [names[:2], names[1:]])
+    assert all("picture" not in card for card in cards_in(folder / "results"))
 
 
 @pytest.mark.parametrize(

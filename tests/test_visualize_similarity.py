@@ -290,6 +290,17 @@ def test_bad_input_is_one_line(pair, tmp_path, capsys, arguments, message):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_the_best_five_are_told(imagenet, capsys):
+    names = "similarity", "image1", "image2", "error"
+    rows = [
+        dict(zip(names, (f"0.{i}1234", "a", f"sub/{i}.png", ""), strict=True)) for i in range(7)
+    ]
+    rows.append(dict(zip(names, ("", "a", "broken.png", "no image"), strict=True)))
+    assert visualize_similarity.report_pairs(imagenet, rows, 0, Path("out"), best=5) == 1
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("best ")]
+    assert told == [f"best        0.{i}123  {i}.png" for i in (6, 5, 4, 3, 2)]
+
+
 def test_the_folder_of_a_picture_is_made(pair, imagenet, capsys):
     assert main([*pair, "--output", "new/../newer/deep/o.png"]) == 0
     assert Path("newer/deep/o.png").is_file() and not Path("new").exists()
