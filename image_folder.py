@@ -2,12 +2,15 @@
 
 import hashlib
 import os
+import re
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
+from urllib.parse import parse_qs, urlsplit
 
 from image_ops import IMAGE_ENDINGS, decode_image
 
 MAX_BYTES = 2**29  # of an image file
+READERS = 16  # threads that wait for files from another machine
 
 
 class File(NamedTuple):
@@ -29,6 +32,12 @@ class ImageFolder:
         A folder, or a URI that ``pyarrow.fs.FileSystem.from_uri`` knows: ``s3://bucket/photos``,
         ``gs://``, ``hdfs://``, ...
 
+    Attributes
+    ----------
+    place : str, a name to keep and to show, without a URI's keys and passwords
+    given : str, what it was opened with, and can be opened with in another process
+    readers : int, how many threads are well spent on reading it
+
     Raises
     ------
     ValueError, OSError
@@ -45,17 +54,20 @@ class ImageFolder:
     """
 
     def __init__(self, place):
-        self.place, self.filesystem = str(place), None
-        if "://" in self.place:
-            from pyarrow import fs
+        self.given, self.filesystem, self.readers = str(place), None, 2
+        root = os.path.realpath(place)
+        if "://" in self.given:
+            self.filesystem, root, self.place = _open_uri(self.given)
+        if self.filesystem:
+            from pyarrow.fs import FileType
 
-            self.filesystem, self.root = fs.FileSystem.from_uri(self.place)
-            found = self.filesystem.get_file_info(self.root).type == fs.FileType.Directory
+            self.root, self.readers = root, READERS
+            found = self.filesystem.get_file_info(root).type == FileType.Directory
         else:
-            self.root = self.place = os.path.realpath(place)
-            found = os.path.isdir(self.root)
+            self.root = self.place = root
+            found = os.path.isdir(root)
         if not found:
-            raise FileNotFoundError(f"{place}: no such folder")
+            raise FileNotFoundError(f"{self.place}: no such folder")
 
     def files(self):
         """Return a dict of the images' paths, relative and with slashes, to `File`."""
@@ -127,3 +139,23 @@ class ImageFolder:
     def _check_size(self, path, size):
         if size > MAX_BYTES:
             raise ValueError(f"{path}: {size:,} bytes are over the limit of {MAX_BYTES:,}")
+
+
+def _open_uri(uri):
+    """Return pyarrow's file system, None for this machine's, the folder in it, and its name."""
+    from pyarrow import fs
+
+    try:
+        filesystem, root = fs.FileSystem.from_uri(uri)
+    except (ValueError, OSError) as error:
+        shown = re.sub("//.*@", "//", uri).partition("?")[0]
+        reason = " ".join(str(error).replace(uri, shown).split())
+        raise ValueError(f"{shown}: cannot be opened: {reason}") from None
+    if isinstance(filesystem, fs.LocalFileSystem):
+        return None, os.path.realpath(root), ""
+    # Its name without keys and passwords, for it is kept and shown.
+    parts = urlsplit(uri)
+    host = parts.netloc.rpartition("@")[2] if root.startswith("/") else ""
+    endpoint = parse_qs(parts.query).get("endpoint_override", [""])[0]
+    endpoint = endpoint and f"?endpoint_override={endpoint}"
+    return filesystem, root, f"{parts.scheme}://{host}{root}{endpoint}"
