@@ -2,6 +2,8 @@
 
 import os
 import secrets
+import socket
+import subprocess
 import sys
 import tempfile
 import time
@@ -19,6 +21,17 @@ BLOCKS = 16  # that a worker gets, at the least, so that all end at about the sa
 SMALLEST, LARGEST = 16, 4096  # images of a block, which is what a worker's death costs
 DEATHS = 3  # of workers over one block, after which it is the block's fault
 OBJECTS = 2**27  # bytes of Ray's own store: only paths and names of files go through it
+
+# What the guard does once its standard input ends, with this process.
+GUARD = """
+import contextlib, os, shutil, signal, sys, time
+sys.stdin.read()
+for process in sys.argv[2:]:
+    with contextlib.suppress(OSError):
+        os.kill(int(process), signal.SIGKILL)
+time.sleep(5)  # until the workers are gone
+shutil.rmtree(sys.argv[1], ignore_errors=True)
+"""
 
 
 def index_on_ray(table, images, listed, left, loader, workers, advance, batch_size=BATCH_SIZE):
@@ -68,13 +81,17 @@ def index_on_ray(table, images, listed, left, loader, workers, advance, batch_si
             [(path, listed[path]) for path in left[begin : begin + size]]
             for begin in range(0, len(left), size)
         ]
-        for block, written in _run(ray, pool, blocks):
-            waiting.append((block, written))
-            advance(len(block))
-            if time.monotonic() - last > SECONDS:
-                commit()
-                last = time.monotonic()
-        commit()
+        try:
+            for block, written in _run(ray, pool, blocks):
+                waiting.append((block, written))
+                advance(len(block))
+                if time.monotonic() - last > SECONDS:
+                    commit()
+                    last = time.monotonic()
+            commit()
+        finally:
+            for worker in pool:
+                ray.kill(worker)
 
 
 class Worker:
@@ -165,26 +182,26 @@ def _cluster():
             _connect(ray, address, **quiet)
             yield ray
         else:
-            # a path of a socket in it may have 107 bytes, of which Ray uses 64
-            parent = "/tmp" if len(tempfile.gettempdir()) > 30 else None
-            with tempfile.TemporaryDirectory(
-                prefix="ray", dir=parent, ignore_cleanup_errors=True
-            ) as folder:
-                _start_cluster(ray, folder, **quiet)
+            with _local_cluster(ray, **quiet):
                 yield ray
-                ray.shutdown()
     finally:
         ray.shutdown()
 
 
 def _import_ray(address):
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    settings = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        # what workers fail at is raised here, and need not be printed too
+        "RAY_IGNORE_UNHANDLED_ERRORS": "1",
+        "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
+    }
     if not address:
         # or else it listens on all addresses of the machine, for the other machines of a cluster
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-        # other users of the machine stay out, by a token that it need not keep in the user's home
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        settings["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        # the token that keeps the machine's other users out, which it would write into the home
+        settings["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)
     try:
         import ray
     except ImportError:
@@ -193,29 +210,64 @@ def _import_ray(address):
 
 
 def _connect(ray, address, **quiet):
+    host, _, port = address.rpartition(":")
     try:
+        if port.isdigit() and "//" not in host:
+            # where nobody answers, Ray would try again for minutes
+            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
         ray.init(address, **quiet)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"RAY_ADDRESS: no cluster at {address}: {reason}") from None
 
 
-def _start_cluster(ray, folder, **quiet):
-    with warnings.catch_warnings():
-        # Ray forks to start a program, which touches nothing of Lance
-        warnings.filterwarnings("ignore", message="lance is not fork-safe")
-        ray.init(
-            "local",
-            _node_ip_address="127.0.0.1",
-            include_dashboard=False,
-            object_store_memory=OBJECTS,
-            _temp_dir=folder,
-            # workers find the modules that this process finds
-            runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}},
-            **quiet,
-        )
-    if not ip_address(ray.util.get_node_ip_address()).is_loopback:
-        raise ValueError(
-            "engine: Ray listens to other machines, since it was imported before this: set "
-            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 for it, or start it yourself"
-        )
+@contextmanager
+def _local_cluster(ray, **quiet):
+    """Start a cluster of this machine's cores, and end it, whatever happens."""
+    # The path of a socket may have 107 bytes, of which Ray uses 64 below its folder.
+    parent = "/tmp" if len(tempfile.gettempdir()) > 30 else None
+    with tempfile.TemporaryDirectory(
+        prefix="ray", dir=parent, ignore_cleanup_errors=True
+    ) as folder:
+        try:
+            with warnings.catch_warnings():
+                # Ray forks to start programs, which touch nothing of Lance's.
+                warnings.filterwarnings("ignore", message="lance is not fork-safe")
+                ray.init(
+                    "local",
+                    _node_ip_address="127.0.0.1",
+                    include_dashboard=False,
+                    object_store_memory=OBJECTS,
+                    _temp_dir=folder,
+                    # The workers find the modules that this process finds.
+                    runtime_env={
+                        "env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+                    },
+                    **quiet,
+                )
+                if not ip_address(ray.util.get_node_ip_address()).is_loopback:
+                    raise ValueError(
+                        "engine: Ray listens to other machines, for it was imported too early: set "
+                        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 before that"
+                    )
+            with _guarded(folder):
+                yield
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def _guarded(folder):
+    """Have a process that outlives a kill of this one, and clears up after it.
+
+    Most of Ray's processes end with this one, but some try to tell of it for a minute.
+    """
+    import psutil  # Ray brings it
+
+    processes = [str(process.pid) for process in psutil.Process().children(recursive=True)]
+    command = [sys.executable, "-c", GUARD, folder, *processes]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as guard:
+        try:
+            yield
+        finally:
+            guard.kill()
