@@ -17,6 +17,7 @@ import pytest
 from conftest import ROOT, skip_or_fail
 from galleries import color_network, load_colors, write_images
 from numpy.testing import assert_allclose
+from pyarrow import fs
 
 import ray_indexing
 from image_gallery import Gallery
@@ -116,6 +117,22 @@ def test_a_workers_death_costs_its_block_again(cluster, folder, local, tmp_path)
     gallery.index(folder, engine="ray", workers=2)
     assert len(list(died.iterdir())) == 1
     assert rows(tmp_path / "ray") == local
+
+
+def test_workers_read_from_s3(cluster, folder, bucket, tmp_path):
+    uri = bucket("ray")
+    filesystem, root = fs.FileSystem.from_uri(uri)
+    fs.copy_files(str(folder), root, destination_filesystem=filesystem)
+    gallery = gallery_on_ray(tmp_path / "ray")
+    indexed = gallery.index(uri, engine="ray", workers=2)
+    assert indexed == Gallery(tmp_path / "local", color_network()).index(uri)
+    assert rows(tmp_path / "ray") == rows(tmp_path / "local")
+    for file in (tmp_path / "ray").rglob("*"):
+        assert file.is_dir() or b"hush" not in file.read_bytes()
+    with pytest.raises(ValueError, match="images: they are at s3://photos/ray.*, name it"):
+        gallery.find(folder / "0" / "0_0000.png")
+    found = Gallery(gallery.path, color_network(), images=uri).find(folder / "0" / "0_0000.png")
+    assert found.hits[0].path == "0/0_0000.png"
 
 
 def test_images_that_kill_every_worker_are_named(cluster, folder, tmp_path):
