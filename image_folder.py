@@ -46,6 +46,7 @@ class ImageFolder:
 
     def __init__(self, place):
         self.place, self.filesystem = str(place), None
+        self._without_text = set()  # names of bytes that are no text, in other words
         if "://" in self.place:
             from pyarrow import fs
 
@@ -60,7 +61,14 @@ class ImageFolder:
     def files(self):
         """Return a dict of the images' paths, relative and with slashes, to `File`."""
         found = self._remote_files() if self.filesystem else self._local_files()
-        return {path: file for path, file in found if path.lower().endswith(IMAGE_ENDINGS)}
+        files = {}
+        for path, file in found:
+            if path.lower().endswith(IMAGE_ENDINGS):
+                text = path.encode("utf-8", "backslashreplace").decode()
+                files[text] = file
+                if text != path:
+                    self._without_text.add(text)
+        return files
 
     def read(self, path):
         """Return the bytes of a file in the folder.
@@ -70,6 +78,8 @@ class ImageFolder:
         ValueError, OSError
             For a path that leads out of the folder, what is no file, and one over `MAX_BYTES`.
         """
+        if path in self._without_text:
+            raise ValueError(f"{path}: its name is no text, rename it")
         parts = PurePosixPath(path)
         if parts.is_absolute() or ".." in parts.parts or "\0" in path:
             raise ValueError(f"{path}: leads out of {self.place}")

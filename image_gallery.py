@@ -61,7 +61,7 @@ class Gallery:
     >>> import tempfile
     >>> from pair_visualization import EXAMPLES
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     gallery = Gallery(folder)
+    ...     gallery = Gallery(folder, "rooms")
     ...     indexed = gallery.index(EXAMPLES)
     ...     found = gallery.find(EXAMPLES / "room_a_view1.jpg", region=(196, 90, 334, 170), top=2)
     >>> indexed.images, [hit.path for hit in found.hits]

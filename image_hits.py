@@ -96,8 +96,7 @@ class Found:
     def picture(self):
         """Return the contact sheet, uint8 (H, W, 3): the query, and the hits with their overlays."""
         cells = [
-            (hit.marked(), f"{hit.rank}   {hit.score:.4f}", hit.path, hit.note)
-            for hit in self.hits
+            (hit.marked(), f"{hit.rank}   {hit.score:.4f}", hit.path, hit.note) for hit in self.hits
         ]
         return contact_sheet(self._marked_query(), Path(self.name).name, self.words(), cells)
 
@@ -219,7 +218,9 @@ def look_at(rows, images, query, vector, network, method, look=None, digest="", 
 
     def activations(*pixels):
         convs, embeddings = run_network(runner, runner.preprocess(list(pixels)), method)
-        return list(zip(convs, [None] * len(convs) if embeddings is None else embeddings, strict=True))
+        return list(
+            zip(convs, [None] * len(convs) if embeddings is None else embeddings, strict=True)
+        )
 
     alone = runner.batch_independent
     first = activations(query) if alone else None

@@ -173,7 +173,7 @@ class ImageTable:
             self.dataset.checkout_latest()
             count = self.dataset.count_rows()
             if self._vector_index():
-                partitions = self.dataset.get_ivf_model("embedding_idx").num_partitions
+                partitions = len(self.dataset.get_ivf_model("embedding_idx").centroids)
                 if count // PARTITION < REBUILD * partitions:
                     self.dataset.optimize.optimize_indices()
                 else:
