@@ -1,4 +1,4 @@
-"""A folder of images, on this machine or wherever pyarrow reads: what lies in it, and reading it."""
+"""A folder of images, on this machine or wherever pyarrow reads: its files, and reading them."""
 
 import hashlib
 import os

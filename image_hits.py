@@ -1,4 +1,4 @@
-"""What a search found: each hit with the map that says why, on a contact sheet, a table and a page."""
+"""What a search found: hits with the maps that say why, a contact sheet, a table and a page."""
 
 import csv
 import io
@@ -29,11 +29,11 @@ class Hit:
     rank : int, 1 being the best
     path : str, in the folder of images
     similarity : float, the cosine of the query, or of its part, with the whole image
-    part_similarity : None or float, that with the best box of the image, where hits are ordered by it
+    part_similarity : None or float, that with the image's best box, where hits are ordered by it
     whole_similarity : None or float, that of both whole images
     box : None or (x0, y0, x1, y1) in pixels
-        Around the strongest part of the map, see `similarity_ops.strongest_part`, or, where hits are
-        ordered by it, the best box, see `similarity_ops.best_box`.
+        Around the strongest part of the map, see `similarity_ops.strongest_part`, or, where hits
+        are ordered by it, the best box, see `similarity_ops.best_box`.
     note : str, what else there is to say, as why there is no map
     image, overlay : None or uint8 (H, W, 3) arrays
     maps : None or PairMaps, of the query and the hit
@@ -94,15 +94,15 @@ class Found:
         return f"Found({len(self.hits)} of {self.images:,} images, {self.network.name} network)"
 
     def picture(self):
-        """Return the contact sheet, uint8 (H, W, 3): the query, and the hits with their overlays."""
+        """Return the contact sheet, uint8 (H, W, 3): the query and the hits' overlays."""
         cells = [
             (hit.marked(), f"{hit.rank}   {hit.score:.4f}", hit.path, hit.note) for hit in self.hits
         ]
         return contact_sheet(self._marked_query(), Path(self.name).name, self.words(), cells)
 
     def words(self):
-        part = "" if self.region is None else "the marked part of it, "
-        return f"{part}among {self.images:,} images, {network_words(self.network, self.method)}"
+        part = "" if self.region is None else "its marked part "
+        return f"{part}against {self.images:,} images; {network_words(self.network, self.method)}"
 
     def save(self, folder):
         """Write the contact sheet, the hits' overlays and results.csv into a folder.

@@ -1,7 +1,7 @@
 """The table of a gallery: images, their embeddings, and why others have none, in Lance.
 
-A folder GALLERY holds the dataset ``images.lance``, which LanceDB opens as the table "images".  Every
-change is one commit, which is there or not, whatever happens meanwhile.
+A folder GALLERY holds the dataset ``images.lance``, which LanceDB opens as the table "images".
+Every change is one commit, which is there or not, whatever happens meanwhile.
 """
 
 import json

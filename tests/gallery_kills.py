@@ -2,9 +2,9 @@
 
     python -m tests.gallery_kills --kills 100
 
-A gallery must open after every kill, with no path twice, no row of what is not in the folder's
-listing of that time, and with all that had been committed; in the end it must hold what one that was
-let be holds.  The network is a few lines of numpy, and every few images are a commit.
+A gallery must open after every kill, with no path twice and with all that had been committed, a run
+that ends must leave what is in the folder and nothing else, and in the end the gallery must hold
+what one that was let be holds.  The network is a few lines of numpy, every few images are a commit.
 """
 
 import argparse
