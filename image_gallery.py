@@ -307,7 +307,10 @@ class Gallery:
         name = "imagenet" if name is None else name
         if not isinstance(name, (str, os.PathLike)):
             raise ValueError("network: expected a name or an EmbeddingNetwork")
-        return _plain(name), {key: _plain(value) for key, value in options.items() if value}
+        name = str(name)
+        if not _is_known(name) and os.path.exists(name):
+            name = os.path.abspath(name)
+        return name, {key: _plain(key, value) for key, value in options.items() if value}
 
 
 def load_explained(name, power=None, explain=None, **options):
@@ -361,7 +364,7 @@ def _named_by(path, identity):
     if name is None:
         raise ValueError("network: the gallery is of one of your own, pass it")
     files = [option for option in FILE_OPTIONS if options.get(option)]
-    if files or not (name in models.NETWORKS or name.startswith("keras:")):
+    if files or not _is_known(name):
         its = f", and its {', '.join(files)}" if files else ""
         raise ValueError(
             f"network: the gallery is of {name}: name it{its}, since no file is opened on a "
@@ -384,9 +387,14 @@ def _check_same_network(path, before, now):
         )
 
 
-def _plain(value):
-    """Return an option as a plain value, files by their whole path."""
-    if isinstance(value, os.PathLike) or (isinstance(value, str) and os.path.exists(value)):
+def _is_known(name):
+    """Tell whether a network's name is no file's."""
+    return name in models.NETWORKS or name.startswith("keras:")
+
+
+def _plain(option, value):
+    """Return an option of load_network as a plain value, a file by its whole path."""
+    if option in FILE_OPTIONS and isinstance(value, (str, os.PathLike)) and os.path.exists(value):
         return os.path.abspath(value)
     return list(value) if isinstance(value, tuple) else value
 

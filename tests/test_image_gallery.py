@@ -403,8 +403,10 @@ def test_a_path_out_of_the_folder_is_a_note(gallery, folder, network):
 # --- with networks that are known by name --------------------------------------------------------
 
 
-def test_a_gallery_remembers_its_network(folder, tmp_path):
+def test_a_gallery_remembers_its_network(folder, tmp_path, monkeypatch):
     path = tmp_path / "gallery"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rooms").mkdir()  # is not the network
     Gallery(path, "rooms", input_size=(96, 96), explain="pooled").index(folder)
     identity = ImageTable(path).identity
     assert identity["load"] == ["rooms", {"input_size": [96, 96], "explain": "pooled"}]
