@@ -107,12 +107,14 @@ class Gallery:
             )
         with self._owned():
             table = self._open_or_create(images, listed, network)
-            known = table.files()
+            known, failed = table.files(), table.failed()
             gone = known.keys() - listed.keys()
             table.drop(gone)
-            left = sorted(path for path in listed if not _is_same(known.get(path), listed[path]))
+            left = sorted(
+                path for path in listed if path in failed or known.get(path) != listed[path]
+            )
             with progress_bar("", len(listed), len(listed) - len(left), "images") as advance:
-                left = _keep_touched(table, images, known, listed, left, advance)
+                left = _keep_touched(table, images, listed, left, advance)
                 if engine == "ray":
                     from ray_indexing import index_on_ray
 
@@ -122,15 +124,13 @@ class Gallery:
                     _commit(table, rows, advance)
             if gone or left:
                 table.maintain()
-            now = table.files()
-        failed = {path: row.error for path, row in now.items() if row.error is not None}
-        new = now.keys() - known.keys()
+        new = listed.keys() - known.keys()
         return Indexed(
-            images=len(now) - len(failed),
+            images=len(table),
             new=len(new),
             changed=len(set(left) - new),
             gone=len(gone),
-            failed=failed,
+            failed=table.failed(),
         )
 
     def find(self, image, region=None, point=None, top=12, *, exact=False, rerank=0, look=None):
@@ -191,14 +191,13 @@ class Gallery:
     def info(self):
         """Return what the gallery says of itself, a dict of plain values."""
         table = ImageTable(self.path)
-        identity, rows = _identity(table), table.files().values()
-        failed = {row.path: row.error for row in rows if row.error is not None}
+        identity = _identity(table)
         return {
             "folder": identity["folder"],
             **identity["network"],
             "dimension": table.dimension,
-            "images": len(rows) - len(failed),
-            "failed": failed,
+            "images": len(table),
+            "failed": table.failed(),
             **table.storage(),
         }
 
@@ -421,37 +420,29 @@ def _embed_query(network, pixels, region, point):
 # --- indexing ------------------------------------------------------------------------------------
 
 
-def _is_same(row, file):
-    """Tell whether a file is, by its listing, what a row was made of."""
-    return row is not None and row.error is None and (row.size, row.modified) == file
-
-
-def _keep_touched(table, images, known, listed, left, advance):
+def _keep_touched(table, images, listed, left, advance):
     """Give the rows of files that were only touched their new times; return the other paths."""
-    asked = [
-        path
-        for path in left
-        if path in known and known[path].error is None and known[path].size == listed[path].size
-    ]
 
-    def is_touched(path):
+    def is_touched(row):
         try:
-            return images.digest(path) == known[path].contents
+            return row.size == listed[row.path].size and images.digest(row.path) == row.contents
         except (ValueError, OSError):
             return False
 
-    touched = [path for path, same in zip(asked, ahead(is_touched, asked, 8), strict=True) if same]
-    for start in range(0, len(touched), 1000):
-        part = touched[start : start + 1000]
-        vectors = table.embeddings(part)
-        table.put(
-            [
-                known[path]._replace(modified=listed[path].modified, embedding=vectors[path])
-                for path in part
-            ]
-        )
-        advance(len(part))
-    return sorted(set(left) - set(touched))
+    others = []
+    for start in range(0, len(left), 1000):
+        part = left[start : start + 1000]
+        rows = [row for row in table.rows(part).values() if row.error is None]
+        touched = {
+            row.path: row._replace(modified=listed[row.path].modified)
+            for row, same in zip(rows, ahead(is_touched, rows, 8), strict=True)
+            if same
+        }
+        if touched:
+            table.put(touched.values())
+            advance(len(touched))
+        others += [path for path in part if path not in touched]
+    return others
 
 
 def _embed(images, listed, paths, network, batch_size):

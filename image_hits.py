@@ -231,6 +231,8 @@ def look_at(rows, images, query, vector, network, method, look=None, digest="", 
             pair = [*first, *activations(image)] if alone else activations(query, image)
             same = bool(digest) and row.contents == digest
             hit = _explained(hit, pair, (query, image), network, method, look, same)
+            if not abs(hit.similarity - similarity) <= network.tolerance:
+                hit = replace(hit, note="the gallery holds another embedding than the network's")
             if by_part:
                 hit = _with_best_box(hit, vector, network)
         hits.append(hit)

@@ -1,8 +1,8 @@
 """Galleries: indexing, searching a million vectors, a cold search: python -m benchmarks.gallery
 
-The vectors are 20,000 clusters on the sphere: centres of independent normal numbers, of unit length;
-sizes of a Pareto distribution (1.5), plus 0.1; around each, normal noise whose length is about 0.7;
-everything brought to unit length.  Queries are 200 more of the same.
+The vectors are 20,000 clusters on the sphere: centres of independent normal numbers, of unit
+length; sizes of a Pareto distribution (1.5), plus 0.1; around each, normal noise whose length is
+about 0.7; everything brought to unit length.  Queries are 200 more of the same.
 """
 
 import os

@@ -119,8 +119,7 @@ def kill(folder, gallery, kills, seed):
 
 def contents(gallery):
     table = ImageTable(gallery)
-    rows = table.files()
-    return {(row, table.embeddings([path])[path].tobytes()) for path, row in rows.items()}
+    return {(*row[:-1], row.embedding.tobytes()) for row in table.rows(table.files()).values()}
 
 
 def main():

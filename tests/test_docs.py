@@ -98,9 +98,9 @@ def test_a_command_runs(request, folder, model, command, capsys):
     python, program, *arguments = shlex.split(command)
     if program == "search_gallery.py" and arguments[0] != "index":
         Gallery("gallery", "rooms", input_size=(64, 64)).index("FOLDER")
-    elif program == "visualize_similarity.py" and arguments[0].startswith("--"):
-        if not {"--network", "--pairs"} & set(arguments):
-            arguments = ["IMAGE1", "IMAGE2", *arguments]
+    options = program == "visualize_similarity.py" and arguments[0].startswith("--")
+    if options and not {"--network", "--pairs"} & set(arguments):
+        arguments = ["IMAGE1", "IMAGE2", *arguments]
     main = PROGRAMS[f"{python} {program}"]
     assert main(arguments) == 0, capsys.readouterr().err
 

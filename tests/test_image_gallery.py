@@ -3,10 +3,14 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from galleries import color_network, write_images
 from numpy.testing import assert_allclose
 from PIL import Image
@@ -76,14 +80,15 @@ def test_a_folder_is_taken_in_once(gallery, folder):
 def test_rows_say_what_files_hold(gallery, folder, network):
     gallery.index(folder)
     table = ImageTable(gallery.path)
-    for path, row in table.files().items():
+    rows = table.rows(table.files())
+    assert len(rows) == 9
+    for path, row in rows.items():
         status = (folder / path).stat()
         assert (row.size, row.modified) == (status.st_size, status.st_mtime_ns)
         assert (row.width, row.height, row.error) == (60, 45, None)
-        (vector,) = table.embeddings([path]).values()
         expected = unit_embedding(network, image_ops.load_image(folder / path))
-        assert_allclose(vector, expected, atol=1e-6)
-        assert_allclose(np.linalg.norm(vector.astype(np.float64)), 1, atol=1e-6)
+        assert_allclose(row.embedding, expected, atol=1e-6)
+        assert_allclose(np.linalg.norm(row.embedding.astype(np.float64)), 1, atol=1e-6)
 
 
 def test_new_changed_gone_and_touched(gallery, folder, network):
@@ -101,7 +106,7 @@ def test_new_changed_gone_and_touched(gallery, folder, network):
     counted = Gallery(gallery.path, replace(network, preprocess=preprocess))
     assert counted.index(folder) == Indexed(images=10, new=2, changed=1, gone=1, failed={})
     assert len(runs) == 3  # the touched one was not run again
-    assert ImageTable(gallery.path).files()["2/0_0002.png"].modified == 1
+    assert ImageTable(gallery.path).files()["2/0_0002.png"][1] == 1
     red = unit_embedding(network, np.full((8, 8, 3), (255, 0, 0), np.uint8))
     checked(counted.find(folder / "0" / "0_0000.png", top=10), ranked(network, folder, red))
 
@@ -391,13 +396,47 @@ def test_what_a_gallery_says_is_checked(gallery, folder, identity):
 def test_a_path_out_of_the_folder_is_a_note(gallery, folder, network):
     gallery.index(folder)
     table = ImageTable(gallery.path)
-    (path, row), *_ = table.files().items()
+    path = "0/0_0000.png"
     (folder.parent / "secret.png").write_bytes((folder / path).read_bytes())
-    vector = table.embeddings([path])[path]
-    table.put([row._replace(path="../secret.png", embedding=vector)])
+    table.put([table.rows([path])[path]._replace(path="../secret.png")])
     hits = {hit.path: hit for hit in gallery.find(folder / path).hits}
     assert hits["../secret.png"].image is None
     assert "leads out of" in hits["../secret.png"].note
+
+
+def test_an_embedding_that_is_not_the_networks_is_told(gallery, folder):
+    gallery.index(folder)
+    table, path = ImageTable(gallery.path), "0/0_0000.png"
+    lie = np.float32([0.6, 0.8, 0])
+    table.put([table.rows([path])[path]._replace(embedding=lie)])
+    hits = {hit.path: hit for hit in gallery.find(folder / path).hits}
+    assert hits[path].similarity == pytest.approx(1)  # what the map sums to
+    assert "another embedding" in hits[path].note
+    assert sum("another embedding" in hit.note for hit in hits.values()) == 1
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(gallery, folder):
+    gallery.index(folder)
+    write_images(folder, 300, seed=1)
+    script = f"""if True:
+        import resource, signal, sys
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        from galleries import color_network
+        from image_gallery import Gallery
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))
+        try:
+            Gallery({gallery.path!r}, color_network()).index({str(folder)!r})
+        except ValueError as error:
+            print(error)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "the gallery cannot be written: " in done.stdout and "too large" in done.stdout
+    assert done.stdout.count("\n") == 1 and not done.stderr
+    assert gallery.info()["images"] == 9
+    assert gallery.index(folder) == Indexed(images=309, new=300, changed=0, gone=0, failed={})
 
 
 # --- with networks that are known by name --------------------------------------------------------
@@ -439,5 +478,5 @@ def test_a_transformers_gallery(folder, tmp_path):
             pair = visualize_pair(query, folder / hit.path, network, region1=region)
             assert_allclose(hit.similarity, pair.similarity, atol=1e-6)
     output = keras.ops.convert_to_numpy(model(network.preprocess([image_ops.load_image(query)])))
-    (vector,) = ImageTable(gallery.path).embeddings(["0/0_0000.png"]).values()
-    assert_allclose(vector, output[0] / np.linalg.norm(output[0]), atol=1e-6)
+    (row,) = ImageTable(gallery.path).rows(["0/0_0000.png"]).values()
+    assert_allclose(row.embedding, output[0] / np.linalg.norm(output[0]), atol=1e-6)

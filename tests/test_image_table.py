@@ -36,6 +36,8 @@ def test_nearest_is_what_numpy_says(rng, table, exact):
     assert [row.size for row, _ in found] == np.argsort(-cosines).tolist()
     assert_allclose([similarity for _, similarity in found], np.sort(cosines)[::-1], atol=1e-6)
     assert len(table) == 50
+    assert table.failed() == {"broken.png": "it is broken"}
+    assert table.rows(["broken.png"])["broken.png"].embedding is None
 
 
 def test_a_path_has_one_row(rng, table):
@@ -43,9 +45,11 @@ def test_a_path_has_one_row(rng, table):
     table.put(rows_of(vectors))
     table.put([Row("it's 2.png", 99, 8, "new", 4, 3, None, vectors[0])])
     assert len(table) == 4
-    assert table.files()["it's 2.png"] == Row("it's 2.png", 99, 8, "new", 4, 3, None, None)
-    (vector,) = table.embeddings(["it's 2.png"]).values()
-    assert (vector == vectors[0]).all()
+    assert table.files()["it's 2.png"] == (99, 8)
+    (row,) = table.rows(["it's 2.png", "none.png"]).values()
+    assert row[:-1] == ("it's 2.png", 99, 8, "new", 4, 3, None)
+    assert (row.embedding == vectors[0]).all()
+    assert table.failed() == {}
 
 
 def test_what_is_dropped_is_not_found(rng, table):
