@@ -124,6 +124,17 @@ def test_a_changed_image_of_the_same_size_and_time_is_noticed_when_shown(gallery
     assert hit.overlay is None and "changed since it was indexed" in hit.note
 
 
+def test_a_changed_image_of_the_same_size_is_embedded_anew(gallery, folder):
+    path = folder / "plain.bmp"
+    Image.new("RGB", (8, 8), "red").save(path)
+    gallery.index(folder)
+    Image.new("RGB", (8, 8), "blue").save(path)
+    os.utime(path, ns=(1, 1))
+    assert gallery.index(folder).changed == 1
+    (hit,) = gallery.find(np.full((8, 8, 3), (0, 0, 255), np.uint8), top=1).hits
+    assert hit.path == "plain.bmp" and hit.similarity == pytest.approx(1)
+
+
 def test_bad_images_are_recorded_and_tried_again(gallery, folder):
     (folder / "text.png").write_text("no image")
     Image.new("RGB", (9, 9)).save(folder / "black.png")  # of which this network sees nothing
@@ -171,9 +182,10 @@ def test_a_folder_may_move(gallery, folder, tmp_path):
 
 
 def test_remove_takes_out_and_index_brings_back(gallery, folder):
+    (folder / "0" / "0_0003.png").rename(folder / "10.png")
     gallery.index(folder)
     assert gallery.remove(["0/0_0000.png", "1/"]) == 4
-    assert gallery.info()["images"] == 5
+    assert gallery.info()["images"] == 5 and "10.png" in ImageTable(gallery.path).files()
     with pytest.raises(ValueError, match="no such image"):
         gallery.remove(["2/0_0002.png", "2/0_00%"])
     assert gallery.info()["images"] == 5
