@@ -8,6 +8,7 @@ from typing import NamedTuple
 from image_ops import IMAGE_ENDINGS, decode_image
 
 MAX_BYTES = 2**29  # of an image file
+RESULTS = {"contact_sheet.jpg", "results.csv"}  # of a search, whose pictures nobody wants to find
 
 
 class File(NamedTuple):
@@ -20,8 +21,8 @@ class File(NamedTuple):
 class ImageFolder:
     """All images in a folder and the folders in it.
 
-    Those whose names begin with a dot are left out, as are links to folders, and links that lead
-    out of the folder.
+    Those whose names begin with a dot are left out, as are links to folders, links that lead out of
+    the folder, and what a search has written there.
 
     Parameters
     ----------
@@ -108,16 +109,17 @@ class ImageFolder:
         folders = [""]
         while folders:
             folder = folders.pop()
-            with os.scandir(os.path.join(self.root, folder)) as entries:
-                for entry in entries:
-                    path = f"{folder}{entry.name}"
-                    if entry.name.startswith("."):
-                        continue
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(f"{path}/")
-                    elif entry.is_file() and self._stays(entry):
-                        status = entry.stat()
-                        yield path, File(status.st_size, status.st_mtime_ns)
+            with os.scandir(os.path.join(self.root, folder)) as scanned:
+                entries = [entry for entry in scanned if not entry.name.startswith(".")]
+            if {entry.name for entry in entries} >= RESULTS:
+                continue
+            for entry in entries:
+                path = f"{folder}{entry.name}"
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(f"{path}/")
+                elif entry.is_file() and self._stays(entry):
+                    status = entry.stat()
+                    yield path, File(status.st_size, status.st_mtime_ns)
 
     def _remote_files(self):
         from pyarrow import fs

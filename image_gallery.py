@@ -11,7 +11,7 @@ import numpy as np
 
 import image_ops
 import models
-from files import LOCK, locked, progress_bar, sha256
+from files import LOCK, locked, progress_bar
 from image_folder import ImageFolder
 from image_hits import Found, look_at
 from image_stream import BATCH_SIZE, ahead, stream_activations
@@ -176,7 +176,6 @@ class Gallery:
             network,
             method,
             look,
-            digest=sha256(image) if named else "",
             by_part=bool(rerank),
         )
         return Found(

@@ -11,13 +11,15 @@ import numpy as np
 import image_ops
 from contact_sheet import contact_sheet
 from files import write_whole
+from image_folder import RESULTS
 from image_stream import ahead
 from overlays import Look, lay_over, mark
 from pair_maps import PairMaps, compute_maps, network_for, network_words, run_network
 from similarity_ops import best_box, local_features, strongest_part
 
 FIELDS = ("rank", "path", "similarity", "whole_similarity", "x0", "y0", "x1", "y1", "note")
-TABLE, SHEET, OVERLAY = "results.csv", "contact_sheet.jpg", "hit_{:02d}.jpg"
+SHEET, TABLE = sorted(RESULTS)
+OVERLAY = "hit_{:02d}.jpg"
 ALIKE = 0.99999  # the cosine, at the least, of two whole images that are one picture
 READ = 8  # images that are read ahead of the network
 
@@ -183,7 +185,7 @@ class Found:
         return notebook_view(self.picture(), self.words())
 
 
-def look_at(rows, images, query, vector, network, method, look=None, digest="", by_part=False):
+def look_at(rows, images, query, vector, network, method, look=None, by_part=False):
     """Look at the images that a search found, and see why each is one.
 
     Parameters
@@ -195,7 +197,6 @@ def look_at(rows, images, query, vector, network, method, look=None, digest="", 
     network : EmbeddingNetwork
     method : Method, its region1 being the part of the query that was searched with
     look : None or Look, of the overlays
-    digest : str, the SHA-256 of the query's file, if there is one
     by_part : bool, order the hits by their best box instead of by their whole
 
     Returns
@@ -229,8 +230,7 @@ def look_at(rows, images, query, vector, network, method, look=None, digest="", 
         hit = Hit(0, row.path, float(similarity), note=note)
         if image is not None:
             pair = [*first, *activations(image)] if alone else activations(query, image)
-            same = bool(digest) and row.contents == digest
-            hit = _explained(hit, pair, (query, image), network, method, look, same)
+            hit = _explained(hit, pair, (query, image), network, method, look)
             if not abs(hit.similarity - similarity) <= network.tolerance:
                 hit = replace(hit, note="the gallery holds another embedding than the network's")
             if by_part:
@@ -240,7 +240,7 @@ def look_at(rows, images, query, vector, network, method, look=None, digest="", 
     return [replace(hit, rank=rank) for rank, hit in enumerate(hits, 1)]
 
 
-def _explained(hit, pair, pixels, network, method, look, same):
+def _explained(hit, pair, pixels, network, method, look):
     """Return a hit with its map, overlay and box."""
     (convs, embeddings), sizes = zip(*pair, strict=True), [image.shape[:2] for image in pixels]
     names = ("the query", hit.path)
@@ -251,13 +251,12 @@ def _explained(hit, pair, pixels, network, method, look, same):
     shown, share = maps.similarity2, 1 / maps.similarity2.size
     _, (overlay,), _ = lay_over(pixels[1:], [shown], look, [share])
     box = image_ops.box_of_cells(strongest_part(shown), sizes[1])
-    same = same or maps.whole_similarity >= ALIKE
     return replace(
         hit,
         similarity=maps.similarity,
         whole_similarity=maps.whole_similarity,
         box=box,
-        note="the query itself" if same else "",
+        note="the query itself" if maps.whole_similarity >= ALIKE else "",
         image=pixels[1],
         overlay=overlay,
         maps=maps,
