@@ -205,6 +205,21 @@ def test_compacting_changes_nothing_that_is_found(gallery, folder, monkeypatch):
     ]
 
 
+def test_small_files_are_merged_while_indexing_goes_on(gallery, folder, monkeypatch):
+    monkeypatch.setattr(image_gallery, "SECONDS", 0)  # a commit for each image
+    monkeypatch.setattr(image_gallery, "COMMITS", 4)
+    fragments = []
+
+    def maintain(table):
+        fragments.append(len(table.dataset.get_fragments()))
+        kept(table)
+
+    kept = ImageTable.maintain
+    monkeypatch.setattr(ImageTable, "maintain", maintain)
+    gallery.index(folder)
+    assert fragments == [4, 5, 2]  # before each merge
+
+
 def test_one_run_at_a_time(gallery, folder, network):
     def preprocess(images):
         with pytest.raises(ValueError, match="another run writes"):

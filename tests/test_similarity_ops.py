@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from similarity_ops import (
-    best_box,
     POOLINGS,
+    best_box,
     compute_pairwise_similarity,
     compute_spatial_similarity,
     local_features,
