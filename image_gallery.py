@@ -168,8 +168,10 @@ class Gallery:
             raise ValueError(f"{self.path}: the gallery is damaged: its embeddings do not fit")
         named = isinstance(image, (str, os.PathLike))
         method = Method(region1=region)
+        nearest = table.nearest(vector, max(top, rerank), exact)
+        rows = table.rows(path for path, _ in nearest)
         hits = look_at(
-            table.nearest(vector, max(top, rerank), exact),
+            [(rows[path], similarity) for path, similarity in nearest],
             images,
             pixels,
             vector,

@@ -73,7 +73,7 @@ def report_search(sizes=SIZES):
                 found = made.nearest(query, TOP)
                 own.append(time.perf_counter() - begun)
                 paths = {f"{i:08d}.jpg" for i in nearest}
-                recalls.append(len(paths & {row.path for row, _ in found}) / TOP)
+                recalls.append(len(paths & dict(found).keys()) / TOP)
             size = made.storage()["bytes"]
         own, exact = own[10:], exact[10:]  # the first ones read the index from the disk
         middle, late = np.median(own), np.quantile(own, 0.95)
