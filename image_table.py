@@ -18,7 +18,7 @@ IDENTITY = b"similarity-visualization"  # of the metadata that say what the embe
 # Up to so many images a search looks at all of them; beyond, it asks an index (IVF, RaBitQ).
 EXACT = 20_000
 PARTITION = 8192  # images in a partition of the index, about
-PROBES = 48  # partitions that a search looks into, or two fifths of them if that is more
+PROBES = 56  # partitions that a search looks into, or 9 of 20 if that is more
 REFINE = 3  # times the images that are wanted, looked at exactly
 REBUILD = 2  # times the partitions that an index has, of which there should be, to build it anew
 FRAGMENT = 2**16  # rows of a file that compaction leaves alone
@@ -162,7 +162,7 @@ class ImageTable:
             nearest["use_index"] = False
         else:
             partitions = max(1, index.num_rows_indexed // PARTITION)
-            nearest |= {"nprobes": max(PROBES, 2 * partitions // 5), "refine_factor": REFINE}
+            nearest |= {"nprobes": max(PROBES, 9 * partitions // 20), "refine_factor": REFINE}
         with self._in_words():
             # a column more, of so few rows, takes as long as the search
             table = self.dataset.to_table(columns=["path", "_distance"], nearest=nearest)
