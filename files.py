@@ -121,7 +121,7 @@ def fingerprint(path):
         If the file cannot be read.
     """
     status = os.stat(path)
-    return f"{status.st_size} {status.st_mtime_ns} {sha256(path)}"
+    return f"{status.st_size} {status.st_mtime_ns} {_sha256(path)}"
 
 
 def unchanged(path, before):
@@ -139,13 +139,12 @@ def unchanged(path, before):
         status = os.stat(path)
         if status.st_size != int(size):
             return False
-        return status.st_mtime_ns == int(time) or sha256(path) == digest
+        return status.st_mtime_ns == int(time) or _sha256(path) == digest
     except (OSError, ValueError):
         return False
 
 
-def sha256(path):
-    """Return the SHA-256 of a file, as hexadecimal digits."""
+def _sha256(path):
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while piece := file.read(2**20):

@@ -1,4 +1,4 @@
-"""A folder of images, on this machine or wherever pyarrow reads: what lies in it, and reading it."""
+"""A folder of images, on this machine or wherever pyarrow reads: its files, and reading them."""
 
 import hashlib
 import os
@@ -11,6 +11,7 @@ from image_ops import IMAGE_ENDINGS, decode_image
 
 MAX_BYTES = 2**29  # of an image file
 READERS = 16  # threads that wait for files from another machine
+RESULTS = {"contact_sheet.jpg", "results.csv"}  # of a search, whose pictures nobody wants to find
 
 
 class File(NamedTuple):
@@ -23,8 +24,8 @@ class File(NamedTuple):
 class ImageFolder:
     """All images in a folder and the folders in it.
 
-    Those whose names begin with a dot are left out, as are links to folders, and links that lead
-    out of the folder.
+    Those whose names begin with a dot are left out, as are links to folders, links that lead out of
+    the folder, and what a search has written there.
 
     Parameters
     ----------
@@ -35,7 +36,6 @@ class ImageFolder:
     Attributes
     ----------
     place : str, a name to keep and to show, without a URI's keys and passwords
-    given : str, what it was opened with, and can be opened with in another process
     readers : int, how many threads are well spent on reading it
 
     Raises
@@ -54,25 +54,37 @@ class ImageFolder:
     """
 
     def __init__(self, place):
-        self.given, self.filesystem, self.readers = str(place), None, 2
-        root = os.path.realpath(place)
-        if "://" in self.given:
-            self.filesystem, root, self.place = _open_uri(self.given)
+        self._without_text = set()  # names of bytes that are no text, in other words
+        if "://" in str(place):
+            self.filesystem, self.root, self.place = _open_uri(str(place))
+        else:
+            self.filesystem, self.root = None, os.path.realpath(place)
+            self.place = self.root
+        self.readers = READERS if self.filesystem else 2
+        self.check()
+
+    def check(self):
+        """Raise a FileNotFoundError unless it is there, seen from whichever machine this is."""
         if self.filesystem:
             from pyarrow.fs import FileType
 
-            self.root, self.readers = root, READERS
-            found = self.filesystem.get_file_info(root).type == FileType.Directory
+            found = self.filesystem.get_file_info(self.root).type == FileType.Directory
         else:
-            self.root = self.place = root
-            found = os.path.isdir(root)
+            found = os.path.isdir(self.root)
         if not found:
             raise FileNotFoundError(f"{self.place}: no such folder")
 
     def files(self):
         """Return a dict of the images' paths, relative and with slashes, to `File`."""
         found = self._remote_files() if self.filesystem else self._local_files()
-        return {path: file for path, file in found if path.lower().endswith(IMAGE_ENDINGS)}
+        files = {}
+        for path, file in found:
+            if path.lower().endswith(IMAGE_ENDINGS):
+                text = path.encode("utf-8", "backslashreplace").decode()
+                files[text] = file
+                if text != path:
+                    self._without_text.add(text)
+        return files
 
     def read(self, path):
         """Return the bytes of a file in the folder.
@@ -82,6 +94,8 @@ class ImageFolder:
         ValueError, OSError
             For a path that leads out of the folder, what is no file, and one over `MAX_BYTES`.
         """
+        if path in self._without_text:
+            raise ValueError(f"{path}: its name is no text, rename it")
         parts = PurePosixPath(path)
         if parts.is_absolute() or ".." in parts.parts or "\0" in path:
             raise ValueError(f"{path}: leads out of {self.place}")
@@ -110,16 +124,17 @@ class ImageFolder:
         folders = [""]
         while folders:
             folder = folders.pop()
-            with os.scandir(os.path.join(self.root, folder)) as entries:
-                for entry in entries:
-                    path = f"{folder}{entry.name}"
-                    if entry.name.startswith("."):
-                        continue
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(f"{path}/")
-                    elif entry.is_file() and self._stays(entry):
-                        status = entry.stat()
-                        yield path, File(status.st_size, status.st_mtime_ns)
+            with os.scandir(os.path.join(self.root, folder)) as scanned:
+                entries = [entry for entry in scanned if not entry.name.startswith(".")]
+            if {entry.name for entry in entries} >= RESULTS:
+                continue
+            for entry in entries:
+                path = f"{folder}{entry.name}"
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(f"{path}/")
+                elif entry.is_file() and self._stays(entry):
+                    status = entry.stat()
+                    yield path, File(status.st_size, status.st_mtime_ns)
 
     def _remote_files(self):
         from pyarrow import fs
@@ -152,7 +167,8 @@ def _open_uri(uri):
         reason = " ".join(str(error).replace(uri, shown).split())
         raise ValueError(f"{shown}: cannot be opened: {reason}") from None
     if isinstance(filesystem, fs.LocalFileSystem):
-        return None, os.path.realpath(root), ""
+        root = os.path.realpath(root)
+        return None, root, root
     # Its name without keys and passwords, for it is kept and shown.
     parts = urlsplit(uri)
     host = parts.netloc.rpartition("@")[2] if root.startswith("/") else ""

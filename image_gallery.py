@@ -11,7 +11,7 @@ import numpy as np
 
 import image_ops
 import models
-from files import LOCK, locked, progress_bar, sha256
+from files import LOCK, locked, progress_bar
 from image_folder import ImageFolder
 from image_hits import Found, look_at
 from image_stream import BATCH_SIZE, ahead, embed_rows
@@ -61,7 +61,7 @@ class Gallery:
     >>> import tempfile
     >>> from pair_visualization import EXAMPLES
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     gallery = Gallery(folder)
+    ...     gallery = Gallery(folder, "rooms")
     ...     indexed = gallery.index(EXAMPLES)
     ...     found = gallery.find(EXAMPLES / "room_a_view1.jpg", region=(196, 90, 334, 170), top=2)
     >>> indexed.images, [hit.path for hit in found.hits]
@@ -109,12 +109,14 @@ class Gallery:
             )
         with self._owned():
             table = self._open_or_create(images, listed, network)
-            known = table.files()
+            known, failed = table.files(), table.failed()
             gone = known.keys() - listed.keys()
             table.drop(gone)
-            left = sorted(path for path in listed if not _is_same(known.get(path), listed[path]))
+            left = sorted(
+                path for path in listed if path in failed or known.get(path) != listed[path]
+            )
             with progress_bar("", len(listed), len(listed) - len(left), "images") as advance:
-                left = _keep_touched(table, images, known, listed, left, advance)
+                left = _keep_touched(table, images, listed, left, advance)
                 if engine == "ray":
                     from ray_indexing import index_on_ray
 
@@ -125,15 +127,13 @@ class Gallery:
                     _commit(table, rows, advance)
             if gone or left:
                 table.maintain()
-            now = table.files()
-        failed = {path: row.error for path, row in now.items() if row.error is not None}
-        new = now.keys() - known.keys()
+        new = listed.keys() - known.keys()
         return Indexed(
-            images=len(now) - len(failed),
+            images=len(table),
             new=len(new),
             changed=len(set(left) - new),
             gone=len(gone),
-            failed=failed,
+            failed=table.failed(),
         )
 
     def find(self, image, region=None, point=None, top=12, *, exact=False, rerank=0, look=None):
@@ -171,15 +171,16 @@ class Gallery:
             raise ValueError(f"{self.path}: the gallery is damaged: its embeddings do not fit")
         named = isinstance(image, (str, os.PathLike))
         method = Method(region1=region)
+        nearest = table.nearest(vector, max(top, rerank), exact)
+        rows = table.rows(path for path, _ in nearest)
         hits = look_at(
-            table.nearest(vector, max(top, rerank), exact),
+            [(rows[path], similarity) for path, similarity in nearest],
             images,
             pixels,
             vector,
             network,
             method,
             look,
-            digest=sha256(image) if named else "",
             by_part=bool(rerank),
         )
         return Found(
@@ -194,14 +195,13 @@ class Gallery:
     def info(self):
         """Return what the gallery says of itself, a dict of plain values."""
         table = ImageTable(self.path)
-        identity, rows = _identity(table), table.files().values()
-        failed = {row.path: row.error for row in rows if row.error is not None}
+        identity = _identity(table)
         return {
             "folder": identity["folder"],
             **identity["network"],
             "dimension": table.dimension,
-            "images": len(rows) - len(failed),
-            "failed": failed,
+            "images": len(table),
+            "failed": table.failed(),
             **table.storage(),
         }
 
@@ -310,7 +310,10 @@ class Gallery:
         name = "imagenet" if name is None else name
         if not isinstance(name, (str, os.PathLike)):
             raise ValueError("network: expected a name or an EmbeddingNetwork")
-        return _plain(name), {key: _plain(value) for key, value in options.items() if value}
+        name = str(name)
+        if not _is_known(name) and os.path.exists(name):
+            name = os.path.abspath(name)
+        return name, {key: _plain(key, value) for key, value in options.items() if value}
 
 
 def load_explained(name, power=None, explain=None, **options):
@@ -364,7 +367,7 @@ def _named_by(path, identity):
     if name is None:
         raise ValueError("network: the gallery is of one of your own, pass it")
     files = [option for option in FILE_OPTIONS if options.get(option)]
-    if files or not (name in models.NETWORKS or name.startswith("keras:")):
+    if files or not _is_known(name):
         its = f", and its {', '.join(files)}" if files else ""
         raise ValueError(
             f"network: the gallery is of {name}: name it{its}, since no file is opened on a "
@@ -387,9 +390,14 @@ def _check_same_network(path, before, now):
         )
 
 
-def _plain(value):
-    """Return an option as a plain value, files by their whole path."""
-    if isinstance(value, os.PathLike) or (isinstance(value, str) and os.path.exists(value)):
+def _is_known(name):
+    """Tell whether a network's name is no file's."""
+    return name in models.NETWORKS or name.startswith("keras:")
+
+
+def _plain(option, value):
+    """Return an option of load_network as a plain value, a file by its whole path."""
+    if option in FILE_OPTIONS and isinstance(value, (str, os.PathLike)) and os.path.exists(value):
         return os.path.abspath(value)
     return list(value) if isinstance(value, tuple) else value
 
@@ -416,38 +424,30 @@ def _embed_query(network, pixels, region, point):
 # --- indexing ------------------------------------------------------------------------------------
 
 
-def _is_same(row, file):
-    """Tell whether a file is, by its listing, what a row was made of."""
-    return row is not None and row.error is None and (row.size, row.modified) == file
-
-
-def _keep_touched(table, images, known, listed, left, advance):
+def _keep_touched(table, images, listed, left, advance):
     """Give the rows of files that were only touched their new times; return the other paths."""
-    asked = [
-        path
-        for path in left
-        if path in known and known[path].error is None and known[path].size == listed[path].size
-    ]
 
-    def is_touched(path):
+    def is_touched(row):
         try:
-            return images.digest(path) == known[path].contents
+            return row.size == listed[row.path].size and images.digest(row.path) == row.contents
         except (ValueError, OSError):
             return False
 
-    answers = ahead(is_touched, asked, 4 * images.readers, images.readers)
-    touched = [path for path, same in zip(asked, answers, strict=True) if same]
-    for start in range(0, len(touched), 1000):
-        part = touched[start : start + 1000]
-        vectors = table.embeddings(part)
-        table.put(
-            [
-                known[path]._replace(modified=listed[path].modified, embedding=vectors[path])
-                for path in part
-            ]
-        )
-        advance(len(part))
-    return sorted(set(left) - set(touched))
+    others = []
+    for start in range(0, len(left), 1000):
+        part = left[start : start + 1000]
+        rows = [row for row in table.rows(part).values() if row.error is None]
+        answers = ahead(is_touched, rows, 4 * images.readers, images.readers)
+        touched = {
+            row.path: row._replace(modified=listed[row.path].modified)
+            for row, same in zip(rows, answers, strict=True)
+            if same
+        }
+        if touched:
+            table.put(touched.values())
+            advance(len(touched))
+        others += [path for path in part if path not in touched]
+    return others
 
 
 def _commit(table, rows, advance):

@@ -1,4 +1,4 @@
-"""What a search found: each hit with the map that says why, on a contact sheet, a table and a page."""
+"""What a search found: hits with the maps that say why, a contact sheet, a table and a page."""
 
 import csv
 import io
@@ -11,13 +11,15 @@ import numpy as np
 import image_ops
 from contact_sheet import contact_sheet
 from files import write_whole
+from image_folder import RESULTS
 from image_stream import ahead
 from overlays import Look, lay_over, mark
 from pair_maps import PairMaps, compute_maps, network_for, network_words, run_network
 from similarity_ops import best_box, local_features, strongest_part
 
 FIELDS = ("rank", "path", "similarity", "whole_similarity", "x0", "y0", "x1", "y1", "note")
-TABLE, SHEET, OVERLAY = "results.csv", "contact_sheet.jpg", "hit_{:02d}.jpg"
+SHEET, TABLE = sorted(RESULTS)
+OVERLAY = "hit_{:02d}.jpg"
 ALIKE = 0.99999  # the cosine, at the least, of two whole images that are one picture
 READ = 8  # images that are read ahead of the network
 
@@ -29,11 +31,11 @@ class Hit:
     rank : int, 1 being the best
     path : str, in the folder of images
     similarity : float, the cosine of the query, or of its part, with the whole image
-    part_similarity : None or float, that with the best box of the image, where hits are ordered by it
+    part_similarity : None or float, that with the image's best box, where hits are ordered by it
     whole_similarity : None or float, that of both whole images
     box : None or (x0, y0, x1, y1) in pixels
-        Around the strongest part of the map, see `similarity_ops.strongest_part`, or, where hits are
-        ordered by it, the best box, see `similarity_ops.best_box`.
+        Around the strongest part of the map, see `similarity_ops.strongest_part`, or, where hits
+        are ordered by it, the best box, see `similarity_ops.best_box`.
     note : str, what else there is to say, as why there is no map
     image, overlay : None or uint8 (H, W, 3) arrays
     maps : None or PairMaps, of the query and the hit
@@ -94,16 +96,15 @@ class Found:
         return f"Found({len(self.hits)} of {self.images:,} images, {self.network.name} network)"
 
     def picture(self):
-        """Return the contact sheet, uint8 (H, W, 3): the query, and the hits with their overlays."""
+        """Return the contact sheet, uint8 (H, W, 3): the query and the hits' overlays."""
         cells = [
-            (hit.marked(), f"{hit.rank}   {hit.score:.4f}", hit.path, hit.note)
-            for hit in self.hits
+            (hit.marked(), f"{hit.rank}   {hit.score:.4f}", hit.path, hit.note) for hit in self.hits
         ]
         return contact_sheet(self._marked_query(), Path(self.name).name, self.words(), cells)
 
     def words(self):
-        part = "" if self.region is None else "the marked part of it, "
-        return f"{part}among {self.images:,} images, {network_words(self.network, self.method)}"
+        part = "" if self.region is None else "its marked part "
+        return f"{part}against {self.images:,} images; {network_words(self.network, self.method)}"
 
     def save(self, folder):
         """Write the contact sheet, the hits' overlays and results.csv into a folder.
@@ -184,7 +185,7 @@ class Found:
         return notebook_view(self.picture(), self.words())
 
 
-def look_at(rows, images, query, vector, network, method, look=None, digest="", by_part=False):
+def look_at(rows, images, query, vector, network, method, look=None, by_part=False):
     """Look at the images that a search found, and see why each is one.
 
     Parameters
@@ -196,7 +197,6 @@ def look_at(rows, images, query, vector, network, method, look=None, digest="", 
     network : EmbeddingNetwork
     method : Method, its region1 being the part of the query that was searched with
     look : None or Look, of the overlays
-    digest : str, the SHA-256 of the query's file, if there is one
     by_part : bool, order the hits by their best box instead of by their whole
 
     Returns
@@ -219,7 +219,9 @@ def look_at(rows, images, query, vector, network, method, look=None, digest="", 
 
     def activations(*pixels):
         convs, embeddings = run_network(runner, runner.preprocess(list(pixels)), method)
-        return list(zip(convs, [None] * len(convs) if embeddings is None else embeddings, strict=True))
+        return list(
+            zip(convs, [None] * len(convs) if embeddings is None else embeddings, strict=True)
+        )
 
     alone = runner.batch_independent
     first = activations(query) if alone else None
@@ -228,8 +230,9 @@ def look_at(rows, images, query, vector, network, method, look=None, digest="", 
         hit = Hit(0, row.path, float(similarity), note=note)
         if image is not None:
             pair = [*first, *activations(image)] if alone else activations(query, image)
-            same = bool(digest) and row.contents == digest
-            hit = _explained(hit, pair, (query, image), network, method, look, same)
+            hit = _explained(hit, pair, (query, image), network, method, look)
+            if not abs(hit.similarity - similarity) <= network.tolerance:
+                hit = replace(hit, note="the gallery holds another embedding than the network's")
             if by_part:
                 hit = _with_best_box(hit, vector, network)
         hits.append(hit)
@@ -237,7 +240,7 @@ def look_at(rows, images, query, vector, network, method, look=None, digest="", 
     return [replace(hit, rank=rank) for rank, hit in enumerate(hits, 1)]
 
 
-def _explained(hit, pair, pixels, network, method, look, same):
+def _explained(hit, pair, pixels, network, method, look):
     """Return a hit with its map, overlay and box."""
     (convs, embeddings), sizes = zip(*pair, strict=True), [image.shape[:2] for image in pixels]
     names = ("the query", hit.path)
@@ -248,13 +251,12 @@ def _explained(hit, pair, pixels, network, method, look, same):
     shown, share = maps.similarity2, 1 / maps.similarity2.size
     _, (overlay,), _ = lay_over(pixels[1:], [shown], look, [share])
     box = image_ops.box_of_cells(strongest_part(shown), sizes[1])
-    same = same or maps.whole_similarity >= ALIKE
     return replace(
         hit,
         similarity=maps.similarity,
         whole_similarity=maps.whole_similarity,
         box=box,
-        note="the query itself" if same else "",
+        note="the query itself" if maps.whole_similarity >= ALIKE else "",
         image=pixels[1],
         overlay=overlay,
         maps=maps,

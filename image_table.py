@@ -1,11 +1,12 @@
 """The table of a gallery: images, their embeddings, and why others have none, in Lance.
 
-A folder GALLERY holds the dataset ``images.lance``, which LanceDB opens as the table "images".  Every
-change is one commit, which is there or not, whatever happens meanwhile.
+A folder GALLERY holds the dataset ``images.lance``, which LanceDB opens as the table "images".
+Every change is one commit, which is there or not, whatever happens meanwhile.
 """
 
 import json
 import os
+import re
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import NamedTuple
@@ -17,8 +18,8 @@ IDENTITY = b"similarity-visualization"  # of the metadata that say what the embe
 # Up to so many images a search looks at all of them; beyond, it asks an index (IVF, RaBitQ).
 EXACT = 20_000
 PARTITION = 8192  # images in a partition of the index, about
-PROBES = 64  # partitions that a search looks into at the least, and half of them at the least
-REFINE = 4  # times the images that are wanted, looked at exactly
+PROBES = 56  # partitions that a search looks into, or 9 of 20 if that is more
+REFINE = 3  # times the images that are wanted, looked at exactly
 REBUILD = 2  # times the partitions that an index has, of which there should be, to build it anew
 FRAGMENT = 2**16  # rows of a file that compaction leaves alone
 LARGEST = 2**16  # dimensions of an embedding
@@ -50,8 +51,8 @@ class ImageTable:
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     table = ImageTable.create(folder, {"network": "none"}, dimension=2)
     ...     table.put([Row("a.png", 9, 9, "", 4, 3, None, np.float32([0.6, 0.8]))])
-    ...     table.nearest(np.array([1.0, 0.0]), 5)[0][1].round(6)
-    np.float64(0.6)
+    ...     [(path, round(similarity, 6)) for path, similarity in table.nearest([1, 0], 5)]
+    [('a.png', 0.6)]
     """
 
     def __init__(self, uri):
@@ -76,7 +77,11 @@ class ImageTable:
         """Make an empty table in a gallery that has none."""
         lance = _import_lance()
         schema = _schema(dimension).with_metadata({IDENTITY: json.dumps(identity)})
-        lance.write_dataset([], f"{uri}/{NAME}", schema=schema, mode="create")
+        try:
+            lance.write_dataset([], f"{uri}/{NAME}", schema=schema, mode="create")
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(f"{uri}: the gallery cannot be written: {reason}") from None
         return cls(uri)
 
     @classmethod
@@ -93,30 +98,30 @@ class ImageTable:
             return self.dataset.count_rows("error IS NULL")
 
     def files(self):
-        """Return a dict of path to `Row` of all images, without their embeddings."""
-        columns = [name for name in Row._fields if name != "embedding"]
+        """Return a dict of path to (size, modified) of all images, those without embedding too."""
         with self._in_words():
-            table = self.dataset.to_table(columns=columns)
-        rows = zip(*(table.column(name).to_pylist() for name in columns), strict=True)
-        return {row[0]: Row(*row, None) for row in rows}
+            table = self.dataset.to_table(columns=["path", "size", "modified"])
+        path, *file = (table.column(name).to_pylist() for name in table.column_names)
+        return dict(zip(path, zip(*file, strict=True), strict=True))
 
-    def embeddings(self, paths):
-        """Return a dict of path to embedding, float32 (D,), of those that have one."""
+    def failed(self):
+        """Return a dict of path to why it has no embedding, of those that have none."""
+        with self._in_words():
+            table = self.dataset.to_table(columns=["path", "error"], filter="error IS NOT NULL")
+        return dict(zip(*(column.to_pylist() for column in table.columns), strict=True))
+
+    def rows(self, paths):
+        """Return a dict of path to `Row`, of those of the paths that there are."""
         import pyarrow.compute as pc
 
         chosen = pc.field("path").isin(list(paths))
         with self._in_words():
-            table = self.dataset.to_table(columns=["path", "embedding"], filter=chosen)
-        vectors = table.column("embedding").to_pylist()
-        return {
-            path: np.float32(vector)
-            for path, vector in zip(table.column("path").to_pylist(), vectors, strict=True)
-            if vector is not None
-        }
+            table = self.dataset.to_table(columns=list(Row._fields), filter=chosen)
+        return {row["path"]: _row(row) for row in table.to_pylist()}
 
     def put(self, rows):
         """Add rows, in the place of those of the same paths."""
-        with self._in_words():
+        with self._in_words("cannot be written"):
             merge = self.dataset.merge_insert("path").when_matched_update_all()
             merge.when_not_matched_insert_all().execute(arrow_table(rows, self.dimension))
             self.dataset.checkout_latest()
@@ -125,7 +130,7 @@ class ImageTable:
         """Write rows into a file, in any process, and return what `add` takes of it, a text."""
         from lance.fragment import write_fragments
 
-        with self._in_words():
+        with self._in_words("cannot be written"):
             written = write_fragments(arrow_table(rows, self.dimension), self.dataset)
             return json.dumps([fragment.to_json() for fragment in written])
 
@@ -133,7 +138,7 @@ class ImageTable:
         """Add the rows that `write` wrote, whose paths the table must not hold, in one commit."""
         from lance.fragment import FragmentMetadata
 
-        with self._in_words():
+        with self._in_words("cannot be written"):
             fragments = [
                 FragmentMetadata.from_json(json.dumps(each))
                 for text in written
@@ -151,13 +156,13 @@ class ImageTable:
         import pyarrow.compute as pc
 
         paths = sorted(paths)
-        with self._in_words():
+        with self._in_words("cannot be written"):
             for start in range(0, len(paths), 10_000):
                 self.dataset.delete(pc.field("path").isin(paths[start : start + 10_000]))
             self.dataset.checkout_latest()
 
     def set_identity(self, identity):
-        with self._in_words():
+        with self._in_words("cannot be written"):
             self.dataset.update_schema_metadata({IDENTITY.decode(): json.dumps(identity)})
             self.identity = identity
 
@@ -172,7 +177,7 @@ class ImageTable:
 
         Returns
         -------
-        found : list of (Row, similarity), best first
+        found : list of (path, similarity), best first
         """
         unit = np.asarray(vector, np.float64) / np.linalg.norm(vector)
         # of unit vectors, the nearest ones are those with the highest cosine
@@ -182,23 +187,21 @@ class ImageTable:
             nearest["use_index"] = False
         else:
             partitions = max(1, index.num_rows_indexed // PARTITION)
-            nearest |= {"nprobes": max(PROBES, partitions // 2), "refine_factor": REFINE}
+            nearest |= {"nprobes": max(PROBES, 9 * partitions // 20), "refine_factor": REFINE}
         with self._in_words():
-            table = self.dataset.to_table(columns=[*Row._fields, "_distance"], nearest=nearest)
-        found = []
-        for row in table.select(Row._fields).to_pylist():
-            row = Row(**row)._replace(embedding=np.float32(row["embedding"]))
-            found.append((row, row.embedding.astype(np.float64) @ unit))
-        return sorted(found, key=lambda each: -each[1])
+            # a column more, of so few rows, takes as long as the search
+            table = self.dataset.to_table(columns=["path", "_distance"], nearest=nearest)
+        similarities = 1 - table.column("_distance").to_numpy() / 2
+        return list(zip(table.column("path").to_pylist(), similarities.tolist(), strict=True))
 
     def maintain(self):
         """Take what was added into the index, if there is need of one, and merge small files."""
-        with self._in_words():
+        with self._in_words("cannot be written"):
             self.dataset.optimize.compact_files(target_rows_per_fragment=FRAGMENT)
             self.dataset.checkout_latest()
             count = self.dataset.count_rows()
             if self._vector_index():
-                partitions = self.dataset.get_ivf_model("embedding_idx").num_partitions
+                partitions = len(self.dataset.get_ivf_model("embedding_idx").centroids)
                 if count // PARTITION < REBUILD * partitions:
                     self.dataset.optimize.optimize_indices()
                 else:
@@ -234,7 +237,7 @@ class ImageTable:
         return found[0] if found else None
 
     @contextmanager
-    def _in_words(self):
+    def _in_words(self, what="is damaged"):
         """Raise a ValueError, in one line, for what Lance fails at."""
         try:
             yield
@@ -244,8 +247,15 @@ class ImageTable:
             # Lance's own panics are no Exceptions
             if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
                 raise
-            reason = " ".join(str(error).split())[:200]
-            raise ValueError(f"{self.uri}: the gallery is damaged: {reason}") from None
+            # without where in Lance's own code it was
+            reason = re.sub(r", \S+\.rs:\d+:\d+.*", "", " ".join(str(error).split()))
+            raise ValueError(f"{self.uri}: the gallery {what}: {reason[:200]}") from None
+
+
+def _row(columns):
+    """Return the `Row` of a dict of its columns."""
+    vector = columns["embedding"]
+    return Row(**{**columns, "embedding": None if vector is None else np.float32(vector)})
 
 
 def row_of(path, file, embedding, size, error, contents):

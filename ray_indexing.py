@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from functools import cached_property
 from ipaddress import ip_address
 
-from image_folder import ImageFolder
 from image_stream import BATCH_SIZE, embed_rows
 from image_table import ImageTable
 
@@ -73,9 +72,7 @@ def index_on_ray(table, images, listed, left, loader, workers, advance, batch_si
         workers, cores = _shares(ray, workers)
         # Ray starts a worker that died again, and gives it what it was doing.
         start = ray.remote(num_cpus=cores, max_restarts=-1, max_task_retries=DEATHS - 1)(Worker)
-        pool = [
-            start.remote(table.uri, images.given, loader, batch_size, cores) for _ in range(workers)
-        ]
+        pool = [start.remote(table.uri, images, loader, batch_size, cores) for _ in range(workers)]
         size = min(max(SMALLEST, len(left) // (BLOCKS * workers)), LARGEST)
         blocks = [
             [(path, listed[path]) for path in left[begin : begin + size]]
@@ -100,10 +97,10 @@ class Worker:
     What it works with is opened on use: of what fails earlier, Ray makes a long tale.
     """
 
-    def __init__(self, uri, place, loader, batch_size, cores):
+    def __init__(self, uri, images, loader, batch_size, cores):
         for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
             os.environ[name] = str(cores)
-        self.uri, self.place, self.loader, self.batch_size = uri, place, loader, batch_size
+        self.uri, self.given, self.loader, self.batch_size = uri, images, loader, batch_size
 
     @cached_property
     def table(self):
@@ -111,7 +108,8 @@ class Worker:
 
     @cached_property
     def images(self):
-        return ImageFolder(self.place)
+        self.given.check()
+        return self.given
 
     @cached_property
     def network(self):

@@ -196,7 +196,9 @@ def parser():
         return added
 
     index = command("index", run_index, "take in what is new in a folder, drop what is gone")
-    index.add_argument("folder", metavar="FOLDER", help="of images; or a URI, as s3://bucket/photos")
+    index.add_argument(
+        "folder", metavar="FOLDER", help="of images; or a URI, as s3://bucket/photos"
+    )
     add = index.add_argument
     add("--batch-size", type=int, metavar="N", help="images at once in the network (default: 1)")
     add("--engine", choices=("ray",), help="run on a Ray cluster, or a local one")

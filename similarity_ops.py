@@ -307,9 +307,10 @@ def best_box(local, feature):
             across = np.pad(np.cumsum(strip @ unit), (1, 0))
             inner = np.pad(np.cumsum(np.cumsum(strip @ strip.T, axis=0), axis=1), (1, 0))
             square = inner[x1, x1] - inner[x0, x1] - inner[x1, x0] + inner[x0, x0]
-            norm = np.sqrt(np.maximum(square, 1e-12 * inner.diagonal().max()))
-            with np.errstate(invalid="ignore", divide="ignore"):
-                cosines = np.nan_to_num((across[x1] - across[x0]) / norm, nan=-1.0)
+            # what is left of a box of zeros by rounding has no direction
+            seen = square > 1e-12 * inner.diagonal().max()
+            cosines = np.full(len(x0), -1.0)
+            cosines[seen] = (across[x1] - across[x0])[seen] / np.sqrt(square[seen])
             k = cosines.argmax()
             if cosines[k] > best[0]:
                 best = cosines[k], (y0, int(x0[k]), y1, int(x1[k]))

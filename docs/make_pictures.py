@@ -1,11 +1,14 @@
 """Make the pictures of the README: python -m docs.make_pictures"""
 
+import shutil
 import tempfile
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 import image_ops
+import search_gallery
 from pair_visualization import EXAMPLE_PAIR, EXAMPLES
 from visualize_similarity import main
 
@@ -85,7 +88,30 @@ def make_screenshot():
         page.screenshot(path=DOCS / "explorer.jpg", type="jpeg", quality=88)
 
 
+def make_search_picture():
+    """Search the evaluation's rooms with the picture on the wall of one."""
+    from evaluation.views import OBJECTS
+
+    rooms = EXAMPLES.parent / "evaluation" / "held_out" / "held_all"
+    query = rooms / "room_101_000_0.webp"
+    objects = np.array(Image.open(query.with_name("room_101_000_0_objects.png")))
+    y, x = np.nonzero(objects == OBJECTS.index("picture"))
+    region = ",".join(map(str, (x.min(), y.min(), x.max() + 1, y.max() + 1)))
+    with tempfile.TemporaryDirectory() as folder:
+        views = Path(folder) / "rooms"
+        views.mkdir()
+        for path in rooms.glob("*.webp"):
+            shutil.copy(path, views)
+        gallery, found = ["--gallery", f"{folder}/gallery"], ["--output", f"{folder}/found"]
+        search_gallery.main(["index", str(views), "--network", "rooms", *gallery])
+        search_gallery.main(
+            ["find", str(query), "--region", region, "--top", "8", *gallery, *found]
+        )
+        shutil.copy(f"{folder}/found/contact_sheet.jpg", DOCS / "search.jpg")
+
+
 if __name__ == "__main__":
     make_pictures()
     make_training_picture()
     make_screenshot()
+    make_search_picture()

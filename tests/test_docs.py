@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 
 import keras
 import numpy as np
@@ -11,11 +12,17 @@ from conftest import ROOT
 from PIL import Image
 
 import image_ops
+import search_gallery
+import visualize_similarity
+from image_gallery import Gallery
 from models import downloads, load_network
-from visualize_similarity import EXAMPLE_PAIR, main, visualize_pair
+from visualize_similarity import EXAMPLE_PAIR, visualize_pair
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-PROGRAM = "python visualize_similarity.py"
+PROGRAMS = {
+    "python visualize_similarity.py": visualize_similarity.main,
+    "python search_gallery.py": search_gallery.main,
+}
 
 
 def blocks(language):
@@ -25,13 +32,13 @@ def blocks(language):
 
 
 COMMANDS = [
-    line.removeprefix(PROGRAM)
+    line
     for _page, text in blocks("")
     for line in text.splitlines()
-    if line.startswith(PROGRAM) and "[" not in line  # which a synopsis has
+    if line.startswith(tuple(PROGRAMS)) and "[" not in line  # which a synopsis has
 ]
 COMMANDS += [
-    option
+    f"python visualize_similarity.py {option}"
     for page in PAGES
     for option in re.findall(r"^\|.*\| `(--[^`]*)` \|", page.read_text("utf-8"), re.M)
 ]
@@ -48,7 +55,7 @@ def folder(tmp_path, monkeypatch):
         (tmp_path / name).symlink_to(ROOT / "example_images" / "room_b_view1.jpg")
     (tmp_path / "IMAGE").symlink_to(EXAMPLE_PAIR[0])
     (tmp_path / "FOLDER").mkdir()
-    (tmp_path / "FOLDER" / "a.jpg").symlink_to(EXAMPLE_PAIR[1])
+    shutil.copy(EXAMPLE_PAIR[1], tmp_path / "FOLDER" / "a.jpg")
     (tmp_path / "pairs.csv").write_text("image1,image2\nroom1.jpg,room2.jpg\n")
     return tmp_path
 
@@ -88,9 +95,13 @@ def test_a_command_runs(request, folder, model, command, capsys):
     if "keras:" in command:
         command += " --weights none"  # instead of ImageNet's, which Keras would download
     model.save("model.keras")
-    arguments = shlex.split(command)
-    if arguments[0].startswith("--") and not {"--network", "--pairs"} & set(arguments):
+    python, program, *arguments = shlex.split(command)
+    if program == "search_gallery.py" and arguments[0] != "index":
+        Gallery("gallery", "rooms", input_size=(64, 64)).index("FOLDER")
+    options = program == "visualize_similarity.py" and arguments[0].startswith("--")
+    if options and not {"--network", "--pairs"} & set(arguments):
         arguments = ["IMAGE1", "IMAGE2", *arguments]
+    main = PROGRAMS[f"{python} {program}"]
     assert main(arguments) == 0, capsys.readouterr().err
 
 

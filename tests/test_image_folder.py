@@ -41,6 +41,14 @@ def test_hidden_ones_and_ways_out_are_left_out(folder, tmp_path):
     assert ImageFolder(folder).files() == before
 
 
+def test_what_a_search_wrote_is_left_out(folder):
+    before = ImageFolder(folder).files()
+    (folder / "a_found").mkdir()
+    for name in ("contact_sheet.jpg", "results.csv", "hit_01.jpg"):
+        (folder / "a_found" / name).write_bytes(b"")
+    assert ImageFolder(folder).files() == before
+
+
 def test_a_link_inside_is_an_image(folder):
     (folder / "link.png").symlink_to(folder / "0" / "0_0000.png")
     images = ImageFolder(folder)

@@ -12,12 +12,14 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from similarity_ops import (
     POOLINGS,
+    best_box,
     compute_pairwise_similarity,
     compute_spatial_similarity,
     local_features,
     point_similarity,
     pool_features,
     strongest_matches,
+    strongest_part,
     tokens_to_map,
 )
 
@@ -586,3 +588,72 @@ def test_tokens_lie_row_by_row_after_those_that_are_no_place():
             tokens_to_map(tokens, grid, prefix)
     with pytest.raises(ValueError, match=r"tokens: expected .* got shape \(8,\)"):
         tokens_to_map(np.zeros(8))
+
+
+# --- parts of maps and images --------------------------------------------------------------------
+
+
+def plain_best_box(local, feature):
+    """Every box of cells by itself."""
+    rows, columns, _ = local.shape
+    found = {}
+    for y0 in range(rows):
+        for y1 in range(y0 + 1, rows + 1):
+            for x0 in range(columns):
+                for x1 in range(x0 + 1, columns + 1):
+                    box = local[y0:y1, x0:x1].sum((0, 1))
+                    norms = np.linalg.norm(box) * np.linalg.norm(feature)
+                    found[y0, x0, y1, x1] = box @ feature / norms
+    return found
+
+
+@given(st.integers(1, 4), st.integers(1, 4), st.integers(1, 5), st.integers(0, 2**32 - 1))
+def test_the_best_box_is_the_best_of_all_boxes(rows, columns, channels, seed):
+    rng = np.random.default_rng(seed)
+    local, feature = rng.standard_normal((rows, columns, channels)), rng.standard_normal(channels)
+    boxes = plain_best_box(local, feature)
+    similarity, box = best_box(local, feature)
+    assert_allclose(similarity, max(boxes.values()), atol=1e-9)
+    assert_allclose(boxes[box], similarity, atol=1e-9)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-30, 1e30, 1e300])
+def test_the_best_box_does_not_see_scale(rng, scale):
+    local, feature = rng.standard_normal((3, 4, 5)), rng.standard_normal(5)
+    (similarity, box), (scaled, same) = best_box(local, feature), best_box(scale * local, feature)
+    assert_allclose(scaled, similarity, rtol=1e-12)
+    assert same == box
+
+
+def test_a_box_of_nothing_is_never_best(rng):
+    local = np.zeros((3, 3, 2))
+    local[1, 1] = (-1, 0.1)
+    assert best_box(local, (1, 0))[1][:2] <= (1, 1)
+    assert best_box(local, (1, 0))[0] < -0.9
+    with pytest.raises(ValueError, match="local: all of it is zero"):
+        best_box(np.zeros((3, 3, 2)), (1, 0))
+    with pytest.raises(ValueError, match="feature: all of it is zero"):
+        best_box(local, (0, 0))
+    with pytest.raises(ValueError, match="expected local features"):
+        best_box(local, (1, 0, 0))
+
+
+@given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 2**32 - 1))
+def test_the_strongest_part_is_what_a_flood_from_the_peak_reaches(rows, columns, seed):
+    similarity = np.random.default_rng(seed).standard_normal((rows, columns))
+    peak = np.unravel_index(similarity.argmax(), similarity.shape)
+    reached, waiting = {peak}, [peak]
+    while waiting:
+        y, x = waiting.pop()
+        for cell in ((y + 1, x), (y - 1, x), (y, x + 1), (y, x - 1)):
+            inside = 0 <= cell[0] < rows and 0 <= cell[1] < columns
+            if inside and cell not in reached and similarity[cell] >= similarity[peak] / 2 > 0:
+                reached.add(cell)
+                waiting.append(cell)
+    assert set(zip(*np.nonzero(strongest_part(similarity)), strict=True)) == reached
+
+
+def test_the_strongest_part_of_what_is_no_map():
+    for similarity in (np.zeros((0, 3)), [1.0, 2.0], [[np.nan]], [["a"]]):
+        with pytest.raises(ValueError, match="similarity"):
+            strongest_part(similarity)

@@ -1,0 +1,184 @@
+"""Galleries: indexing, searching a million vectors, a cold search: python -m benchmarks.gallery
+
+The vectors are 20,000 clusters on the sphere: centres of independent normal numbers, of unit
+length; sizes of a Pareto distribution (1.5), plus 0.1; around each, normal noise whose length is
+about 0.7; everything brought to unit length.  Queries are 200 more of the same.
+"""
+
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+import models
+from benchmarks import medians, table
+from benchmarks.pairs import write_images
+from benchmarks.program import cold
+from image_folder import ImageFolder
+from image_gallery import Gallery
+from image_stream import BATCH_SIZE
+from image_table import ImageTable, Row
+
+PROGRAM = Path(__file__).resolve().parent.parent / "search_gallery.py"
+CLUSTERS, NOISE, QUERIES, TURNS, TOP = 20_000, 0.7, 200, 4, 10
+SIZES = ((20_000, 128), (100_000, 128), (300_000, 128), (1_000_000, 128), (200_000, 1280))
+
+
+def clustered(count, dimension, seed=0):
+    """Return vectors of unit length, float32 (count, dimension), see above."""
+    rng = np.random.default_rng(seed)
+    centres = rng.standard_normal((CLUSTERS, dimension), np.float32)
+    centres /= np.linalg.norm(centres, axis=1, keepdims=True)
+    sizes = rng.pareto(1.5, CLUSTERS) + 0.1
+    chosen = rng.choice(CLUSTERS, count, p=sizes / sizes.sum())
+    vectors = np.empty((count, dimension), np.float32)
+    for start in range(0, count, 50_000):
+        part = chosen[start : start + 50_000]
+        noise = rng.standard_normal((len(part), dimension), np.float32)
+        vectors[start : start + 50_000] = centres[part] + NOISE / np.sqrt(dimension) * noise
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def make_table(folder, vectors):
+    """Return the table of a gallery with these vectors, and the seconds that its index took."""
+    made = ImageTable.create(folder, {"format": 1}, vectors.shape[1])
+    for start in range(0, len(vectors), 50_000):
+        rows = [
+            Row(f"{i:08d}.jpg", 1, 1, "", 1, 1, None, vectors[i])
+            for i in range(start, min(start + 50_000, len(vectors)))
+        ]
+        made.put(rows)
+    begun = time.perf_counter()
+    made.maintain()
+    return made, time.perf_counter() - begun
+
+
+def report_search(sizes=SIZES):
+    rows = []
+    for count, dimension in sizes:
+        vectors = clustered(count + QUERIES, dimension)
+        vectors, queries = vectors[:count], vectors[count:]
+        with tempfile.TemporaryDirectory() as folder:
+            made, built = make_table(folder, vectors)
+            own, exact, recalls = [], [], []
+            # by turns of many, since numpy's threads go on spinning for a while
+            for turn in np.array_split(queries, TURNS):
+                nearest = []
+                for query in turn:
+                    begun = time.perf_counter()
+                    similarities = vectors @ query
+                    nearest.append(np.argpartition(-similarities, TOP)[:TOP])
+                    exact.append(time.perf_counter() - begun)
+                made.nearest(turn[0], TOP)
+                for query, expected in zip(turn, nearest, strict=True):
+                    begun = time.perf_counter()
+                    found = made.nearest(query, TOP)
+                    own.append(time.perf_counter() - begun)
+                    paths = {f"{i:08d}.jpg" for i in expected}
+                    recalls.append(len(paths & dict(found).keys()) / TOP)
+            size = made.storage()["bytes"]
+        middle, late = np.median(own), np.quantile(own, 0.95)
+        rows.append(
+            (
+                f"{count:,} x {dimension}",
+                f"{np.mean(recalls):.4f}",
+                f"{middle / np.median(exact):.2f}x",
+                f"{late / middle:.1f}x",
+                f"{1000 * middle:.1f} ms",
+                f"{built:.1f} s",
+                f"{size / 1e6:,.0f} MB",
+            )
+        )
+        print("   ", *rows[-1], file=sys.stderr, flush=True)
+    columns = "recall@10", "exact numpy", "p95 / p50", "p50", "index built in", "on disk"
+    table(f"A search for {TOP}, in the time of exact numpy", ("vectors", *columns), rows)
+
+
+def report_indexing(count=240, repeats=5):
+    """Indexing against reading, decoding, resizing and the bare network, in core-seconds."""
+    models.start_tensorflow()
+    cores = len(os.sched_getaffinity(0))
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "images"
+        folder.mkdir()
+        write_images(folder, count)
+        network = models.load_network(graph=True)
+        images = ImageFolder(folder)
+        paths = list(images.files())
+        inputs = [network.preprocess([images.load(path)[0]]) for path in paths]
+
+        def prepare():
+            for path in paths:
+                network.preprocess([images.load(path)[0]])
+
+        def run_network():
+            for start in range(0, count, BATCH_SIZE):
+                network.embeddings(np.concatenate(inputs[start : start + BATCH_SIZE]))
+
+        def index():
+            with tempfile.TemporaryDirectory(dir=place) as gallery:
+                Gallery(gallery, network).index(folder)
+
+        def core_seconds(work):
+            before = time.process_time()
+            work()
+            return time.process_time() - before
+
+        (indexing,) = medians(index, repeats=repeats, pick=min)
+        parts = [min(core_seconds(work) for _ in range(repeats)) for work in (prepare, run_network)]
+    least = sum(parts) / cores
+    table(
+        f"Indexing {count} images of 640 x 427 pixels, imagenet network, {cores} cores",
+        ("", "measured"),
+        [
+            ("images per second, of what the parts allow", f"{least / indexing:.2f}"),
+            ("images per second", f"{count / indexing:.0f}"),
+            ("reading, decoding and resizing, core-ms an image", f"{1000 * parts[0] / count:.1f}"),
+            ("the bare network, core-ms an image", f"{1000 * parts[1] / count:.1f}"),
+        ],
+    )
+
+
+def report_memory(counts=(1000, 10_000)):
+    """The peak of indexing, by a network of a few lines, in processes of their own."""
+    rows = []
+    for count in counts:
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(place) / "images"
+            folder.mkdir()
+            write_images(folder, 100)
+            originals = sorted(folder.glob("*.jpg"))
+            for number in range(len(originals), count):
+                os.link(originals[number % len(originals)], folder / f"{number:05d}.jpg")
+            command = [sys.executable, str(PROGRAM), "index", str(folder)]
+            seconds, peak = cold(command, place)
+            rows.append((f"{count:,}", f"{peak:.0f} MB", f"{count / seconds:.0f}"))
+            if count == counts[-1]:
+                report_cold_search(place, originals[0])
+    table("Indexing, cold", ("images", "peak memory", "images per second"), rows)
+
+
+def report_cold_search(place, image, repeats=5):
+    """A cold search with 12 maps and the contact sheet, against a bare import of TensorFlow."""
+    bare = [sys.executable, "-c", "import tensorflow"]
+    find = [sys.executable, str(PROGRAM), "find", str(image), "--region", "100,100,300,300"]
+    times = [[cold(command, place)[0] for command in (bare, find)] for _ in range(repeats)]
+    importing, searching = np.median(times, axis=0)
+    table(
+        "A cold search of the largest of these galleries, 12 maps and the contact sheet",
+        ("", "measured"),
+        [("in bare imports of TensorFlow", f"{searching / importing:.2f}x")],
+    )
+
+
+def report():
+    report_indexing()
+    report_memory()
+    report_search()
+
+
+if __name__ == "__main__":
+    report()

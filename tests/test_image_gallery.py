@@ -1,0 +1,509 @@
+"""Galleries: what indexing keeps and drops, and what a search finds, against plain loops."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from galleries import color_network, write_images
+from numpy.testing import assert_allclose
+from PIL import Image
+
+import image_gallery
+import image_ops
+from image_gallery import Gallery, Indexed
+from image_table import ImageTable
+from models import load_network
+from pair_visualization import EXAMPLES, visualize_pair
+from similarity_ops import best_box, local_features, pool_features
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_images(tmp_path / "images", 9)
+
+
+@pytest.fixture
+def gallery(tmp_path):
+    return Gallery(tmp_path / "gallery", color_network())
+
+
+@pytest.fixture
+def network():
+    return color_network()
+
+
+def unit_embedding(network, image, region=None):
+    (conv,) = network.activations(network.preprocess([image]))
+    weights = None
+    if region is not None:
+        weights = image_ops.region_weights(region, image.shape[:2], conv.shape[:2])
+    feature = pool_features(conv, region=weights, data_format="channels_last")
+    return feature / np.linalg.norm(feature)
+
+
+def ranked(network, folder, query):
+    """Return (path, similarity) of all images in a folder, best first, by a plain loop."""
+    found = [
+        (
+            path.relative_to(folder).as_posix(),
+            unit_embedding(network, image_ops.load_image(path)) @ query,
+        )
+        for path in folder.rglob("*.png")
+    ]
+    return sorted(found, key=lambda each: -each[1])
+
+
+def checked(found, expected):
+    assert [hit.path for hit in found.hits] == [path for path, _ in expected]
+    similarities = [similarity for _, similarity in expected]
+    assert_allclose([hit.similarity for hit in found.hits], similarities, atol=1e-6)
+    assert [hit.rank for hit in found.hits] == list(range(1, len(expected) + 1))
+
+
+# --- indexing ------------------------------------------------------------------------------------
+
+
+def test_a_folder_is_taken_in_once(gallery, folder):
+    assert gallery.index(folder) == Indexed(images=9, new=9, changed=0, gone=0, failed={})
+    version = ImageTable(gallery.path).dataset.version
+    assert gallery.index(folder) == Indexed(images=9, new=0, changed=0, gone=0, failed={})
+    assert ImageTable(gallery.path).dataset.version == version
+
+
+def test_rows_say_what_files_hold(gallery, folder, network):
+    gallery.index(folder)
+    table = ImageTable(gallery.path)
+    rows = table.rows(table.files())
+    assert len(rows) == 9
+    for path, row in rows.items():
+        status = (folder / path).stat()
+        assert (row.size, row.modified) == (status.st_size, status.st_mtime_ns)
+        assert (row.width, row.height, row.error) == (60, 45, None)
+        expected = unit_embedding(network, image_ops.load_image(folder / path))
+        assert_allclose(row.embedding, expected, atol=1e-6)
+        assert_allclose(np.linalg.norm(row.embedding.astype(np.float64)), 1, atol=1e-6)
+
+
+def test_new_changed_gone_and_touched(gallery, folder, network):
+    gallery.index(folder)
+    write_images(folder, 2, seed=1)
+    Image.new("RGB", (8, 8), "red").save(folder / "0" / "0_0000.png")
+    (folder / "1" / "0_0001.png").unlink()
+    os.utime(folder / "2" / "0_0002.png", ns=(1, 1))
+    runs = []
+
+    def preprocess(images):
+        runs.extend(images)
+        return network.preprocess(images)
+
+    counted = Gallery(gallery.path, replace(network, preprocess=preprocess))
+    assert counted.index(folder) == Indexed(images=10, new=2, changed=1, gone=1, failed={})
+    assert len(runs) == 3  # the touched one was not run again
+    assert ImageTable(gallery.path).files()["2/0_0002.png"][1] == 1
+    red = unit_embedding(network, np.full((8, 8, 3), (255, 0, 0), np.uint8))
+    checked(counted.find(folder / "0" / "0_0000.png", top=10), ranked(network, folder, red))
+
+
+def test_a_changed_image_of_the_same_size_and_time_is_noticed_when_shown(gallery, folder):
+    path = folder / "plain.bmp"
+    Image.new("RGB", (8, 8), "red").save(path)
+    gallery.index(folder)
+    status = path.stat()
+    Image.new("RGB", (8, 8), "blue").save(path)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    red = np.full((8, 8, 3), (255, 0, 0), np.uint8)
+    (hit,) = gallery.find(red, top=1).hits
+    assert hit.path == "plain.bmp"
+    assert hit.overlay is None and "changed since it was indexed" in hit.note
+
+
+def test_a_changed_image_of_the_same_size_is_embedded_anew(gallery, folder):
+    path = folder / "plain.bmp"
+    Image.new("RGB", (8, 8), "red").save(path)
+    gallery.index(folder)
+    Image.new("RGB", (8, 8), "blue").save(path)
+    os.utime(path, ns=(1, 1))
+    assert gallery.index(folder).changed == 1
+    (hit,) = gallery.find(np.full((8, 8, 3), (0, 0, 255), np.uint8), top=1).hits
+    assert hit.path == "plain.bmp" and hit.similarity == pytest.approx(1)
+
+
+def test_bad_images_are_recorded_and_tried_again(gallery, folder):
+    (folder / "text.png").write_text("no image")
+    Image.new("RGB", (9, 9)).save(folder / "black.png")  # of which this network sees nothing
+    indexed = gallery.index(folder)
+    assert indexed.images == 9
+    assert indexed.failed.keys() == {"text.png", "black.png"}
+    assert "not an image" in indexed.failed["text.png"]
+    assert "sees nothing" in indexed.failed["black.png"]
+    assert gallery.info()["failed"] == indexed.failed
+    Image.new("RGB", (9, 9), "red").save(folder / "text.png")
+    indexed = gallery.index(folder)
+    assert (indexed.images, indexed.changed) == (10, 2)
+    assert indexed.failed.keys() == {"black.png"}
+
+
+def test_an_empty_folder_empties_no_gallery(gallery, folder):
+    gallery.index(folder)
+    shutil.rmtree(folder)
+    folder.mkdir()
+    with pytest.raises(ValueError, match="holds no image"):
+        gallery.index(folder)
+    assert gallery.info()["images"] == 9
+
+
+def test_a_gallery_is_of_one_folder(gallery, folder, tmp_path):
+    gallery.index(folder)
+    other = write_images(tmp_path / "other", 3, seed=2)
+    with pytest.raises(ValueError, match="holds the images of"):
+        gallery.index(other)
+    shutil.rmtree(folder)  # as if its disk were gone
+    with pytest.raises(ValueError, match="holds the images of"):
+        gallery.index(other)
+
+
+def test_a_folder_may_move(gallery, folder, tmp_path):
+    gallery.index(folder)
+    moved = folder.rename(tmp_path / "moved")
+    query = moved / "0" / "0_0000.png"
+    with pytest.raises(FileNotFoundError, match="name where they are now"):
+        gallery.find(query)
+    found = Gallery(gallery.path, color_network(), images=moved).find(query, top=1)
+    assert found.hits[0].note == "the query itself"
+    assert gallery.index(moved) == Indexed(images=9, new=0, changed=0, gone=0, failed={})
+    assert gallery.find(query, top=1).hits[0].overlay is not None
+
+
+def test_remove_takes_out_and_index_brings_back(gallery, folder):
+    (folder / "0" / "0_0003.png").rename(folder / "10.png")
+    gallery.index(folder)
+    assert gallery.remove(["0/0_0000.png", "1/"]) == 4
+    assert gallery.info()["images"] == 5 and "10.png" in ImageTable(gallery.path).files()
+    with pytest.raises(ValueError, match="no such image"):
+        gallery.remove(["2/0_0002.png", "2/0_00%"])
+    assert gallery.info()["images"] == 5
+    assert gallery.index(folder).new == 4
+
+
+def test_compacting_changes_nothing_that_is_found(gallery, folder, monkeypatch):
+    monkeypatch.setattr(image_gallery, "SECONDS", 0)  # a commit for each image
+    gallery.index(folder)
+    query = folder / "0" / "0_0000.png"
+    before = gallery.find(query, top=9)
+    gallery.compact()
+    assert len(ImageTable(gallery.path).dataset.get_fragments()) == 1
+    after = gallery.find(query, top=9)
+    assert [(hit.path, hit.similarity) for hit in after.hits] == [
+        (hit.path, hit.similarity) for hit in before.hits
+    ]
+
+
+def test_small_files_are_merged_while_indexing_goes_on(gallery, folder, monkeypatch):
+    monkeypatch.setattr(image_gallery, "SECONDS", 0)  # a commit for each image
+    monkeypatch.setattr(image_gallery, "COMMITS", 4)
+    fragments = []
+
+    def maintain(table):
+        fragments.append(len(table.dataset.get_fragments()))
+        kept(table)
+
+    kept = ImageTable.maintain
+    monkeypatch.setattr(ImageTable, "maintain", maintain)
+    gallery.index(folder)
+    assert fragments == [4, 5, 2]  # before each merge
+
+
+def test_one_run_at_a_time(gallery, folder, network):
+    def preprocess(images):
+        with pytest.raises(ValueError, match="another run writes"):
+            Gallery(gallery.path, network).index(folder)
+        return network.preprocess(images)
+
+    assert Gallery(gallery.path, replace(network, preprocess=preprocess)).index(folder).new == 9
+
+
+def test_other_peoples_folders_are_left_alone(folder, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="holds other files"):
+        Gallery(tmp_path / "mine", color_network()).index(folder)
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("ask", ["find", "info", "remove", "compact"])
+def test_asking_makes_no_gallery(tmp_path, ask):
+    gallery = Gallery(tmp_path / "nothing", color_network())
+    arguments = {"find": [np.ones((9, 9, 3), np.uint8)], "remove": [["a.png"]]}.get(ask, [])
+    with pytest.raises(FileNotFoundError, match="no gallery"):
+        getattr(gallery, ask)(*arguments)
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_batch_statistics_give_no_image_an_embedding(folder, tmp_path):
+    network = color_network(batch_independent=False)
+    with pytest.raises(ValueError, match='batch_norm="moving"'):
+        Gallery(tmp_path / "gallery", network).index(folder)
+
+
+@pytest.mark.parametrize(
+    "fields, named",
+    [
+        ({"weights": lambda: [np.ones(1)]}, "weights"),
+        ({"pooling": "max"}, "pooling average instead of max"),
+        ({"name": "shapes"}, "network colors instead of shapes"),
+    ],
+)
+def test_another_network_is_refused(gallery, folder, fields, named):
+    gallery.index(folder)
+    other = Gallery(gallery.path, color_network(**fields))
+    for ask in (lambda: other.index(folder), lambda: other.find(folder / "0" / "0_0000.png")):
+        with pytest.raises(ValueError, match=named):
+            ask()
+
+
+# --- finding -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_hits_are_those_of_a_plain_loop(gallery, folder, network, exact):
+    gallery.index(folder)
+    image = image_ops.load_image(folder / "2" / "0_0005.png")
+    for region in (None, (10, 5, 30, 40)):
+        expected = ranked(network, folder, unit_embedding(network, image, region))
+        checked(gallery.find(image, region, top=5, exact=exact), expected[:5])
+    mask = np.zeros(image.shape[:2], bool)
+    mask[5:40, 10:30] = True
+    checked(gallery.find(image, mask, top=5), expected[:5])
+
+
+def test_a_point_is_what_interpolates_between_cells(gallery, folder, network):
+    gallery.index(folder)
+    image = image_ops.load_image(folder / "2" / "0_0005.png")
+    (conv,) = network.activations(network.preprocess([image]))
+    y, x = image_ops.cell_of((25, 17), image.shape[:2], conv.shape[:2])
+    (i, dy), (j, dx) = (divmod(position, 1) for position in (y, x))
+    i, j = int(i), int(j)
+    feature = (1 - dy) * ((1 - dx) * conv[i, j] + dx * conv[i, j + 1])
+    feature += dy * ((1 - dx) * conv[i + 1, j] + dx * conv[i + 1, j + 1])
+    expected = ranked(network, folder, feature / np.linalg.norm(feature))
+    checked(gallery.find(image, point=(25, 17), top=4), expected[:4])
+
+
+def test_maps_are_those_of_the_pair(gallery, folder, network):
+    gallery.index(folder)
+    query, region = folder / "0" / "0_0000.png", (10, 5, 30, 40)
+    for hit in gallery.find(query, region).hits:
+        pair = visualize_pair(query, folder / hit.path, network, region1=region)
+        assert_allclose(hit.maps.similarity2, pair.similarity2, rtol=1e-12)
+        assert hit.similarity == pair.similarity
+        assert (hit.overlay == pair.overlay2).all()
+
+
+def test_the_query_itself_is_marked_not_hidden(gallery, folder):
+    shutil.copy(folder / "0" / "0_0000.png", folder / "copy.png")
+    Image.open(folder / "0" / "0_0000.png").save(folder / "again.bmp")
+    gallery.index(folder)
+    for region in (None, (10, 5, 30, 40)):
+        found = gallery.find(folder / "0" / "0_0000.png", region)
+        marked = {hit.path for hit in found.hits if hit.note == "the query itself"}
+        assert marked == {"0/0_0000.png", "copy.png", "again.bmp"}
+        assert len(found.hits) == 11
+
+
+def test_reranking_orders_by_the_best_box(gallery, folder, network):
+    gallery.index(folder)
+    image, region = image_ops.load_image(folder / "0" / "0_0000.png"), (0, 0, 10, 10)
+    query = unit_embedding(network, image, region)
+    expected = {}
+    for path in folder.rglob("*.png"):
+        (conv,) = network.activations(network.preprocess([image_ops.load_image(path)]))
+        local = local_features(conv, data_format="channels_last")
+        expected[path.relative_to(folder).as_posix()] = best_box(local, query)
+    found = gallery.find(image, region, top=3, rerank=9)
+    order = sorted(expected, key=lambda path: -expected[path][0])
+    assert [hit.path for hit in found.hits] == order[:3]
+    for hit in found.hits:
+        similarity, (y0, x0, y1, x1) = expected[hit.path]
+        assert_allclose(hit.part_similarity, similarity, atol=1e-6)
+        cells = np.array([x0 * 60 / 7, y0 * 45 / 7, x1 * 60 / 7, y1 * 45 / 7])
+        assert_allclose(hit.box, cells, rtol=1e-12)
+
+
+def test_the_right_room_comes_first_as_often_as_by_the_evaluations_own_search(tmp_path):
+    """The search of `evaluation.object_search`, by its exact numbers, on some of its views."""
+    from evaluation.focus import SMALL, objects_of
+    from evaluation.object_search import gallery_search
+    from evaluation.subjects import load_subject
+    from evaluation.views import OBJECTS, load_views
+
+    names, here = ("headboard", "picture"), tmp_path / "views"
+    views = load_views(EXAMPLES.parent / "evaluation" / "held_out" / "held_all")[:48]
+    here.mkdir()
+    for view in views:
+        shutil.copy(view.image_path, here)
+    measured, _ = gallery_search(load_subject("rooms"), views, names)
+    gallery = Gallery(tmp_path / "gallery", "rooms")
+    gallery.index(here)
+    rooms = {view.image_path.name: view.room for view in views}
+    for name in names:
+        first = []
+        for view in views:
+            mask = objects_of(view) == OBJECTS.index(name)
+            if mask.mean() >= SMALL:
+                found = gallery.find(view.image_path, mask, top=2)
+                others = [hit for hit in found.hits if hit.path != view.image_path.name]
+                first.append(rooms[others[0].path] == view.room)
+        assert_allclose(np.mean(first), measured["recall@1"][name, "rooms"].value)
+
+
+def test_what_does_not_fit_is_named(gallery, folder):
+    gallery.index(folder)
+    query = folder / "0" / "0_0000.png"
+    for options, named in (
+        ({"region": (0, 0, 10, 10), "point": (1, 1)}, "region, point: give one"),
+        ({"region": (0, 0, 999, 10)}, "region: .* leaves the image"),
+        ({"point": (60, 1)}, "point: .* outside"),
+        ({"top": 0}, "top: expected 1 to 1000"),
+        ({"rerank": 2.5}, "rerank: expected 0 to 1000"),
+    ):
+        with pytest.raises(ValueError, match=named):
+            gallery.find(query, **options)
+    with pytest.raises(ValueError, match="sees nothing there"):
+        gallery.find(np.zeros((9, 9, 3), np.uint8))
+
+
+# --- what a stranger's gallery may do ------------------------------------------------------------
+
+
+def strangers(gallery, **changes):
+    table = ImageTable(gallery.path)
+    table.set_identity({**table.identity, **changes})
+    return Gallery(gallery.path)
+
+
+def test_no_file_is_opened_on_a_gallerys_word(gallery, folder, tmp_path):
+    gallery.index(folder)
+    query = folder / "0" / "0_0000.png"
+    for load, named in (
+        ([None, {}], "one of your own"),
+        ([str(tmp_path / "model.keras"), {}], "no file is opened"),
+        (["imagenet", {"import_file": "/tmp/evil.py"}], "import_file, since no file is opened"),
+        (["hotels", {"checkpoint": "/dev/zero"}], "checkpoint, since no file is opened"),
+        ([["x"], {}], "damaged"),
+        (["imagenet"], "damaged"),
+    ):
+        with pytest.raises(ValueError, match=named):
+            strangers(gallery, load=load).find(query)
+    with pytest.raises(ValueError, match="no such option"):
+        strangers(gallery, load=["imagenet", {"batch_norm": "moving"}]).find(query)
+
+
+def test_images_at_a_uri_are_not_asked_for_on_a_gallerys_word(gallery, folder):
+    gallery.index(folder)
+    other = strangers(gallery, folder="s3://bucket/photos?endpoint_override=example.org")
+    with pytest.raises(ValueError, match="images: .* not asked on a gallery's word"):
+        other.find(folder / "0" / "0_0000.png")
+
+
+@pytest.mark.parametrize("identity", [{}, {"format": 1}, {"format": 2}, {"format": 1, "load": 3}])
+def test_what_a_gallery_says_is_checked(gallery, folder, identity):
+    gallery.index(folder)
+    ImageTable(gallery.path).set_identity(identity)
+    with pytest.raises(ValueError, match="damaged, or of another version"):
+        Gallery(gallery.path).find(folder / "0" / "0_0000.png")
+
+
+def test_a_path_out_of_the_folder_is_a_note(gallery, folder, network):
+    gallery.index(folder)
+    table = ImageTable(gallery.path)
+    path = "0/0_0000.png"
+    (folder.parent / "secret.png").write_bytes((folder / path).read_bytes())
+    table.put([table.rows([path])[path]._replace(path="../secret.png")])
+    hits = {hit.path: hit for hit in gallery.find(folder / path).hits}
+    assert hits["../secret.png"].image is None
+    assert "leads out of" in hits["../secret.png"].note
+
+
+def test_an_embedding_that_is_not_the_networks_is_told(gallery, folder):
+    gallery.index(folder)
+    table, path = ImageTable(gallery.path), "0/0_0000.png"
+    lie = np.float32([0.6, 0.8, 0])
+    table.put([table.rows([path])[path]._replace(embedding=lie)])
+    hits = {hit.path: hit for hit in gallery.find(folder / path).hits}
+    assert hits[path].similarity == pytest.approx(1)  # what the map sums to
+    assert "another embedding" in hits[path].note
+    assert sum("another embedding" in hit.note for hit in hits.values()) == 1
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(gallery, folder):
+    gallery.index(folder)
+    write_images(folder, 300, seed=1)
+    script = f"""if True:
+        import resource, signal, sys
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        from galleries import color_network
+        from image_gallery import Gallery
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))
+        try:
+            Gallery({gallery.path!r}, color_network()).index({str(folder)!r})
+        except ValueError as error:
+            print(error)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "the gallery cannot be written: " in done.stdout and "too large" in done.stdout
+    assert done.stdout.count("\n") == 1 and not done.stderr
+    assert gallery.info()["images"] == 9
+    assert gallery.index(folder) == Indexed(images=309, new=300, changed=0, gone=0, failed={})
+
+
+# --- with networks that are known by name --------------------------------------------------------
+
+
+def test_a_gallery_remembers_its_network(folder, tmp_path, monkeypatch):
+    path = tmp_path / "gallery"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rooms").mkdir()  # is not the network
+    Gallery(path, "rooms", input_size=(96, 96), explain="pooled").index(folder)
+    identity = ImageTable(path).identity
+    assert identity["load"] == ["rooms", {"input_size": [96, 96], "explain": "pooled"}]
+    found = Gallery(path).find(folder / "0" / "0_0000.png", top=2)
+    assert found.network.input_size == (96, 96)
+    assert found.hits[0].maps.conv1.shape == (3, 3, 1280)
+    with pytest.raises(ValueError, match=r"input_size \[96, 96\] instead of \[224, 224\]"):
+        Gallery(path, "rooms", explain="pooled").find(folder / "0" / "0_0000.png")
+    json.dumps(Gallery(path).info())
+
+
+def test_a_transformers_gallery(folder, tmp_path):
+    """Of a network that is explained by derivatives, whose embeddings come without them."""
+    import keras
+    from keras import layers
+
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((32, 32, 3))
+    x = layers.Reshape((16, 8))(layers.Conv2D(8, 8, strides=8)(inputs))
+    x = layers.Add()([x, layers.MultiHeadAttention(2, 4)(x, x)])
+    x = layers.Dense(6, activation="gelu")(layers.GlobalAveragePooling1D()(x))
+    model = keras.Model(inputs, layers.Dense(5)(x))
+    network = load_network(model, preprocess="0..1")
+    gallery = Gallery(tmp_path / "gallery", network)
+    assert gallery.index(folder).images == 9
+    query = folder / "0" / "0_0000.png"
+    for region in (None, (10, 5, 30, 40)):
+        found = gallery.find(query, region, top=3)
+        for hit in found.hits:
+            pair = visualize_pair(query, folder / hit.path, network, region1=region)
+            assert_allclose(hit.similarity, pair.similarity, atol=1e-6)
+    output = keras.ops.convert_to_numpy(model(network.preprocess([image_ops.load_image(query)])))
+    (row,) = ImageTable(gallery.path).rows(["0/0_0000.png"]).values()
+    assert_allclose(row.embedding, output[0] / np.linalg.norm(output[0]), atol=1e-6)
