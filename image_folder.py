@@ -2,12 +2,15 @@
 
 import hashlib
 import os
+import re
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
+from urllib.parse import parse_qs, urlsplit
 
 from image_ops import IMAGE_ENDINGS, decode_image
 
 MAX_BYTES = 2**29  # of an image file
+READERS = 16  # threads that wait for files from another machine
 RESULTS = {"contact_sheet.jpg", "results.csv"}  # of a search, whose pictures nobody wants to find
 
 
@@ -30,6 +33,11 @@ class ImageFolder:
         A folder, or a URI that ``pyarrow.fs.FileSystem.from_uri`` knows: ``s3://bucket/photos``,
         ``gs://``, ``hdfs://``, ...
 
+    Attributes
+    ----------
+    place : str, a name to keep and to show, without a URI's keys and passwords
+    readers : int, how many threads are well spent on reading it
+
     Raises
     ------
     ValueError, OSError
@@ -46,18 +54,25 @@ class ImageFolder:
     """
 
     def __init__(self, place):
-        self.place, self.filesystem = str(place), None
         self._without_text = set()  # names of bytes that are no text, in other words
-        if "://" in self.place:
-            from pyarrow import fs
-
-            self.filesystem, self.root = fs.FileSystem.from_uri(self.place)
-            found = self.filesystem.get_file_info(self.root).type == fs.FileType.Directory
+        if "://" in str(place):
+            self.filesystem, self.root, self.place = _open_uri(str(place))
         else:
-            self.root = self.place = os.path.realpath(place)
+            self.filesystem, self.root = None, os.path.realpath(place)
+            self.place = self.root
+        self.readers = READERS if self.filesystem else 2
+        self.check()
+
+    def check(self):
+        """Raise a FileNotFoundError unless it is there, seen from whichever machine this is."""
+        if self.filesystem:
+            from pyarrow.fs import FileType
+
+            found = self.filesystem.get_file_info(self.root).type == FileType.Directory
+        else:
             found = os.path.isdir(self.root)
         if not found:
-            raise FileNotFoundError(f"{place}: no such folder")
+            raise FileNotFoundError(f"{self.place}: no such folder")
 
     def files(self):
         """Return a dict of the images' paths, relative and with slashes, to `File`."""
@@ -139,3 +154,24 @@ class ImageFolder:
     def _check_size(self, path, size):
         if size > MAX_BYTES:
             raise ValueError(f"{path}: {size:,} bytes are over the limit of {MAX_BYTES:,}")
+
+
+def _open_uri(uri):
+    """Return pyarrow's file system, None for this machine's, the folder in it, and its name."""
+    from pyarrow import fs
+
+    try:
+        filesystem, root = fs.FileSystem.from_uri(uri)
+    except (ValueError, OSError) as error:
+        shown = re.sub("//.*@", "//", uri).partition("?")[0]
+        reason = " ".join(str(error).replace(uri, shown).split())
+        raise ValueError(f"{shown}: cannot be opened: {reason}") from None
+    if isinstance(filesystem, fs.LocalFileSystem):
+        root = os.path.realpath(root)
+        return None, root, root
+    # Its name without keys and passwords, for it is kept and shown.
+    parts = urlsplit(uri)
+    host = parts.netloc.rpartition("@")[2] if root.startswith("/") else ""
+    endpoint = parse_qs(parts.query).get("endpoint_override", [""])[0]
+    endpoint = endpoint and f"?endpoint_override={endpoint}"
+    return filesystem, root, f"{parts.scheme}://{host}{root}{endpoint}"

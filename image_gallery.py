@@ -14,8 +14,8 @@ import models
 from files import LOCK, locked, progress_bar
 from image_folder import ImageFolder
 from image_hits import Found, look_at
-from image_stream import BATCH_SIZE, ahead, stream_activations
-from image_table import NAME, ImageTable, Row
+from image_stream import BATCH_SIZE, ahead, embed_rows
+from image_table import NAME, ImageTable
 from pair_maps import Method, check_place
 
 FORMAT = 1  # of what a gallery says of itself
@@ -95,10 +95,12 @@ class Gallery:
             If the gallery is of another network or folder, or is being written to by another run,
             or if there is no image.
         """
-        images = ImageFolder(folder)
+        images, batch_size = ImageFolder(folder), batch_size or BATCH_SIZE
         listed = images.files()
         if not listed:
-            raise ValueError(f"{folder}: holds no image, of {', '.join(image_ops.IMAGE_ENDINGS)}")
+            raise ValueError(
+                f"{images.place}: holds no image, of {', '.join(image_ops.IMAGE_ENDINGS)}"
+            )
         network = self._load(graph=True)
         if not network.batch_independent:
             raise ValueError(
@@ -118,9 +120,10 @@ class Gallery:
                 if engine == "ray":
                     from ray_indexing import index_on_ray
 
-                    index_on_ray(table, images, listed, left, self._loader(), workers, advance)
+                    loader = self._loader()
+                    index_on_ray(table, images, listed, left, loader, workers, advance, batch_size)
                 else:
-                    rows = _embed(images, listed, left, network, batch_size or BATCH_SIZE)
+                    rows = embed_rows(images, listed, left, network, batch_size)
                     _commit(table, rows, advance)
             if gone or left:
                 table.maintain()
@@ -434,9 +437,10 @@ def _keep_touched(table, images, listed, left, advance):
     for start in range(0, len(left), 1000):
         part = left[start : start + 1000]
         rows = [row for row in table.rows(part).values() if row.error is None]
+        answers = ahead(is_touched, rows, 4 * images.readers, images.readers)
         touched = {
             row.path: row._replace(modified=listed[row.path].modified)
-            for row, same in zip(rows, ahead(is_touched, rows, 8), strict=True)
+            for row, same in zip(rows, answers, strict=True)
             if same
         }
         if touched:
@@ -446,43 +450,16 @@ def _keep_touched(table, images, listed, left, advance):
     return others
 
 
-def _embed(images, listed, paths, network, batch_size):
-    """Yield the `Row` of each image."""
-
-    def run(batch):
-        embeddings = network.embeddings(batch)
-        return embeddings, embeddings  # of activations there is no need
-
-    stream = stream_activations(paths, run, network, images.load, batch_size)
-    for path, (_, embedding, size, error, contents) in zip(paths, stream, strict=True):
-        yield row_of(path, listed[path], embedding, size, error, contents)
-
-
-def row_of(path, file, embedding, size, error, contents):
-    """Return the `Row` of an image, or of why it has no embedding."""
-    if not error:
-        norm = float(np.linalg.norm(embedding.astype(np.float64)))
-        if 0 < norm < np.inf:
-            unit = (embedding / norm).astype(np.float32)
-            return Row(path, *file, contents, size[1], size[0], None, unit)
-        error = "the network sees nothing in it: its embedding is zero, or not finite"
-    return Row(path, *file, contents, 0, 0, " ".join(error.split()), None)
-
-
 def _commit(table, rows, advance):
     """Put rows into the table, every few seconds those that there are."""
-    from threadpoolctl import threadpool_limits
-
     waiting, commits, last = [], 0, time.monotonic()
-    # BLAS's own threads would wait for the next small product on the cores that the network needs
-    with threadpool_limits(1, "blas"):
-        for row in rows:
-            waiting.append(row)
-            advance(1)
-            if time.monotonic() - last > SECONDS:
-                table.put(waiting)
-                waiting, commits, last = [], commits + 1, time.monotonic()
-                if commits % COMMITS == 0:
-                    table.maintain()
+    for row in rows:
+        waiting.append(row)
+        advance(1)
+        if time.monotonic() - last > SECONDS:
+            table.put(waiting)
+            waiting, commits, last = [], commits + 1, time.monotonic()
+            if commits % COMMITS == 0:
+                table.maintain()
     if waiting:
         table.put(waiting)

@@ -11,6 +11,7 @@ import numpy as np
 
 import image_ops
 from files import fingerprint
+from image_table import row_of
 
 # Images that go through the network at once.  With two or more, the last digit of an image's
 # activations depends on its place among them, and so on what else there is to do; with one, they
@@ -29,7 +30,7 @@ class Activations(NamedTuple):
     contents: str  # what tells the file's contents from others, or "" if there is an error
 
 
-def stream_activations(paths, run, network, read, batch_size=BATCH_SIZE):
+def stream_activations(paths, run, network, read, batch_size=BATCH_SIZE, readers=2):
     """Yield the activations of image files, in order, reading ahead of the network.
 
     Parameters
@@ -40,6 +41,7 @@ def stream_activations(paths, run, network, read, batch_size=BATCH_SIZE):
     read : function of a path that returns the image, uint8 (H, W, 3), and a text that tells the
         file's contents from others; it may raise a ValueError, an OSError or a MemoryError
     batch_size : int, how many images go through the network at once
+    readers : int, how many threads read
 
     Yields
     ------
@@ -60,14 +62,42 @@ def stream_activations(paths, run, network, read, batch_size=BATCH_SIZE):
         embeddings = [None] * len(convs) if embeddings is None else embeddings
         return list(map(Activations, convs, embeddings, sizes, errors, contents))
 
-    prepared = ahead(prepare, paths, max(PREPARED, 2 * batch_size))
+    prepared = ahead(prepare, paths, max(PREPARED, 2 * batch_size, 2 * readers), readers)
     batches = iter(lambda: list(islice(prepared, batch_size)), [])
     for activations in ahead(run_batch, batches, 2):
         yield from activations
 
 
-def ahead(function, values, count):
-    """Yield function(value) of each value, in order, while two threads work on the next ones.
+def embed_rows(images, listed, paths, network, batch_size=BATCH_SIZE):
+    """Yield the row of each image, for a gallery's table.
+
+    Parameters
+    ----------
+    images : ImageFolder
+    listed : dict of path to File
+    paths : list of str
+    network : EmbeddingNetwork
+    batch_size : int, how many images go through the network at once
+
+    Yields
+    ------
+    row : image_table.Row
+    """
+    from threadpoolctl import threadpool_limits
+
+    def run(batch):
+        embeddings = network.embeddings(batch)
+        return embeddings, embeddings  # of activations there is no need
+
+    # BLAS's own threads would wait for the next small product on the cores that the network needs
+    with threadpool_limits(1, "blas"):
+        stream = stream_activations(paths, run, network, images.load, batch_size, images.readers)
+        for path, (_, embedding, size, error, contents) in zip(paths, stream, strict=True):
+            yield row_of(path, listed[path], embedding, size, error, contents)
+
+
+def ahead(function, values, count, threads=2):
+    """Yield function(value) of each value, in order, while threads work on the next ones.
 
     Examples
     --------
@@ -75,7 +105,7 @@ def ahead(function, values, count):
     [1, 2, 3]
     """
     waiting = deque()
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         for value in values:
             waiting.append(pool.submit(function, value))
             if len(waiting) == count:

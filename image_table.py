@@ -126,6 +126,31 @@ class ImageTable:
             merge.when_not_matched_insert_all().execute(arrow_table(rows, self.dimension))
             self.dataset.checkout_latest()
 
+    def write(self, rows):
+        """Write rows into a file, in any process, and return what `add` takes of it, a text."""
+        from lance.fragment import write_fragments
+
+        with self._in_words("cannot be written"):
+            written = write_fragments(arrow_table(rows, self.dimension), self.dataset)
+            return json.dumps([fragment.to_json() for fragment in written])
+
+    def add(self, written):
+        """Add the rows that `write` wrote, whose paths the table must not hold, in one commit."""
+        from lance.fragment import FragmentMetadata
+
+        with self._in_words("cannot be written"):
+            fragments = [
+                FragmentMetadata.from_json(json.dumps(each))
+                for text in written
+                for each in json.loads(text)
+            ]
+            self.lance.LanceDataset.commit(
+                self.dataset,
+                self.lance.LanceOperation.Append(fragments),
+                read_version=self.dataset.version,
+            )
+            self.dataset.checkout_latest()
+
     def drop(self, paths):
         """Remove the rows of paths."""
         import pyarrow.compute as pc
@@ -231,6 +256,17 @@ def _row(columns):
     """Return the `Row` of a dict of its columns."""
     vector = columns["embedding"]
     return Row(**{**columns, "embedding": None if vector is None else np.float32(vector)})
+
+
+def row_of(path, file, embedding, size, error, contents):
+    """Return the `Row` of an image, or of why it has no embedding."""
+    if not error:
+        norm = float(np.linalg.norm(embedding.astype(np.float64)))
+        if 0 < norm < np.inf:
+            unit = (embedding / norm).astype(np.float32)
+            return Row(path, *file, contents, size[1], size[0], None, unit)
+        error = "the network sees nothing in it: its embedding is zero, or not finite"
+    return Row(path, *file, contents, 0, 0, " ".join(error.split()), None)
 
 
 def arrow_table(rows, dimension):

@@ -2,7 +2,11 @@
 
 import os
 import shutil
+import socket
+import subprocess
 import sys
+import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -53,3 +57,26 @@ def chromium():
 def settle(page):
     """Wait until what was done is painted."""
     page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+@pytest.fixture(scope="session")
+def bucket():
+    """Start a server that stands in for S3; return a function of a folder there to its URI."""
+    if find_spec("moto") is None:
+        skip_or_fail("moto is not installed, see requirements-dev.txt")
+    from pyarrow import fs
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "moto.server", "-p", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            while socket.socket().connect_ex(("127.0.0.1", port)):
+                assert server.poll() is None
+                time.sleep(0.1)
+            endpoint = f"endpoint_override=127.0.0.1:{port}&scheme=http"
+            create = f"s3://key:hush@?{endpoint}&allow_bucket_creation=1"
+            fs.FileSystem.from_uri(create)[0].create_dir("photos")
+            yield lambda folder: f"s3://key:hush@photos/{folder}?{endpoint}"
+        finally:
+            server.kill()

@@ -1,6 +1,7 @@
 """The house: which module may import which, and who may import TensorFlow."""
 
 import ast
+import re
 
 import pytest
 from conftest import ROOT
@@ -12,7 +13,7 @@ FLOORS = (
     ("models", "explorer", "pair_maps", "cover_up", "overlays"),
     ("pair_figure", "pair_visualization", "triplet_visualization"),
     ("image_stream", "image_pairs", "training_maps", "command_line"),
-    ("image_hits", "image_gallery"),
+    ("image_hits", "ray_indexing", "image_gallery"),
     ("visualize_similarity", "search_gallery"),
 )
 ORDER = [module for floor in FLOORS for module in floor]
@@ -55,3 +56,12 @@ def test_only_networks_and_the_callback_import_a_framework(module):
     for path in sources(module):
         if module not in ("models", "training_maps"):
             assert not imported(path) & FRAMEWORKS, path
+
+
+@pytest.mark.parametrize("extra", ["gallery", "ray"])
+def test_extras_are_those_of_the_requirements(extra):
+    lines = (ROOT / f"requirements-{extra}.txt").read_text("utf-8").splitlines()
+    needed = [line.partition("  #")[0] for line in lines if line[0] not in "#-"]
+    project = (ROOT / "pyproject.toml").read_text("utf-8")
+    (listed,) = re.findall(rf"^{extra} = (\[.*\])$", project, re.M)
+    assert [each for each in ast.literal_eval(listed) if "similarity" not in each] == needed

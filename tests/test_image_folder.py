@@ -1,9 +1,11 @@
 """What lies in a folder of images, and that nothing leads out of it."""
 
 import os
+import re
 
 import pytest
 from galleries import write_images
+from pyarrow import fs
 
 import image_folder
 from image_folder import File, ImageFolder
@@ -88,3 +90,38 @@ def test_a_uri_gives_what_the_folder_gives(folder):
         assert there.read(path) == here.read(path)
     with pytest.raises(ValueError, match="leads out of"):
         there.read("../secret.png")
+    assert there.place == here.place
+
+
+def test_s3_gives_what_the_folder_gives(folder, bucket):
+    (folder / ".hidden.png").write_bytes(b"")
+    (folder / "notes.txt").write_text("no image")
+    given = bucket("summer")
+    with pytest.raises(
+        FileNotFoundError, match=r"^s3://photos/summer\?endpoint.*: no such folder$"
+    ):
+        ImageFolder(given)
+    filesystem, root = fs.FileSystem.from_uri(given)
+    fs.copy_files(str(folder), root, destination_filesystem=filesystem)
+    here, there = ImageFolder(folder), ImageFolder(given)
+    assert {path: file.size for path, file in there.files().items()} == {
+        path: file.size for path, file in here.files().items()
+    }
+    for path in here.files():
+        assert there.read(path) == here.read(path)
+    for path in ("../winter/a.png", "missing.png"):
+        with pytest.raises((ValueError, FileNotFoundError)):
+            there.read(path)
+    assert (
+        there.place
+        == f"s3://photos/summer?endpoint_override={re.search('[0-9.]+:[0-9]+', given)[0]}"
+    )
+
+
+@pytest.mark.parametrize(
+    "uri", ["s3://key:hush@photos/a b", "s3://key:hu/sh@photos", "s3://key:hush@photos?secret=hush"]
+)
+def test_no_error_tells_a_password(uri):
+    with pytest.raises(ValueError, match="^s3://photos") as caught:
+        ImageFolder(uri)
+    assert "hush" not in str(caught.value) and "hu/sh" not in str(caught.value)
