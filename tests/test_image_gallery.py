@@ -344,7 +344,7 @@ def test_the_right_room_comes_first_as_often_as_by_the_evaluations_own_search(tm
     from evaluation.views import OBJECTS, load_views
 
     names, here = ("headboard", "picture"), tmp_path / "views"
-    views = load_views(EXAMPLES.parent / "evaluation" / "held_out" / "held_all")[:48]
+    views = load_views(EXAMPLES.parent / "evaluation" / "held_out" / "held_all")[:24]
     here.mkdir()
     for view in views:
         shutil.copy(view.image_path, here)

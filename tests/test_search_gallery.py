@@ -171,7 +171,7 @@ def test_a_name_that_is_no_text_is_a_failure_with_a_reason(place, capsys):
         (["find", "images/0/0_0000.png", "--output", "gallery"], "holds other files"),
         (["find", "images/0/0_0000.png", "--output", "images/0/0_0000.png"], "--output: "),
         (["find", "images/0/0_0000.png", "--colormap", "none"], "colormap"),
-        (["find", "images/0/0_0000.png", "--images", "none"], "--images: none: no such folder"),
+        (["find", "images/0/0_0000.png", "--images", "none"], "none: no such folder, name where"),
         (["find", "images/0/0_0000.png", "--layer", "x"], "--layer: the rooms network has no"),
         (["remove", "none.png"], "none.png: the gallery holds no such image"),
         (["compact", "--gallery", "images"], "images: no gallery"),
