@@ -116,7 +116,9 @@ class Gallery:
                 path for path in listed if path in failed or known.get(path) != listed[path]
             )
             with progress_bar("", len(listed), len(listed) - len(left), "images") as advance:
-                left = _keep_touched(table, images, listed, left, advance)
+                changed = [path for path in left if path in known]
+                touched = _keep_touched(table, images, listed, changed, advance)
+                left = [path for path in left if path not in touched]
                 if engine == "ray":
                     from ray_indexing import index_on_ray
 
@@ -424,8 +426,8 @@ def _embed_query(network, pixels, region, point):
 # --- indexing ------------------------------------------------------------------------------------
 
 
-def _keep_touched(table, images, listed, left, advance):
-    """Give the rows of files that were only touched their new times; return the other paths."""
+def _keep_touched(table, images, listed, changed, advance):
+    """Give the rows of files that were only touched their new times; return the set of them."""
 
     def is_touched(row):
         try:
@@ -433,21 +435,17 @@ def _keep_touched(table, images, listed, left, advance):
         except (ValueError, OSError):
             return False
 
-    others = []
-    for start in range(0, len(left), 1000):
-        part = left[start : start + 1000]
-        rows = [row for row in table.rows(part).values() if row.error is None]
+    kept = set()
+    for start in range(0, len(changed), 1000):
+        part = table.rows(changed[start : start + 1000]).values()
+        rows = [row for row in part if row.error is None]
         answers = ahead(is_touched, rows, 4 * images.readers, images.readers)
-        touched = {
-            row.path: row._replace(modified=listed[row.path].modified)
-            for row, same in zip(rows, answers, strict=True)
-            if same
-        }
+        touched = [row for row, same in zip(rows, answers, strict=True) if same]
         if touched:
-            table.put(touched.values())
+            table.put([row._replace(modified=listed[row.path].modified) for row in touched])
+            kept.update(row.path for row in touched)
             advance(len(touched))
-        others += [path for path in part if path not in touched]
-    return others
+    return kept
 
 
 def _commit(table, rows, advance):

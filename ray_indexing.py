@@ -1,5 +1,6 @@
 """Indexing on Ray: its workers embed images and write them to the gallery, this process commits."""
 
+import math
 import os
 import secrets
 import socket
@@ -47,7 +48,7 @@ def index_on_ray(table, images, listed, left, loader, workers, advance, batch_si
     listed : dict of path to File
     left : list of str, the paths to embed
     loader : function that loads the network, given graph=True, and that can be pickled
-    workers : None or int, one for each core of the cluster
+    workers : None or int, one for each core of the cluster, if there is work for so many
     advance : function of how many more are done
     batch_size : int, how many images go through the network at once
 
@@ -59,6 +60,7 @@ def index_on_ray(table, images, listed, left, loader, workers, advance, batch_si
     """
     if not left:
         return
+    uri = table.uri if "://" in table.uri else os.path.abspath(table.uri)
     old, waiting, last = table.files().keys() & set(left), [], time.monotonic()
 
     def commit():
@@ -69,17 +71,17 @@ def index_on_ray(table, images, listed, left, loader, workers, advance, batch_si
         waiting.clear()
 
     with _cluster() as ray:
-        workers, cores = _shares(ray, workers)
+        workers, cores = _shares(ray, workers, math.ceil(len(left) / SMALLEST))
         # Ray starts a worker that died again, and gives it what it was doing.
         start = ray.remote(num_cpus=cores, max_restarts=-1, max_task_retries=DEATHS - 1)(Worker)
-        pool = [start.remote(table.uri, images, loader, batch_size, cores) for _ in range(workers)]
+        pool = [start.remote(uri, images, loader, batch_size, cores) for _ in range(workers)]
         size = min(max(SMALLEST, len(left) // (BLOCKS * workers)), LARGEST)
-        blocks = [
+        blocks = (
             [(path, listed[path]) for path in left[begin : begin + size]]
             for begin in range(0, len(left), size)
-        ]
+        )
         try:
-            for block, written in _run(ray, pool, blocks):
+            for block, written in _run(ray, pool, blocks, len(left)):
                 waiting.append((block, written))
                 advance(len(block))
                 if time.monotonic() - last > SECONDS:
@@ -128,19 +130,18 @@ class Worker:
         return self.table.write(rows) if rows else None
 
 
-def _run(ray, pool, blocks):
-    """Yield each block, once, with what a worker wrote of it, as they are done."""
-    left, following = len(blocks), iter(blocks)
+def _run(ray, pool, blocks, images):
+    """Yield each block, once, with what a worker wrote of it, until so many images are done."""
     # At first no work, so that none waits for a worker for whom the cluster has no place yet.
     running = {worker.embed.remote([]): (worker, []) for worker in pool}
-    while left:
+    while images:
         (done,), _ = ray.wait(list(running))
         worker, block = running.pop(done)
         written = _result(ray, done, block)
-        if begun := next(following, None):
-            running[worker.embed.remote(begun)] = worker, begun
+        if following := next(blocks, None):
+            running[worker.embed.remote(following)] = worker, following
         if block:
-            left -= 1
+            images -= len(block)
             yield block, written
 
 
@@ -156,10 +157,10 @@ def _result(ray, done, block):
         raise ValueError(f"engine: Ray's workers died {images}: {reason}") from None
 
 
-def _shares(ray, workers):
+def _shares(ray, workers, useful):
     """Return how many workers there are, and how many cores each of them has."""
     sizes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
-    workers = workers or sum(sizes)
+    workers = workers or min(sum(sizes), useful)
     for cores in range(max(sizes), 0, -1):
         if sum(size // cores for size in sizes) >= workers:
             return workers, cores
