@@ -10,7 +10,7 @@ import tempfile
 import time
 import warnings
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from ipaddress import ip_address
 
 from image_stream import BATCH_SIZE, embed_rows
@@ -22,11 +22,10 @@ SMALLEST, LARGEST = 16, 4096  # images of a block, which is what a worker's deat
 DEATHS = 3  # of workers over one block, after which it is the block's fault
 OBJECTS = 2**27  # bytes of Ray's own store: only paths and names of files go through it
 
-# What the guard does once its standard input ends, with this process.
+# What the guard does once its standard input ends, with the process that writes there.
 GUARD = """
 import contextlib, os, shutil, signal, sys, time
-sys.stdin.read()
-for process in sys.argv[2:]:
+for process in sys.stdin.read().split():
     with contextlib.suppress(OSError):
         os.kill(int(process), signal.SIGKILL)
 time.sleep(5)  # until the workers are gone
@@ -225,9 +224,8 @@ def _local_cluster(ray, **quiet):
     """Start a cluster of this machine's cores, and end it, whatever happens."""
     # The path of a socket may have 107 bytes, of which Ray uses 64 below its folder.
     parent = "/tmp" if len(tempfile.gettempdir()) > 30 else None
-    with tempfile.TemporaryDirectory(
-        prefix="ray", dir=parent, ignore_cleanup_errors=True
-    ) as folder:
+    temporary = partial(tempfile.TemporaryDirectory, ignore_cleanup_errors=True)
+    with temporary(prefix="ray", dir=parent) as folder, _guard(folder) as guard:
         try:
             with warnings.catch_warnings():
                 # Ray forks to start programs, which touch nothing of Lance's.
@@ -244,29 +242,36 @@ def _local_cluster(ray, **quiet):
                     },
                     **quiet,
                 )
-                if not ip_address(ray.util.get_node_ip_address()).is_loopback:
-                    raise ValueError(
-                        "engine: Ray listens to other machines, for it was imported too early: set "
-                        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 before that"
-                    )
-            with _guarded(folder):
-                yield
+            guard()
+            if not ip_address(ray.util.get_node_ip_address()).is_loopback:
+                raise ValueError(
+                    "engine: Ray listens to other machines, for it was imported too early: set "
+                    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 before that"
+                )
+            yield
         finally:
             ray.shutdown()
 
 
 @contextmanager
-def _guarded(folder):
+def _guard(folder):
     """Have a process that outlives a kill of this one, and clears up after it.
 
-    Most of Ray's processes end with this one, but some try to tell of it for a minute.
+    Yields a function that tells it of the processes there are.  Most of Ray's end with this one,
+    but some try to tell of it for a minute.
     """
-    import psutil  # Ray brings it
-
-    processes = [str(process.pid) for process in psutil.Process().children(recursive=True)]
-    command = [sys.executable, "-c", GUARD, folder, *processes]
+    command = [sys.executable, "-c", GUARD, folder]
     with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as guard:
+
+        def tell():
+            import psutil  # Ray brings it
+
+            processes = psutil.Process().children(recursive=True)
+            words = " ".join(str(each.pid) for each in processes if each.pid != guard.pid)
+            guard.stdin.write(words.encode())
+            guard.stdin.flush()
+
         try:
-            yield
+            yield tell
         finally:
             guard.kill()
