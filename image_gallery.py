@@ -241,8 +241,6 @@ class Gallery:
             yield
             return
         folder = Path(self.path)
-        if folder.exists() and not folder.is_dir():
-            raise ValueError(f"{folder}: is a file, a gallery is a folder")
         if folder.is_dir() and not {path.name for path in folder.iterdir()} <= {LOCK, NAME}:
             raise ValueError(f"{folder}: holds other files, name another gallery")
         folder.mkdir(parents=True, exist_ok=True)

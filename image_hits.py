@@ -289,8 +289,8 @@ def check_results_folder(folder):
         others = sorted(name for name in names if not _is_ours(name))
         if others or (names and TABLE not in names):
             raise ValueError(
-                f"{folder}: holds other files ({', '.join(others or sorted(names))[:100]}), name a "
-                "new folder"
+                f"output: {folder} holds other files ({', '.join(others or sorted(names))[:100]}), "
+                "name a new folder"
             )
 
 

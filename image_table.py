@@ -57,6 +57,8 @@ class ImageTable:
 
     def __init__(self, uri):
         self.uri, self.lance = str(uri), _import_lance()
+        if os.path.isfile(self.uri):
+            raise ValueError(f"{self.uri}: is a file, a gallery is a folder")
         with self._in_words():
             try:
                 self.dataset = self.lance.dataset(f"{self.uri}/{NAME}")

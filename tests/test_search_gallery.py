@@ -90,7 +90,7 @@ def test_what_an_earlier_search_left_is_replaced_and_nothing_else(place, capsys)
     (place / "found" / "mine.txt").write_text("mine")
     before = {path: path.read_bytes() for path in (place / "found").iterdir()}
     assert main(find) == 2
-    assert "found: holds other files (mine.txt)" in capsys.readouterr().err
+    assert "--output: found holds other files (mine.txt)" in capsys.readouterr().err
     assert before == {path: path.read_bytes() for path in (place / "found").iterdir()}
     (place / "photos").mkdir()
     shutil.copy("images/0/0_0000.png", "photos/hit_01.jpg")
@@ -168,7 +168,8 @@ def test_a_name_that_is_no_text_is_a_failure_with_a_reason(place, capsys):
         (["find", "images/0/0_0000.png", "--point", "90,1"], "--point: 90,1 is outside"),
         (["find", "images/0/0_0000.png", "--top", "0"], "--top: expected 1 to 1000"),
         (["find", "images/0/0_0000.png", "--html", "x.png"], "--html: expected a name ending in"),
-        (["find", "images/0/0_0000.png", "--output", "gallery"], "holds other files"),
+        (["find", "images/0/0_0000.png", "--output", "gallery"], "--output: gallery holds other"),
+        (["index", "images", "--gallery", "images/0/0_0000.png"], "is a file, a gallery is a f"),
         (["find", "images/0/0_0000.png", "--output", "images/0/0_0000.png"], "--output: "),
         (["find", "images/0/0_0000.png", "--colormap", "none"], "colormap"),
         (["find", "images/0/0_0000.png", "--images", "none"], "none: no such folder, name where"),
