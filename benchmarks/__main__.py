@@ -1,6 +1,6 @@
 """Print what is fast, as ratios measured in one run: python -m benchmarks"""
 
-from benchmarks import explorer, method, networks, pairs, program
+from benchmarks import explorer, gallery, method, networks, pairs, program, ray_indexing
 
 if __name__ == "__main__":
     method.report()
@@ -8,3 +8,5 @@ if __name__ == "__main__":
     pairs.report()
     networks.report()
     explorer.report()
+    gallery.report()
+    ray_indexing.report()
