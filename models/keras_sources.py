@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from models.keras_limits import check_model_file
+from models.keras_limits import load_model_file
 
 PREPROCESS = {  # of float32 RGB pixels in 0..255
     "none": lambda pixels: pixels,
@@ -86,9 +86,9 @@ def read(path, allow_unsafe):
     if path.suffix not in (".keras", ".h5", ".hdf5"):
         raise ValueError(f"{path}: expected a model file ending in .keras or .h5")
     try:
-        if not allow_unsafe:
-            check_model_file(path)
-        return keras.saving.load_model(path, compile=False, safe_mode=not allow_unsafe)
+        if allow_unsafe:
+            return keras.saving.load_model(path, compile=False, safe_mode=False)
+        return load_model_file(path)
     except MemoryError:
         raise ValueError(f"{path}: takes more memory to load than there is") from None
     except Exception as error:

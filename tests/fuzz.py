@@ -184,7 +184,7 @@ def state_dict(rng, folder):
 
 def model_file(rng, folder):
     """Keras's model files, with other numbers in the configuration."""
-    from models.keras_limits import check_model_file
+    from models.keras_limits import load_model_file
 
     path = folder / "model.keras"
     if not path.is_file():
@@ -217,7 +217,7 @@ def model_file(rng, folder):
     if rng.random() < 0.2:
         hostile.write_bytes(damaged(hostile.read_bytes(), rng))
     try:
-        check_model_file(hostile)
+        load_model_file(hostile)
     except Exception as error:  # which the reader turns into one line that names the file
         raise ValueError(" ".join(str(error).split())) from None
 

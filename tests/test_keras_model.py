@@ -1,9 +1,13 @@
 """Any Keras model: its maps sum to the cosine of its own output, or it is refused in words."""
 
+import base64
 import io
 import json
+import marshal
+import os
 import resource
 import zipfile
+from pathlib import Path
 
 import h5py
 import keras
@@ -12,8 +16,7 @@ import pytest
 from keras import layers
 from numpy.testing import assert_allclose
 
-from models import keras_limits, load_network
-from models.keras_limits import check_model_file
+from models import load_network
 from similarity_ops import compute_spatial_similarity
 from visualize_similarity import main, visualize_pair
 
@@ -424,7 +427,7 @@ def test_a_small_file_that_asks_for_much_is_refused(tmp_path, name, change, mess
     inputs, x = pooled(size=(64, 64))
     model = keras.Model(inputs, layers.Dense(5)(layers.Dense(4)(x)))
     model.save(tmp_path / "m.keras")
-    check_model_file(tmp_path / "m.keras")
+    load_network(tmp_path / "m.keras")
     if name == "assets.bin":
         with zipfile.ZipFile(tmp_path / "m.keras", "a") as archive:
             archive.writestr(name, b"")
@@ -440,22 +443,143 @@ def test_a_small_file_that_asks_for_much_is_refused(tmp_path, name, change, mess
 def test_an_old_file_that_asks_for_much_is_refused_too(tmp_path):
     inputs, x = pooled()
     keras.Model(inputs, layers.Dense(5)(x)).save(tmp_path / "m.h5")
-    check_model_file(tmp_path / "m.h5")
+    load_network(tmp_path / "m.h5")
     with h5py.File(tmp_path / "m.h5", "r+") as file:
         file.attrs["model_config"] = widened(units=300_000_000)(file.attrs["model_config"])
     with pytest.raises(ValueError, match="m.h5: cannot be loaded: its layers would take"):
         load_network(tmp_path / "m.h5")
 
 
-def test_the_quick_bound_holds_for_what_is_built(tmp_path):
-    inputs, x = pooled(size=(64, 64), channels=16)
-    model = keras.Model(inputs, layers.Dense(5)(x))
-    model.save(tmp_path / "m.keras")
-    with zipfile.ZipFile(tmp_path / "m.keras") as archive:
-        config = json.loads(archive.read("config.json"))
-    weights, numbers = keras_limits._at_most(config)
-    assert weights == 4 * model.count_params()
-    assert numbers == 64 * 64 * 16
+def function(module, name):
+    return {"module": module, "class_name": "function", "config": name, "registered_name": name}
+
+
+def marshalled():
+    """Return Python code as Keras 2 wrote it, which leaves a file behind if it runs."""
+    code = compile("lambda x: (open('witness', 'w').close(), x)[1]", "", "eval").co_consts[0]
+    return base64.b64encode(marshal.dumps(code)).decode()
+
+
+HOSTILE = {  # what a layer of a stranger's file is replaced by
+    "code of Keras 2": ("Lambda", {"function": [marshalled(), None, None]}),
+    "code of Keras 3": (
+        "Lambda",
+        {
+            "function": {
+                "class_name": "__lambda__",
+                "config": {"code": marshalled(), "defaults": None, "closure": None},
+            }
+        },
+    ),
+    "a module": ("Lambda", {"function": function("os", "system")}),
+    "a download": ("Lambda", {"function": function("keras.datasets.mnist", "load_data")}),
+    "a file to write": (
+        "Lambda",
+        {
+            "function": function("keras.utils", "plot_model"),
+            "arguments": {"to_file": "witness"},
+        },
+    ),
+    "a setting": ("Lambda", {"function": function("keras.config", "set_floatx")}),
+    "functions of functions": (
+        "Lambda",
+        {
+            "function": function("keras.ops", "cond"),
+            "arguments": {"true_fn": function("keras.utils", "get_file"), "false_fn": None},
+        },
+    ),
+    "a lookup in a file": ("StringLookup", {"vocabulary": "fifo"}),
+    "numbers in a file": ("IntegerLookup", {"vocabulary": "fifo"}),
+    "a saved model": ("TFSMLayer", {"filepath": "fifo"}),
+}
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("ending", [".keras", ".h5"])
+@pytest.mark.parametrize("layer", HOSTILE)
+def test_nothing_of_a_strangers_file_runs_or_reaches_out(folder, layer, ending, nested):
+    inputs, x = backbone()
+    x = layers.Activation("relu", name="changed")(x)
+    model = keras.Model(inputs, layers.GlobalAveragePooling2D()(x))
+    if nested:
+        model = keras.Sequential([keras.Input((32, 32, 3)), model])
+    model.save(f"m{ending}")
+    os.mkfifo("fifo")  # of which a reader would wait for ever
+    kind, config = HOSTILE[layer]
+
+    def replace(node):
+        if isinstance(node, list):
+            return [replace(value) for value in node]
+        if not isinstance(node, dict):
+            return node
+        if node.get("class_name") == "Activation" and node["config"]["name"] == "changed":
+            node = {**node, "class_name": kind, "config": {"name": "changed", **config}}
+            old = isinstance(config.get("function"), list)
+            if ending == ".h5" and "function" in config:
+                node["config"]["function_type"] = "lambda" if old else "function"
+            return node
+        return {key: replace(value) for key, value in node.items()}
+
+    if ending == ".keras":
+        edited("m.keras", lambda content: json.dumps(replace(json.loads(content))).encode())
+    else:
+        with h5py.File("m.h5", "r+") as file:
+            file.attrs["model_config"] = json.dumps(replace(json.loads(file.attrs["model_config"])))
+    with pytest.raises(ValueError, match=f"m{ending}: cannot be loaded: "):
+        load_network(f"m{ending}")
+    assert not os.path.exists("witness")
+
+
+@pytest.mark.parametrize("hide", ["external data", "external link", "soft link"])
+@pytest.mark.parametrize("ending", [".keras", ".h5"])
+def test_weights_lie_in_the_file_itself(folder, ending, hide):
+    inputs, x = pooled()
+    keras.Model(inputs, layers.Dense(4)(x)).save(f"m{ending}")
+    with h5py.File("other.h5", "w") as file:
+        file["kernel"] = np.zeros((8, 4), np.float32)
+    np.zeros(32, np.float32).tofile("secret")
+
+    def change(file):
+        names = []
+        file.visititems(lambda name, item: names.append(name))
+        name = next(name for name in names if getattr(file[name], "shape", None) == (8, 4))
+        del file[name]
+        if hide == "external data":
+            file.create_dataset(name, (8, 4), "f4", external=[("secret", 0, 128)])
+        else:
+            file["elsewhere"] = np.zeros((8, 4), np.float32)
+            file[name] = (
+                h5py.SoftLink("/elsewhere")
+                if hide == "soft link"
+                else h5py.ExternalLink("other.h5", "kernel")
+            )
+
+    def changed(content):
+        Path("weights.h5").write_bytes(content)
+        with h5py.File("weights.h5", "r+") as file:
+            change(file)
+        return Path("weights.h5").read_bytes()
+
+    if ending == ".keras":
+        edited("m.keras", changed, "model.weights.h5")
+    else:
+        with h5py.File("m.h5", "r+") as file:
+            change(file)
+    with pytest.raises(ValueError, match="is a link|in another file"):
+        load_network(f"m{ending}")
+
+
+@pytest.mark.parametrize("ending", [".keras", ".h5"])
+def test_a_registered_function_may_be_an_activation(folder, ending):
+    @keras.saving.register_keras_serializable("own")
+    def halved(x):
+        return x / 2
+
+    inputs, x = backbone()
+    x = layers.GlobalAveragePooling2D()(layers.Activation(halved)(x))
+    model = keras.Model(inputs, layers.Dense(4, activation="relu")(x))
+    model.save(f"m{ending}")
+    assert load_network(f"m{ending}").name == f"m{ending}"
 
 
 @pytest.mark.parametrize(
