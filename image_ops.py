@@ -11,14 +11,13 @@ import os
 import re
 import sys
 import threading
+import uuid
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
-
-from files import write_whole
 
 # Formats that are decoded in this process.  Pillow would hand others, EPS for one, to programs.
 READ_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "WEBP", "TIFF", "JPEG2000")
@@ -787,6 +786,37 @@ def save_image(path, image):
     options = {"compress_level": 1} if suffix == ".png" else {"quality": 92}
     picture = Image.fromarray(image)
     write_whole(path, lambda file: picture.save(file, WRITE_FORMATS[suffix], **options))
+
+
+def write_whole(path, write):
+    """Call ``write(file)`` so that path ends up with all that it writes, or as it was before.
+
+    Parameters
+    ----------
+    path : str or Path
+    write : function of a binary file
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_whole(Path(folder) / "greeting.txt", lambda file: file.write(b"hello"))
+    ...     [path.name for path in Path(folder).iterdir()]
+    ['greeting.txt']
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex[:12]}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            write(file)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _check_image(image, name="image"):

@@ -19,7 +19,7 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
 
 from pathlib import Path
 
-from command_line import (
+from simvis.cli import (
     OneLineParser,
     add_embedding_options,
     add_look_options,
@@ -33,9 +33,9 @@ from command_line import (
     parse_region,
     run_program,
 )
-from files import plain
-from image_gallery import MOST, Gallery
-from image_hits import SHEET, TABLE, check_results_folder
+from simvis.files import plain
+from simvis.gallery.gallery import MOST, Gallery
+from simvis.gallery.results import SHEET, TABLE, check_results_folder
 
 PAGES = (".html", ".htm")
 

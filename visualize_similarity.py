@@ -18,10 +18,9 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
 
 from pathlib import Path
 
-import image_ops
-import image_pairs
-import models
-from command_line import (
+from simvis import image_ops, models
+from simvis.batch import pairs as image_pairs
+from simvis.cli import (
     NETWORK_OPTIONS,
     OneLineParser,
     add_look_options,
@@ -35,10 +34,10 @@ from command_line import (
     place_of,
     run_program,
 )
-from cover_up import FILLINGS, cover_up
-from files import plain
-from pair_maps import check_place, check_places, mask_hash
-from pair_visualization import (
+from simvis.cover_up import FILLINGS, cover_up
+from simvis.files import plain
+from simvis.maps import check_place, check_places, mask_hash
+from simvis.pair import (
     EXAMPLE_PAIR,
     FIGURE_FORMATS,
     FIGURE_STYLES,
@@ -46,7 +45,7 @@ from pair_visualization import (
     visualize,
     visualize_pair,
 )
-from triplet_visualization import TripletVisualization, compare, visualize_triplet
+from simvis.triplet import TripletVisualization, compare, visualize_triplet
 
 __all__ = [
     "EXAMPLE_PAIR",

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-import image_ops
 from benchmarks import table
-from explorer import write_explorer
-from explorer.browser import browser, open_page, wait_until
-from visualize_similarity import EXAMPLE_PAIR
+from benchmarks.browser import browser, open_page, wait_until
+from simvis import image_ops
+from simvis.pages.explorer import write_explorer
+from simvis.visualize_similarity import EXAMPLE_PAIR
 
 
 def opening_times(chromium, path, repeats=7):

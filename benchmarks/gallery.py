@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-import models
 from benchmarks import medians, table
 from benchmarks.pairs import write_images
 from benchmarks.program import cold
-from image_folder import ImageFolder
-from image_gallery import Gallery
-from image_table import ImageTable, Row
+from simvis import models
+from simvis.gallery.folder import ImageFolder
+from simvis.gallery.gallery import Gallery
+from simvis.gallery.table import ImageTable, Row
 
 PROGRAM = Path(__file__).resolve().parent.parent / "search_gallery.py"
 CLUSTERS, NOISE, QUERIES, TURNS, TOP = 20_000, 0.7, 200, 4, 10
@@ -117,7 +117,7 @@ def report_indexing(count=240, repeats=5):
 
         def run_network(size):
             for start in range(0, count, size):
-                network.embeddings(np.concatenate(inputs[start : start + size]))
+                network.run(np.concatenate(inputs[start : start + size]), need="embeddings")
 
         def index():
             with tempfile.TemporaryDirectory(dir=place) as gallery:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from benchmarks import medians, table
-from similarity_ops import compute_pairwise_similarity, compute_spatial_similarity
+from simvis.similarity_ops import compute_pairwise_similarity, compute_spatial_similarity
 
 SIDES = (7, 14, 28)
 CHANNELS = 2048

@@ -8,8 +8,8 @@ from benchmarks import medians, table
 def report(repeats=5):
     import keras
 
-    from models import load_network
-    from pair_maps import Method, find_maps
+    from simvis.maps import Method, find_maps
+    from simvis.models import load_network
 
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)

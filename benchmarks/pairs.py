@@ -5,13 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-import image_ops
-import image_pairs
-import models
 from benchmarks import medians, table
-from image_stream import BATCH_SIZE
-from pair_maps import Method, compute_maps
-from pair_visualization import EXAMPLES
+from simvis import image_ops, models
+from simvis.batch import pairs as image_pairs
+from simvis.batch.pipeline import BATCH_SIZE
+from simvis.maps import Method, compute_maps
+from simvis.pair import EXAMPLES
 
 SIZE = (427, 640)  # of each image, so that a pair is 1280 pixels wide
 

@@ -71,7 +71,7 @@ def write_random_hotels(folder):
     """Write a checkpoint of the authors' size, hotels, and a mean image, mean.npy."""
     import tensorflow as tf
 
-    from models import resnet_v2
+    from simvis.models import resnet_v2
 
     rng = np.random.default_rng(0)
     weights = {
@@ -107,17 +107,16 @@ def measure_parts():
         print(part, now - clock[0])
         clock[0] = time.perf_counter()
 
-    import image_ops
-    import models
-    from similarity_ops import compute_spatial_similarity
-    from visualize_similarity import EXAMPLE_PAIR
+    from simvis import image_ops, models
+    from simvis.similarity_ops import compute_spatial_similarity
+    from simvis.visualize_similarity import EXAMPLE_PAIR
 
     lap("import this project")
     images = [image_ops.load_image(path) for path in EXAMPLE_PAIR]
     lap("images")
     models.start_tensorflow()
     lap("import tensorflow")
-    from models import efficientnet_lite0
+    from simvis.models import efficientnet_lite0
 
     weights = efficientnet_lite0.read_weights()
     lap("weights")

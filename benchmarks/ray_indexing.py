@@ -11,13 +11,13 @@ import tracemalloc
 from functools import partial
 from pathlib import Path
 
-import ray_indexing
 from benchmarks import table
 from benchmarks.gallery import clustered, make_table
 from benchmarks.pairs import write_images
-from image_folder import File, ImageFolder
-from image_gallery import Gallery, load_explained
-from image_table import NAME, ImageTable
+from simvis.gallery import on_ray as ray_indexing
+from simvis.gallery.folder import File, ImageFolder
+from simvis.gallery.gallery import Gallery, load_explained
+from simvis.gallery.table import NAME, ImageTable
 
 LOADER = partial(load_explained, "imagenet")
 
@@ -32,7 +32,9 @@ def report_indexing(count=1000, repeats=3):
         for number in range(repeats):
             gallery = Gallery(Path(place) / f"local{number}", network)
             network = gallery._load(graph=True)
-            network.embeddings(network.preprocess([ImageFolder(folder).load("0000.jpg")[0]]))
+            network.run(
+                network.preprocess([ImageFolder(folder).load("0000.jpg")[0]]), need="embeddings"
+            )
             begun = time.perf_counter()
             gallery.index(folder)
             one_process.append(count / (time.perf_counter() - begun))

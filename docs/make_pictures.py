@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-import image_ops
 import search_gallery
-from pair_visualization import EXAMPLE_PAIR, EXAMPLES
+from simvis import image_ops
+from simvis.pair import EXAMPLE_PAIR, EXAMPLES
 from visualize_similarity import main
 
 DOCS = Path(__file__).resolve().parent
@@ -35,7 +35,7 @@ def make_training_picture():
     import keras
     from keras import layers
 
-    from training_maps import SimilarityMaps
+    from simvis.training import SimilarityMaps
 
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
@@ -68,7 +68,7 @@ def make_training_picture():
 
 def make_screenshot():
     """Show the explorer, asked about the picture on the wall."""
-    from explorer.browser import browser, open_page
+    from benchmarks.browser import browser, open_page
 
     with tempfile.TemporaryDirectory() as folder, browser() as chromium:
         path = Path(folder) / "pair.html"

@@ -11,7 +11,7 @@ from pathlib import Path
 # Many small products: a second thread of numpy's BLAS costs more than it brings.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from files import write_whole  # noqa: E402
+from simvis.image_ops import write_whole  # noqa: E402
 
 HELD_OUT = Path(__file__).resolve().parent / "held_out"
 FRESH = {  # arguments of evaluation.rooms for each set
@@ -69,7 +69,7 @@ def evaluate(data=None, output=Path("evaluation_output")):
     from evaluation.subjects import NETWORKS
     from evaluation.tables import csv_text, markdown
     from evaluation.views import load_views
-    from models import start_tensorflow
+    from simvis.models import start_tensorflow
 
     folder = data or HELD_OUT
     sets = {name: load_views(folder / name) for name in examination.SETS}
@@ -96,7 +96,7 @@ def draw(sets, report, output):
     """Write the two pictures."""
     from evaluation import examination, figures
     from evaluation.subjects import load_subject
-    from image_ops import save_image
+    from simvis.image_ops import save_image
 
     pair = examination.telling_pair(sets["held_all"])
     subjects = [load_subject(name) for name in ("imagenet", "rooms-headboard", "rooms-carpet")]

@@ -5,9 +5,9 @@ import io
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-import image_ops
 from evaluation.rivals import cosines
-from files import write_whole
+from simvis import image_ops
+from simvis.image_ops import write_whole
 
 WIDTH, GAP, BAND = 440, 12, 92  # of each picture, between pictures, above them, in pixels
 CAPTIONS = {

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from files import write_whole
-from models.efficientnet_lite0 import preprocess
+from simvis.image_ops import write_whole
+from simvis.models.efficientnet_lite0 import preprocess
 
 LOOKS = {224: 6, 448: 2}  # input size -> looks of each view, every other one mirrored
 CROPPED = 0.3, 1.0  # the part of the area that a crop keeps

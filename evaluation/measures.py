@@ -7,7 +7,7 @@ independent of each other.
 
 import numpy as np
 
-from image_ops import region_weights, upsample_map
+from simvis.image_ops import region_weights, upsample_map
 
 
 def mass_by_object(similarity, objects, count):

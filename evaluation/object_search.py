@@ -10,8 +10,8 @@ from evaluation.measures import cell_on, mass_by_object, peak_on, rank_of_first
 from evaluation.rivals import cosines
 from evaluation.tables import figure
 from evaluation.views import OBJECTS
-from image_ops import load_image, region_weights
-from similarity_ops import compute_spatial_similarity, pool_features
+from simvis.image_ops import load_image, region_weights
+from simvis.similarity_ops import compute_spatial_similarity, pool_features
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "example_images"
 

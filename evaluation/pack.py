@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from evaluation.views import load_views, save_views
-from files import write_whole
+from simvis.image_ops import write_whole
 
 LIMIT = 3_000_000  # bytes in all, masks included
 QUALITY = 82

@@ -17,7 +17,7 @@ from pyoidn.denoise import denoise
 from evaluation import furniture, room_parts
 from evaluation.patterns import cover, paint, sky, weave
 from evaluation.views import OBJECTS
-from files import write_whole
+from simvis.image_ops import write_whole
 
 CELLS = 8  # of a box's side: enough for this size
 DEPTH = 4  # light's bounces

@@ -3,8 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
-from models import efficientnet_lite0
-from similarity_ops import compute_spatial_similarity, pool_features
+from simvis.models import efficientnet_lite0
+from simvis.similarity_ops import compute_spatial_similarity, pool_features
 
 NETWORKS = ("imagenet", "rooms", "rooms-headboard", "rooms-carpet")
 EMBEDDINGS = ("pooled", "head")
@@ -120,7 +120,7 @@ def load_subject(name, size=(224, 224)):
     convolutions = efficientnet_lite0.fold_batch_norms(efficientnet_lite0.read_weights())
     if name == "imagenet":
         return Subject(name, convolutions, size=size)
-    from models import rooms
+    from simvis.models import rooms
 
     taught, kernel = rooms.read_weights(name)
     return Subject(name, convolutions | taught, (kernel, None), size)

@@ -25,9 +25,9 @@ import tensorflow as tf
 
 from evaluation.looks import LookFeatures
 from evaluation.views import load_views
-from files import write_whole
-from models import efficientnet_lite0, rooms
-from models.checkpoints import read_npz
+from simvis.image_ops import write_whole
+from simvis.models import efficientnet_lite0, rooms
+from simvis.models.checkpoints import read_npz
 
 LABELS = {  # what is the same in the views that a network is taught to bring together
     "rooms": ("room", "headboard"),

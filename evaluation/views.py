@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from files import write_whole
+from simvis.image_ops import write_whole
 
 OBJECTS = (  # the index is the number in the masks; the first fifteen as in example_images
     *("none", "wall", "carpet", "ceiling", "window", "curtains", "bed", "headboard", "pillows"),

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from models.checkpoint_index import check_index
+from simvis.models.checkpoint_index import check_index
 
 MAX_BYTES = 2**30  # of a weights file; those that this project reads have under 200 MB
 MAX_PICKLED = 2**20  # bytes of a torch file before its arrays; these take 150 for each array

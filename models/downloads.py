@@ -17,7 +17,9 @@ import zlib
 from contextlib import contextmanager, suppress
 from pathlib import Path, PureWindowsPath
 
-from files import LOCK, locked, progress_bar
+from tqdm import tqdm
+
+from simvis.files import LOCK, locked
 
 ARCHIVES = "https://www2.seas.gwu.edu/~astylianou/similarity-visualization/"
 REPOSITORY = (
@@ -274,7 +276,8 @@ def _receive(url, target, most):
         raise OSError(f"{url}: the server answered HTTP {response.status_code}")
     digest, received, length = hashlib.sha256(), 0, response.raw.length_remaining or 0
     too_large = ValueError(f"{url}: over {most} bytes, too large to be right")
-    with response, open(target, "wb") as file, progress_bar(target.name, length or None) as advance:
+    bar = tqdm(total=length or None, desc=target.name, unit="B", unit_scale=True, disable=None)
+    with response, open(target, "wb") as file, bar:
         if length > most:
             raise too_large
         try:
@@ -289,7 +292,7 @@ def _receive(url, target, most):
                     )
                 file.write(chunk)
                 digest.update(chunk)
-                advance(len(chunk))
+                bar.update(len(chunk))
             if response.raw.tell() < length:  # urllib3 before version 2 leaves that to its caller
                 raise requests.ConnectionError(f"it has {length}")
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:

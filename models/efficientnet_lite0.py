@@ -8,8 +8,8 @@ before it, so the whole network is convolutions, ReLU6 and additions.
 import numpy as np
 import tensorflow as tf
 
-import image_ops
-from models.checkpoints import check_names_and_shapes, read_torch_state_dict
+from simvis import image_ops
+from simvis.models.checkpoints import check_names_and_shapes, read_torch_state_dict
 
 INPUT_SIZE = (224, 224)
 # kernel size, stride, expansion, output channels, repeats

@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-import image_ops
-from models.checkpoints import read_tensorflow_variables
+from simvis import image_ops
+from simvis.models.checkpoints import read_tensorflow_variables
 
 INPUT_SIZE = (224, 224)
 # name, channels inside the bottleneck, units, stride of the last unit

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from models.checkpoints import read_npz
-from models.efficientnet_lite0 import HEAD, folded_shapes
+from simvis.models.checkpoints import read_npz
+from simvis.models.efficientnet_lite0 import HEAD, folded_shapes
 
 FIRST_TRAINED = "_blocks.12._expand_conv"  # the first convolution that training changes
 EMBEDDING = 128

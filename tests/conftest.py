@@ -41,7 +41,7 @@ def skip_or_fail(reason):
 
 @pytest.fixture(scope="module")
 def chromium():
-    from explorer import browser
+    from benchmarks import browser
 
     try:
         import axe_playwright_python  # noqa: F401

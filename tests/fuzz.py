@@ -22,14 +22,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-import image_ops
-import image_pairs
 from similarity_ops import (
     POOLINGS,
     compute_pairwise_similarity,
     compute_spatial_similarity,
     pool_features,
 )
+from simvis import image_ops
+from simvis.batch import pairs as image_pairs
 from tests.tensor_tables import read_table, write_table
 
 EXTREMES = (0.0, -0.0, 5e-324, 1e-310, 1e-45, 1e-38, 1.0, -1.0, 3e38, 1e154, 1e308, -1e308)
@@ -117,7 +117,7 @@ def arrays(rng, folder):
 
 def mean_image(rng, folder):
     """Mean images, .npy files."""
-    from models.resnet_v2 import read_mean_image
+    from simvis.models.resnet_v2 import read_mean_image
 
     file = io.BytesIO()
     np.save(file, np.zeros((224, 224, 3), rng.choice(("<f4", "<f8", "<f2"))))
@@ -132,7 +132,7 @@ def checkpoint(rng, folder):
     import tensorflow as tf
     from tensorflow.core.protobuf.tensor_bundle_pb2 import BundleEntryProto
 
-    from models.checkpoints import read_tensorflow_variables
+    from simvis.models.checkpoints import read_tensorflow_variables
 
     prefix = folder / "checkpoint"
     index = Path(f"{prefix}.index")
@@ -172,8 +172,8 @@ def checkpoint(rng, folder):
 
 def state_dict(rng, folder):
     """Torch's old format, the beginning of which is a program for pickle."""
-    from models.checkpoints import read_torch_state_dict
-    from models.efficientnet_lite0 import weights_path
+    from simvis.models.checkpoints import read_torch_state_dict
+    from simvis.models.efficientnet_lite0 import weights_path
 
     with open(weights_path(), "rb") as file:
         data = file.read(400_000)
@@ -184,7 +184,7 @@ def state_dict(rng, folder):
 
 def model_file(rng, folder):
     """Keras's model files, with other numbers in the configuration."""
-    from models.keras_limits import load_model_file
+    from simvis.models.keras_models.limits import load_model_file
 
     path = folder / "model.keras"
     if not path.is_file():

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-import image_ops
 from models import EmbeddingNetwork
+from simvis import image_ops
 
 
 def color_network(**fields):

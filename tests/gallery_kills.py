@@ -15,9 +15,9 @@ import tempfile
 import time
 from pathlib import Path
 
-import image_gallery
-from image_gallery import Gallery
-from image_table import ImageTable
+from simvis.gallery import gallery as image_gallery
+from simvis.gallery.gallery import Gallery
+from simvis.gallery.table import ImageTable
 from tests.galleries import color_network, write_images
 
 IMAGES = 240  # in the beginning

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-import image_ops
-from image_pairs import visualize_pairs
 from models import EmbeddingNetwork
+from simvis import image_ops
+from simvis.batch.pairs import visualize_pairs
 
 PAIRS, IMAGES = 60, 16
 

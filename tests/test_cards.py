@@ -14,10 +14,10 @@ from conftest import settle
 from numpy.testing import assert_allclose
 from PIL import Image
 
-import image_ops
-from explorer import browser as browsing
-from explorer.cards import Card, write_cards
+from benchmarks import browser as browsing
 from similarity_ops import compute_spatial_similarity
+from simvis import image_ops
+from simvis.pages.cards import Card, write_cards
 
 BLUE, RED = (30, 60, 200), (200, 40, 30)
 CALM = {"reduced_motion": "reduce"}  # nothing fades, so that a test need not wait

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-import image_ops
-from cover_up import cover, cover_up
 from similarity_ops import compute_spatial_similarity
+from simvis import image_ops
+from simvis.cover_up import cover, cover_up
 from visualize_similarity import EXAMPLE_PAIR, main, visualize_pair
 
 BED = (152, 186, 506, 410)

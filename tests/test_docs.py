@@ -11,11 +11,11 @@ import tensorflow as tf
 from conftest import ROOT
 from PIL import Image
 
-import image_ops
 import search_gallery
 import visualize_similarity
-from image_gallery import Gallery
 from models import downloads, load_network
+from simvis import image_ops
+from simvis.gallery.gallery import Gallery
 from visualize_similarity import EXAMPLE_PAIR, visualize_pair
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -19,7 +19,12 @@ from pathlib import Path
 import pytest
 
 from models import downloads
-from models.downloads import example_pair, fetch_authors_files, fetch_mean_image, find_checkpoint
+from simvis.models.downloads import (
+    example_pair,
+    fetch_authors_files,
+    fetch_mean_image,
+    find_checkpoint,
+)
 
 DATA = os.urandom(300_000)  # does not compress, so that a cut falls into it
 CHECKPOINT = {
@@ -521,7 +526,7 @@ def damaged():
     return [b"", b"<html>Moved</html>", b"\x1f\x8b", whole[:-1000], bytes(flipped), short]
 
 
-@pytest.mark.parametrize("archive", damaged(), ids=len)
+@pytest.mark.parametrize("archive", damaged(), ids=range(6))
 def test_a_damaged_archive_leaves_nothing(server, folder, archive):
     server.answers[ARCHIVE] = archive
     fails(ValueError, folder, server.url + ARCHIVE, "not a good .tar or .tar.gz archive")

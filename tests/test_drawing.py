@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 
-import image_ops
-from drawing import Bar, _spread, add_legend, add_matches, value_text
+from simvis import image_ops
+from simvis.plotting.legend import Bar, _spread, add_legend, add_matches, value_text
 
 LETTERS = ImageFont.load_default(10)
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from evaluation import measures, rivals
 from evaluation.views import OBJECTS, View, save_views
-from image_ops import upsample_map
+from simvis.image_ops import upsample_map
 
 
 def test_mass_by_object_against_a_loop_over_pixels(rng):

@@ -12,14 +12,14 @@ from conftest import ROOT, settle
 from numpy.testing import assert_allclose
 from PIL import Image
 
-import image_ops
-from explorer import browser as browsing
-from explorer import write_explorer
+from benchmarks import browser as browsing
 from similarity_ops import (
     compute_pairwise_similarity,
     compute_spatial_similarity,
     point_similarity,
 )
+from simvis import image_ops
+from simvis.pages.explorer import write_explorer
 from visualize_similarity import EXAMPLE_PAIR
 
 CHOICES = ("average", "max", "gem", "head")

@@ -1,67 +1,85 @@
-"""The house: which module may import which, and who may import TensorFlow."""
+"""The house: which room may import which, who may import TensorFlow, and what import costs."""
 
 import ast
-import re
+import subprocess
+import sys
 
 import pytest
 from conftest import ROOT
 
-# A module imports only modules to the left of it, or on floors below it.
+# A room imports only rooms above it in this list, which lie on floors below it.
 FLOORS = (
-    ("files", "similarity_ops", "image_ops", "drawing", "contact_sheet"),
-    ("image_folder", "image_table"),
-    ("models", "explorer", "pair_maps", "cover_up", "overlays"),
-    ("pair_figure", "pair_visualization", "triplet_visualization"),
-    ("image_stream", "image_pairs", "training_maps", "command_line"),
-    ("image_hits", "ray_indexing", "image_gallery"),
+    ("similarity_ops", "image_ops"),
+    ("models",),
+    ("files",),
+    ("maps", "pages"),
+    ("overlay", "plotting"),
+    ("pair", "cli"),
+    ("cover_up", "triplet", "batch"),
+    ("training", "gallery"),
     ("visualize_similarity", "search_gallery"),
 )
-ORDER = [module for floor in FLOORS for module in floor]
+ORDER = [room for floor in FLOORS for room in floor]
 FRAMEWORKS = {"tensorflow", "keras", "tf_keras"}
-BESIDE = {"benchmarks", "docs", "evaluation", "example_images", "tests"}  # nothing imports these
+BESIDE = {"benchmarks", "docs", "evaluation", "tests"}  # nothing imports these
 
 
-def sources(module):
-    package = ROOT / module
-    return sorted(package.rglob("*.py")) if package.is_dir() else [ROOT / f"{module}.py"]
+def sources(room):
+    """Return the files of a room, at the root or in the package."""
+    for place in (ROOT, ROOT / "simvis"):
+        if (place / room).is_dir():
+            return sorted((place / room).rglob("*.py"))
+        if (place / f"{room}.py").is_file():
+            return [place / f"{room}.py"]
+    raise FileNotFoundError(room)
 
 
 def imported(path):
-    """Return the top-level names that a file imports, at its beginning or inside of a function."""
+    """Return the dotted names that a file imports, at its beginning or inside of a function."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
-            names.update(alias.name.partition(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports are absolute here"
-            names.add(node.module.partition(".")[0])
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
     return names
 
 
-def test_every_module_has_its_floor():
-    modules = {path.stem for path in ROOT.glob("*.py")}
-    modules |= {path.parent.name for path in ROOT.glob("*/__init__.py")}
-    assert modules - BESIDE == set(ORDER)
+def test_every_room_has_its_floor():
+    rooms = {path.stem for place in (ROOT, ROOT / "simvis") for path in place.glob("*.py")}
+    rooms |= {
+        p.parent.name for place in (ROOT, ROOT / "simvis") for p in place.glob("*/__init__.py")
+    }
+    assert rooms - BESIDE - {"__init__", "simvis"} == set(ORDER)
 
 
-@pytest.mark.parametrize("module", ORDER)
-def test_imports_run_down_only(module):
-    above = set(ORDER[ORDER.index(module) + 1 :]) | BESIDE
-    for path in sources(module):
-        assert not imported(path) & above, path
+@pytest.mark.parametrize("room", ORDER)
+def test_imports_run_down_only(room):
+    floor = next(i for i, rooms in enumerate(FLOORS) if room in rooms)
+    allowed = {room, *(below for rooms in FLOORS[:floor] for below in rooms)}
+    for path in sources(room):
+        for name in imported(path):
+            package, _, rest = name.partition(".")
+            assert package not in {*ORDER, *BESIDE}, f"{path}: write from simvis, not {name}"
+            if package == "simvis":
+                assert rest.partition(".")[0] in {*allowed, "__version__"}, f"{path}: {name}"
 
 
-@pytest.mark.parametrize("module", ORDER)
-def test_only_networks_and_the_callback_import_a_framework(module):
-    for path in sources(module):
-        if module not in ("models", "training_maps"):
-            assert not imported(path) & FRAMEWORKS, path
+@pytest.mark.parametrize("room", ORDER)
+def test_only_networks_and_the_callback_import_a_framework(room):
+    for path in sources(room):
+        if room not in ("models", "training"):
+            assert not {name.partition(".")[0] for name in imported(path)} & FRAMEWORKS, path
 
 
-@pytest.mark.parametrize("extra", ["gallery", "ray"])
-def test_extras_are_those_of_the_requirements(extra):
-    lines = (ROOT / f"requirements-{extra}.txt").read_text("utf-8").splitlines()
-    needed = [line.partition("  #")[0] for line in lines if line[0] not in "#-"]
-    project = (ROOT / "pyproject.toml").read_text("utf-8")
-    (listed,) = re.findall(rf"^{extra} = (\[.*\])$", project, re.M)
-    assert [each for each in ast.literal_eval(listed) if "similarity" not in each] == needed
+@pytest.mark.parametrize(
+    "statement",
+    ["import simvis", "from simvis import compute_spatial_similarity", "import similarity_ops"],
+)
+def test_the_method_costs_numpy_alone(statement):
+    code = "import sys, numpy; before = set(sys.modules)"
+    code += f"; {statement}; print(*set(sys.modules) - before)"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    new = {name.partition(".")[0] for name in run.stdout.split()} - set(sys.stdlib_module_names)
+    assert run.returncode == 0 and new <= {"simvis", "similarity_ops"}, (new, run.stderr)

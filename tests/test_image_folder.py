@@ -7,8 +7,8 @@ import pytest
 from galleries import write_images
 from pyarrow import fs
 
-import image_folder
-from image_folder import File, ImageFolder
+from simvis.gallery import folder as image_folder
+from simvis.gallery.folder import File, ImageFolder
 
 
 @pytest.fixture

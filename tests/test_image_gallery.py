@@ -15,13 +15,13 @@ from galleries import color_network, write_images
 from numpy.testing import assert_allclose
 from PIL import Image
 
-import image_gallery
-import image_ops
-from image_gallery import Gallery, Indexed
-from image_table import ImageTable
 from models import load_network
-from pair_visualization import EXAMPLES, visualize_pair
 from similarity_ops import best_box, local_features, pool_features
+from simvis import image_ops
+from simvis.gallery import gallery as image_gallery
+from simvis.gallery.gallery import Gallery, Indexed
+from simvis.gallery.table import ImageTable
+from simvis.pair import EXAMPLES, visualize_pair
 
 
 @pytest.fixture
@@ -449,7 +449,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(gallery, folder):
         import resource, signal, sys
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         from galleries import color_network
-        from image_gallery import Gallery
+        from simvis.gallery.gallery import Gallery
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))
         try:

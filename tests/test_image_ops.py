@@ -17,8 +17,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from scipy.ndimage import map_coordinates
 
-import image_ops
-from files import write_whole
+from simvis import image_ops
+from simvis.image_ops import write_whole
 
 small_maps = arrays(
     np.float64,

@@ -17,11 +17,11 @@ from conftest import ROOT
 from numpy.testing import assert_allclose
 from PIL import Image
 
-import image_ops
-import image_pairs
 from models import EmbeddingNetwork, load_network
-from pair_maps import Method
 from similarity_ops import compute_spatial_similarity
+from simvis import image_ops
+from simvis.batch import pairs as image_pairs
+from simvis.maps import Method
 from visualize_similarity import main, visualize_pair
 
 PROGRAM = [sys.executable, str(ROOT / "visualize_similarity.py")]

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-import image_table
-from image_table import ImageTable, Row
+from simvis.gallery import table as image_table
+from simvis.gallery.table import ImageTable, Row
 
 
 def unit_vectors(rng, count, dimension):

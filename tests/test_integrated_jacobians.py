@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from numpy.testing import assert_allclose
 
-from models.integrated_jacobians import differentiate, integrate
+from simvis.models.keras_models.integrated_jacobians import differentiate, integrate
 
 
 @pytest.fixture

@@ -14,11 +14,11 @@ from keras import layers
 from numpy.testing import assert_allclose
 from PIL import Image
 
-from image_pairs import visualize_pairs
 from models import load_network
-from models.keras_graph import layers as layers_of
-from pair_visualization import visualize_pair
 from similarity_ops import compute_pairwise_similarity, compute_spatial_similarity
+from simvis.batch.pairs import visualize_pairs
+from simvis.models.keras_models.graph import layers as layers_of
+from simvis.pair import visualize_pair
 
 EXACT, MEASURED, HALF = 1e-5, 1e-4, 1e-2
 
@@ -66,11 +66,10 @@ def assert_contract(model, images, tolerance, output=None, way=None, **options):
     outputs = (output or model)(batch, training=False)
     expected = cosine_of(keras.ops.convert_to_numpy(keras.ops.cast(outputs, "float32")))
     begun = time.perf_counter()
-    pair = network.for_pairs or network
-    convs, own = pair.run(batch)
+    convs, own = network.run(batch, need="pair")
     last = {"data_format": "channels_last"}
     maps = compute_spatial_similarity(
-        *convs, pair.pooling, projection=pair.projection, power=pair.power, **last
+        *convs, network.pooling, projection=network.projection, power=network.power, **last
     )
     ended = time.perf_counter()
     error = max(abs(each.sum() - expected) for each in maps)
@@ -179,7 +178,7 @@ INTEGRATED = {
 @pytest.mark.parametrize("head", PLAIN)
 def test_one_pooling_and_a_linear_head(head, images):
     network = assert_contract(convolutional(PLAIN[head]), images, EXACT, way=" pooling after")
-    assert network.for_pairs is None
+    assert network.pair_forward is None
 
 
 @pytest.mark.parametrize("power", [1, 2.3, 4, 8])

@@ -9,11 +9,11 @@ import pytest
 from conftest import ROOT
 from numpy.testing import assert_allclose
 
-from image_ops import load_image
 from models import EmbeddingNetwork, checkpoints, load_network
-from models.checkpoints import check_names_and_shapes, read_torch_state_dict
-from models.efficientnet_lite0 import build, classifier, read_weights, weights_path
 from similarity_ops import pool_features
+from simvis.image_ops import load_image
+from simvis.models.checkpoints import check_names_and_shapes, read_torch_state_dict
+from simvis.models.efficientnet_lite0 import build, classifier, read_weights, weights_path
 
 # ImageNet's names for what stands in a hotel room: crib, four-poster, studio couch
 BEDS_AND_COUCHES = {520, 564, 831}

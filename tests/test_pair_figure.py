@@ -12,8 +12,8 @@ import pypdf
 import pytest
 from PIL import Image
 
-import image_ops
-from pair_visualization import EXAMPLE_PAIR, FIGURE_FORMATS, visualize_pair
+from simvis import image_ops
+from simvis.pair import EXAMPLE_PAIR, FIGURE_FORMATS, visualize_pair
 from visualize_similarity import main
 
 

@@ -9,11 +9,11 @@ import pytest
 from numpy.testing import assert_array_equal
 from PIL import Image
 
-import image_ops
-from drawing import value_text
-from pair_maps import Method
-from pair_visualization import EXAMPLE_PAIR, Look, visualize_pair
 from similarity_ops import strongest_matches
+from simvis import image_ops
+from simvis.maps import Method
+from simvis.pair import EXAMPLE_PAIR, Look, visualize_pair
+from simvis.plotting.legend import value_text
 from visualize_similarity import main
 
 

@@ -19,17 +19,17 @@ from galleries import color_network, load_colors, write_images
 from numpy.testing import assert_allclose
 from pyarrow import fs
 
-import ray_indexing
-from image_gallery import Gallery
-from image_table import ImageTable
-from pair_visualization import EXAMPLES
+from simvis.gallery import on_ray as ray_indexing
+from simvis.gallery.gallery import Gallery
+from simvis.gallery.table import ImageTable
+from simvis.pair import EXAMPLES
 
 RUN = """
 import sys
 from functools import partial
 from galleries import color_network, load_colors
-from image_gallery import Gallery
-import ray_indexing
+from simvis.gallery.gallery import Gallery
+from simvis.gallery import on_ray as ray_indexing
 
 ray_indexing.SECONDS = 0
 gallery = Gallery(sys.argv[2], color_network())
@@ -42,7 +42,7 @@ gallery.index(sys.argv[1], engine="ray", workers=2)
 def quick(tmp_path_factory):
     """Spare each of Ray's processes two seconds, of which jsonschema makes a grammar of IRIs."""
     if find_spec("ray") is None:
-        skip_or_fail("ray is not installed, see requirements-ray.txt")
+        skip_or_fail("ray is not installed, see requirements-dev.txt")
     folder = tmp_path_factory.mktemp("quick")
     (folder / "rfc3987_syntax.py").write_text("raise ImportError")
     with pytest.MonkeyPatch.context() as patch:
@@ -168,7 +168,7 @@ def test_a_network_without_a_name_is_refused(folder, tmp_path):
 
 def test_ray_may_be_missing(folder, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ValueError, match="pip install -r requirements-ray.txt"):
+    with pytest.raises(ValueError, match='pip install "similarity-visualization.ray."'):
         gallery_on_ray(tmp_path / "ray").index(folder, engine="ray")
 
 

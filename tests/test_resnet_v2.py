@@ -13,11 +13,12 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from tensor_tables import read_table, write_table
 
-import image_ops
-from image_ops import resize_like_opencv
 from models import load_network
-from models.checkpoints import read_tensorflow_variables
-from models.resnet_v2 import (
+from similarity_ops import compute_spatial_similarity, pool_features
+from simvis import image_ops
+from simvis.image_ops import resize_like_opencv
+from simvis.models.checkpoints import read_tensorflow_variables
+from simvis.models.resnet_v2 import (
     build,
     preprocess,
     projection,
@@ -25,7 +26,6 @@ from models.resnet_v2 import (
     read_weights,
     resize_mean_image,
 )
-from similarity_ops import compute_spatial_similarity, pool_features
 
 DIMENSIONS = 128
 
@@ -206,7 +206,7 @@ def test_a_shape_that_no_tensor_can_have_does_not_end_the_process(tmp_path):
     names = hostile_indices(tmp_path / "good", tmp_path)
     program = """
 import sys
-from models.checkpoints import read_tensorflow_variables
+from simvis.models.checkpoints import read_tensorflow_variables
 for name in sys.argv[2:]:
     try:
         print(name, read_tensorflow_variables(f"{sys.argv[1]}/{name}", {"one": (3, 4)})[0])

@@ -12,10 +12,15 @@ from PIL import Image
 
 from evaluation import looks, train
 from evaluation.views import View, save_views
-from image_ops import load_image
 from models import load_network, rooms
-from models.efficientnet_lite0 import build_folded, fold_batch_norms, preprocess, read_weights
 from similarity_ops import compute_spatial_similarity
+from simvis.image_ops import load_image
+from simvis.models.efficientnet_lite0 import (
+    build_folded,
+    fold_batch_norms,
+    preprocess,
+    read_weights,
+)
 
 MEGABYTE = 10**6
 EXAMPLES = [

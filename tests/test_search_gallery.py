@@ -14,9 +14,9 @@ from conftest import ROOT
 from galleries import write_images
 from PIL import Image
 
-import image_hits
-from image_table import ImageTable
 from search_gallery import main
+from simvis.gallery import results as image_hits
+from simvis.gallery.table import ImageTable
 
 PROGRAM = ROOT / "search_gallery.py"
 
@@ -192,7 +192,7 @@ def test_bad_input_is_one_line(place, capsys, arguments, words):
 def test_without_lance_one_line_says_what_to_install(place, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "lance", None)
     assert main(["info"]) == 2
-    assert "pip install -r requirements-gallery.txt" in capsys.readouterr().err
+    assert 'pip install "similarity-visualization[gallery]"' in capsys.readouterr().err
 
 
 def test_only_what_runs_a_network_imports_tensorflow(place):

@@ -13,10 +13,10 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_drawing import holds
 
-import image_ops
-from drawing import value_text
 from models import load_network
-from training_maps import SimilarityMaps
+from simvis import image_ops
+from simvis.plotting.legend import value_text
+from simvis.training import SimilarityMaps
 from visualize_similarity import EXAMPLE_PAIR, visualize_pair
 
 SIDE = 32

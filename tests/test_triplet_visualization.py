@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-import image_ops
-from triplet_visualization import EXAMPLE_TRIPLET, visualize_triplet
+from simvis import image_ops
+from simvis.triplet import EXAMPLE_TRIPLET, visualize_triplet
 from visualize_similarity import main, visualize_pair
 
 ANCHOR, POSITIVE, NEGATIVE = map(str, EXAMPLE_TRIPLET)

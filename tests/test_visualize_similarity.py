@@ -17,14 +17,14 @@ from conftest import ROOT
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
-import image_ops
 import visualize_similarity
-from command_line import OneLineParser, run_program
 from similarity_ops import (
     compute_pairwise_similarity,
     compute_spatial_similarity,
     point_similarity,
 )
+from simvis import image_ops
+from simvis.cli import OneLineParser, run_program
 from visualize_similarity import EXAMPLE_PAIR, main, visualize_pair
 
 PROGRAM = ROOT / "visualize_similarity.py"
@@ -342,7 +342,7 @@ TOLD = """
 import sys
 import warnings
 from pathlib import Path
-from command_line import OneLineParser, run_program
+from simvis.cli import OneLineParser, run_program
 def run(arguments):
     print("told " * 10_000)
     return 0

@@ -1,0 +1,1 @@
+"""Any Keras 3 model, with exact maps, checked against its own output."""

@@ -1,0 +1,375 @@
+"""Where a Keras model's maps come from: its feature map, its pooling and head, or what follows it.
+
+All that an output is computed from lies on one line of bottlenecks: tensors that every way from the
+image leads through.  Between the last feature map, or sequence of tokens, and the output, each of
+the pieces is called to see what it does.  Of three ways, the first that fits is taken:
+
+- it pools by the mean, the maximum or GeM, and what follows maps affinely, or rescales its input by
+  a positive number, which a cosine does not see: `similarity_ops` knows all of it;
+- given the scale of each normalisation, it grows in proportion to the activations, as mixtures of
+  poolings and kernels for each position do: one derivative is exact;
+- else its Jacobian is integrated.
+"""
+
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from simvis.models.keras_models.graph import (
+    Step,
+    Tensor,
+    bottlenecks,
+    flatten,
+    has_graph,
+    layers,
+    leading_to,
+    named,
+    run,
+)
+from simvis.models.keras_models.probes import (
+    AVERAGES,
+    HALF,
+    MAXIMA,
+    NotLinear,
+    fold,
+    normalization_of,
+    pieces,
+    pooling_of,
+    rescales,
+    run_given_scales,
+)
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """Where a model's maps come from: tensors of its flat graph, and what lies between them."""
+
+    steps: list  # that lead to all that follows
+    image: Tensor
+    conv: Tensor  # the feature map (N, h, w, C), or a sequence of tokens (N, T, C)
+    pooling: str = "average"
+    power: float | None = None
+    projection: tuple | None = None
+    pooled: Tensor | None = None  # the network's own pooled feature, if it has one
+    output: Tensor | None = None  # its embedding, before a last normalisation
+    inside: object = None  # the layer that puts conv out, if that is hidden inside of a step
+    tail: "Tail | None" = None  # how the output follows from conv, if that is no pooling and head
+    maps: tuple = ()  # the (h, w) of feature maps before a sequence, the last one first
+
+    @property
+    def half(self):
+        """Whether some of it is computed in half precision."""
+        return any(each.dtype in HALF for step in self.steps for each in step.outputs)
+
+
+@dataclass(frozen=True)
+class Tail:
+    """What follows the activations, as far as it depends on them.
+
+    steps : that lead from them to the output
+    context : tensors that the steps need besides, of the same image
+    normalizations : None, or, if it grows in proportion given their scales, dict of steps to
+        `Normalization`
+    """
+
+    steps: list
+    context: tuple
+    normalizations: dict | None
+
+
+def analyse(model, layer=None, pooling=None):
+    """Return the `Attribution` of a model, or of what comes out of one of its layers.
+
+    Parameters
+    ----------
+    model : keras.Model
+    layer : None or a layer of it
+    pooling : None, "average", "max", "gem", or "network"
+
+    Raises
+    ------
+    ValueError
+        Says why there is no place to look at, and what to say instead.
+    """
+    graph = flatten(model)
+    if layer is not None:
+        return _analyse_layer(graph, layer, pooling)
+    if not has_graph(model):
+        names = ", ".join(path for path, _ in layers(model))
+        raise ValueError(
+            "model: its graph is not known (a subclassed model), name the layer whose output is "
+            f"the feature map with layer=; it has {names}"
+        )
+    found, problems = [], []
+    for output in graph.outputs:
+        try:
+            found.append(explain(graph, output, pooling))
+        except ValueError as error:
+            problems.append(str(error))
+    plain = [each for each in found if each.tail is None]
+    for few in (found, plain):
+        if len(few) == 1:
+            return few[0]
+    if len(graph.outputs) == 1:
+        raise ValueError(problems[0])
+    names = ", ".join(output.operation.name for output in graph.outputs)
+    raise ValueError(
+        f"model: {len(found)} of its {len(graph.outputs)} outputs could be explained, say which "
+        f"one with layer=, of {names}" + "".join(f"; {problem}" for problem in problems)
+    )
+
+
+def _analyse_layer(graph, layer, pooling):
+    """Explain a layer's output, if it is a vector; else its pooled feature, or all that follows."""
+    calls = [step for step in graph.steps if step.operation is layer]
+    if len(calls) > 1:
+        raise ValueError(
+            f"layer: {named(layer)} is called {len(calls)} times, so that its output is not one "
+            "feature map; name another one, or the sub-model in which it is called once"
+        )
+    if not calls:
+        return _analyse_inside(graph, layer, pooling)
+    conv = calls[0].outputs[0]
+    if len(conv.shape) not in (3, 4):
+        return explain(graph, conv, pooling)
+    if pooling == "network" or (pooling is None and len(conv.shape) == 3):
+        steps, image, output = _way_to_output(graph)
+        if conv not in {each for step in steps for each in step.outputs}:
+            raise ValueError(f"layer: the output does not depend on {named(layer)}, say pooling=")
+        tail = tail_from(steps, conv, output)
+        return Attribution(
+            steps, image, conv, output=output, tail=tail, maps=_maps_before(steps, conv)
+        )
+    steps, image = _way_from_image(graph, conv)
+    return Attribution(steps, image, conv, pooling or "average", maps=_maps_before(steps, conv))
+
+
+def _analyse_inside(graph, layer, pooling):
+    """Explain a layer that is hidden inside of a step of the graph."""
+    step = next(
+        step for step in graph.steps if any(each is layer for _, each in layers(step.operation))
+    )
+    conv = Tensor((None,) * 4, "float32", layer)
+    if pooling != "network":
+        steps, image = _way_from_image(graph, step.outputs[0])
+        return Attribution(steps, image, conv, pooling or "average", inside=layer)
+    steps, image, output = _way_to_output(graph)
+    after = steps[steps.index(step) :]
+    made = {each for one in after for each in one.outputs}
+    context = {each for one in after for each in one.sources if each not in made}
+    tail = Tail(after, tuple(context), None)
+    return Attribution(steps, image, conv, output=output, inside=layer, tail=tail)
+
+
+def _way_to_output(graph):
+    """Return the steps, the image and the output of a graph that has but one."""
+    if len(graph.outputs) != 1:
+        names = ", ".join(output.operation.name for output in graph.outputs)
+        raise ValueError(
+            f"model: it has {len(graph.outputs)} outputs, say layer= for one of {names}"
+        )
+    steps, image = _way_from_image(graph, graph.outputs[0])
+    return steps, image, _before_rescaling(steps, image, graph.outputs[0])
+
+
+def _way_from_image(graph, tensor):
+    """Return the steps that lead to a tensor, and the input that they start from, the image."""
+    steps = leading_to(graph.steps, [tensor])
+    used = {source for step in steps for source in step.sources} | {tensor}
+    inputs = [each for each in graph.inputs if each in used]
+    if len(inputs) != 1:
+        origin = {each: {each} for each in inputs}
+        for step in steps:
+            origins = set().union(*(origin[source] for source in step.sources))
+            if len(origins) > 1:
+                break
+            origin.update(dict.fromkeys(step.outputs, origins))
+        raise ValueError(
+            f"model: {named(step.operation)} merges {len(step.sources)} tensors, of several inputs "
+            f"({', '.join(each.operation.name for each in inputs)}); for a sub-model that they "
+            "share, or a layer that the image alone leads to, say layer="
+        )
+    return steps, inputs[0]
+
+
+def _before_rescaling(steps, image, output):
+    """Return what a last normalisation, which a cosine does not see, is given."""
+    for piece in reversed(pieces(steps, bottlenecks(steps, image, output))):
+        if len(piece.source.shape) != 2 or not rescales(piece):
+            return piece.target
+    return output
+
+
+def _maps_before(steps, conv):
+    """Return the (h, w) of the feature maps that lead to a tensor, the last one first."""
+    shapes = [each.shape for step in leading_to(steps, [conv]) for each in step.outputs]
+    return tuple(shape[1:3] for shape in reversed(shapes) if len(shape) == 4)
+
+
+# --- an output ------------------------------------------------------------------------------------
+
+
+def explain(graph, output, pooling):
+    """Walk back from an output to where positions are pooled, or can be told apart."""
+    steps, image = _way_from_image(graph, output)
+    line = bottlenecks(steps, image, output)
+    pooled_globally = {
+        step.sources[0] for step in steps if isinstance(step.operation, AVERAGES + MAXIMA)
+    }
+    places = [
+        i
+        for i, tensor in enumerate(line)
+        if i and (any(side != 1 for side in tensor.positions) or tensor in pooled_globally)
+    ]
+    if not places:
+        raise ValueError(
+            f"model: from {output.name} back to the input, no feature map is pooled; to look at "
+            "another layer that depends on places, say layer="
+        )
+    conv = line[places[-1]]
+    maps = _maps_before(steps, conv)
+    if conv is output:
+        if pooling in (None, "network"):
+            kind = "feature map" if len(conv.shape) == 4 else "sequence"
+            raise ValueError(
+                f"model: its output {conv.shape}, of {conv.name}, is a {kind} "
+                "that nothing pools; say pooling=, average, max or gem"
+            )
+        return Attribution(steps, image, conv, pooling, maps=maps)
+    plain, problem = None, None
+    if pooling != "network":
+        plain, problem = _pooling_and_head(steps, image, line[places[-1] :], pooling)
+    if plain is not None:
+        return plain
+    if pooling not in (None, "network"):
+        raise ValueError(f"pooling: {pooling} is not all that follows {conv.name}: {problem}")
+    output = _before_rescaling(steps, image, output)
+    for i in reversed(places):
+        if not _tells_positions_apart(leading_to(steps, [output], [line[i]]), line[i], output):
+            continue
+        # powers of activations, as GeM takes them in steps of its own, do not grow in proportion
+        for before in range(i, max(i - 3, 0), -1):
+            if before < i and (len(line[i].shape) != 4 or line[before].shape != line[i].shape):
+                break
+            tail = tail_from(steps, line[before], output)
+            if tail.normalizations is not None:
+                break
+        else:
+            tail = None
+        if tail is None or tail.normalizations is None:
+            before, tail = i, tail_from(steps, line[i], output)
+        maps = _maps_before(steps, line[before])
+        return Attribution(steps, image, line[before], output=output, tail=tail, maps=maps)
+    raise ValueError(
+        f"model: {output.name} depends on no more than one position of each feature map that "
+        "can be seen; say layer= for one inside of another layer"
+    )
+
+
+def _pooling_and_head(steps, image, line, pooling):
+    """Return the `Attribution` of a pooling, of the first of a line of tensors, and a linear head.
+
+    Else return None and, as a text, what else it is.
+    """
+    conv, maps = line[0], _maps_before(steps, line[0])
+    first, *tail = pieces(steps, line)
+    kind, power = pooling_of(first) or (None, None)
+    if kind is None or pooling not in (None, kind):
+        vector = all(side == 1 for side in first.target.positions)
+        if not vector or first.target.shape[-1] != conv.shape[-1] or pooling is None:
+            return None, f"{first.name} does something else"
+        kind, power = pooling, None  # as the user says, which the network's own output tells
+    while tail and rescales(tail[-1]):
+        tail.pop()
+    try:
+        projection = fold(tail, conv.shape[-1])
+    except NotLinear as problem:
+        return None, str(problem)
+    output = tail[-1].target if tail else first.target
+    found = Attribution(
+        steps, image, conv, kind, power, projection, first.target, output, maps=maps
+    )
+    return found, ""
+
+
+def _tells_positions_apart(steps, conv, output):
+    """Return whether an output depends on most positions of a tensor, or on a few alone."""
+    sides = [side or default for side, default in zip(conv.positions, (5, 6), strict=False)]
+    if np.prod(sides) <= 1:
+        return False
+    rng = np.random.default_rng(0)
+    count = 16 if len(sides) == 2 else 8  # of which maxima lie in many places
+    values = tf.constant(rng.standard_normal((count, *sides, conv.shape[-1])), tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(values)
+        found = run(steps, {conv: tf.cast(values, conv.dtype)})[output]
+        found = tf.reshape(tf.cast(found, tf.float32), (count, -1))
+    weights = tf.constant(rng.standard_normal(found.shape), tf.float32)
+    slope = tape.gradient(found, values, weights)
+    if slope is None:
+        return False
+    return np.mean(np.any(slope.numpy() != 0, axis=(0, -1))) > 0.5
+
+
+def tail_from(steps, conv, output):
+    """Return the `Tail` that leads from a tensor to the output."""
+    after, reached = [], {conv}
+    for step in steps:
+        if reached.intersection(step.sources) and conv not in step.outputs:
+            after.append(step)
+            reached.update(step.outputs)
+    after = leading_to(after, [output], [conv])
+    context = {each for step in after for each in step.sources if each not in reached}
+    normalizations = None
+    if not context:
+        grouped = _with_normalizations_whole(after, conv, output)
+        found = {step: normalization_of(step) for step in grouped}
+        found = {step: normal for step, normal in found.items() if normal is not None}
+        if _is_proportional(grouped, conv, output, found):
+            after, normalizations = grouped, found
+    return Tail(after, tuple(context), normalizations)
+
+
+def _with_normalizations_whole(steps, conv, output):
+    """Return steps with each normalisation that takes several of them, as v / |v|, made one."""
+    for piece in pieces(steps, bottlenecks(steps, conv, output)):
+        if len(piece.steps) > 1 and len(piece.source.shape) == 2 and rescales(piece):
+            whole = Step(
+                piece.target.operation,
+                lambda values, piece=piece: [
+                    run(piece.steps, {piece.source: values[0]})[piece.target]
+                ],
+                (piece.source,),
+                (piece.target,),
+            )
+            place = steps.index(piece.steps[-1])
+            steps = [step for step in steps[:place] if step not in piece.steps] + [
+                whole,
+                *steps[place + 1 :],
+            ]
+    return steps
+
+
+def _is_proportional(steps, conv, output, normalizations):
+    """Return whether F(a x) = F(0) + a (F(x) - F(0)), given the scales that x has."""
+    sides = [side or default for side, default in zip(conv.positions, (5, 6), strict=False)]
+    values = np.random.default_rng(0).standard_normal((1, *sides, conv.shape[-1]))
+    tolerance = 2e-2 if any(each.dtype in HALF for step in steps for each in step.outputs) else 1e-4
+    for x in (np.abs(values), values):
+        scales = {}
+
+        def function(factor, x=x, scales=scales):
+            source = {conv: keras.ops.convert_to_tensor(factor * x, dtype=conv.dtype)}
+            found = run_given_scales(steps, source, normalizations, scales)[output]
+            return np.asarray(keras.ops.cast(found, "float32"), np.float64)
+
+        whole, nothing = function(1.0), function(0.0)
+        if x is values and np.isnan(whole).any():  # powers of what a network never puts out
+            break
+        for factor in (0.01, 0.1, 0.5, 2.0, 100.0):  # far enough for biases to cross a threshold
+            expected = nothing + factor * (whole - nothing)
+            if not np.allclose(function(factor), expected, 0, tolerance * np.abs(expected).max()):
+                return False
+    return True

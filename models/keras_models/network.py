@@ -1,0 +1,367 @@
+"""Any Keras 3 model as an EmbeddingNetwork: found by `keras_analysis`, run, and checked."""
+
+from functools import partial
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from simvis import image_ops
+from simvis.models.keras_models import sources as keras_sources
+from simvis.models.keras_models.attribution import analyse
+from simvis.models.keras_models.graph import find_layer, intercepted, leading_to, named, run
+from simvis.models.keras_models.integrated_jacobians import differentiate, integrate
+from simvis.models.keras_models.probes import run_given_scales
+from simvis.models.network import MODEL_FILES, EmbeddingNetwork, failures_in_words, to_numpy
+from simvis.similarity_ops import tokens_to_map
+
+MOST_PREFIX_TOKENS = 16
+
+
+def load(
+    model,
+    *,
+    layer=None,
+    pooling=None,
+    preprocess=None,
+    weights=None,
+    input_size=None,
+    grid=None,
+    prefix=None,
+    import_file=None,
+    allow_unsafe=False,
+    graph=False,
+):
+    """Make an EmbeddingNetwork of a Keras model.
+
+    Parameters
+    ----------
+    model : keras.Model, or str
+        A model, the path of a ``.keras`` or ``.h5`` file, or ``"keras:NAME"``, any model in
+        keras.applications.
+    layer : None or str
+        The name of a layer, or ``"submodel/layer"``, at any depth.  A vector that it puts out is
+        what is explained.  A feature map is pooled, and the pooled feature explained, unless
+        pooling says "network"; from tokens, all that follows is explained, unless pooling is said.
+    pooling : None, "average", "max", "gem" or "network"
+        How the model pools, where it is not found or something else is wanted; "network" for
+        whatever it is that it does with the activations.
+    preprocess : None, str or function
+        ``"none"`` for RGB pixels in 0..255, ``"0..1"``, ``"-1..1"``, ``"caffe"``, ``"torch"``, or a
+        function of such float32 pixels (N, H, W, 3).  By default an application's own, else none.
+    weights : None or str
+        Of an application: ``"imagenet"``, the default, which Keras downloads, a weights file, or
+        ``"none"`` for random ones.
+    input_size : None or (height, width)
+        For a model that takes images of any size; by default 224 x 224.
+    grid : None or (height, width)
+        Of the image, in tokens, if it cannot be told from their number.
+    prefix : None or int
+        How many tokens that are no place in the image, as CLS and registers, stand before those.
+    import_file : None, str or Path
+        A Python file that registers the layers of one's own in a model file; it is run first.
+    allow_unsafe : bool
+        Whether a model file may hold Python code, which loading it then runs.
+    graph : bool
+        Run as a compiled graph, for many batches.
+
+    Returns
+    -------
+    network : EmbeddingNetwork
+
+    Raises
+    ------
+    ValueError
+        Says why there is no place to look at, and what to say instead.
+    OSError
+        Where a file is missing or a download fails.
+
+    Examples
+    --------
+    >>> inputs = keras.Input((64, 64, 3))
+    >>> x = keras.layers.Conv2D(8, 3, strides=16, activation="relu")(inputs)
+    >>> outputs = keras.layers.Dense(5)(keras.layers.GlobalAveragePooling2D()(x))
+    >>> network = load(keras.Model(inputs, outputs))
+    >>> network.pooling, network.projection[0].shape, network.explain
+    ('average', (8, 5), 'head')
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            f"keras: it runs on {keras.backend.backend()} here, set KERAS_BACKEND=tensorflow"
+        )
+    name = model if isinstance(model, (str, Path)) else model.name
+    if isinstance(model, str) and model.startswith("keras:"):
+        model, own_preprocess = keras_sources.application(model, weights, pooling, input_size)
+        preprocess = preprocess or own_preprocess
+        own_pooling = "average" if pooling == "gem" else pooling
+    else:
+        if weights is not None:
+            raise ValueError("weights: only a keras:NAME network has weights apart from the model")
+        if import_file is not None:
+            keras_sources.run_file(Path(import_file))
+        if isinstance(model, (str, Path)):
+            model = keras_sources.read(Path(model), allow_unsafe)
+        own_pooling = pooling
+    contents = _contents(name, model)
+    model, layer = _chosen(model, layer)
+    with failures_in_words("numbers at random"):
+        found = analyse(model, layer, own_pooling)
+    size = keras_sources.input_size_of(found.image.shape, input_size)
+    prepare = keras_sources.preprocessing(preprocess)
+
+    def to_batch(images):
+        pixels = np.stack([image_ops.resize(image, size) for image in images])
+        return np.asarray(prepare(pixels.astype(np.float32)), np.float32)
+
+    grey = to_batch([np.full((*size, 3), 128, np.uint8)])
+    if not model.built:
+        model(grey)  # which would call its layers more than once, to see what shapes they have
+    front = to_numpy(_front(found), size, graph)
+    shape = found.conv.shape
+    if found.inside is not None or len(shape) == 3:  # whose length Keras may not know, or wrongly
+        shape = front(grey)[0].shape
+    if len(shape) == 3:  # tokens
+        grid, prefix = _token_grid(shape[1], grid, prefix, size, found.maps)
+    else:
+        grid, prefix = None, 0
+    pooled_with_prefix = found.output is not None and found.tail is None and prefix > 0
+    if (found.inside is not None and len(shape) == 3 and pooling is None) or pooled_with_prefix:
+        found = analyse(model, layer, "network")
+        front = to_numpy(_front(found), size, graph)
+    if len(shape) not in (3, 4):
+        raise ValueError(
+            f"layer: the output of {named(layer)} has shape {shape}, expected a feature map "
+            "(N, h, w, C) or tokens (N, T, C)"
+        )
+
+    pixels = preprocess if isinstance(preprocess, str) else "by a function" if preprocess else None
+    fields = {
+        "name": str(name),
+        "input_size": size,
+        "preprocess": to_batch,
+        "weights": contents,
+        "tolerance": 1e-2 if found.half else 1e-3,
+        "description": f"{_words(found, pooling, grid, prefix)}, pixels {pixels or '0..255'}",
+    }
+    if found.tail is not None:
+        return _by_derivatives(found, front, grey, grid, prefix, fields)
+    # an application's own pooling is not the GeM that was asked for
+    return _pooled(found, front, grid, prefix, {**fields, "pooling": pooling or found.pooling})
+
+
+def _contents(source, model):
+    """Return a function that returns the arrays by which two models differ."""
+
+    def contents():
+        path = Path(source)
+        if path.suffix in MODEL_FILES and path.is_file():  # which says more than its weights
+            return [np.fromfile(path, np.uint8)]
+        return [np.asarray(weight) for weight in model.weights]
+
+    return contents
+
+
+def _chosen(model, name):
+    """Return the model and the layer to begin with: a sub-model that is named stands for itself."""
+    if name is None:
+        return model, None
+    layer = find_layer(model, name)
+    return (layer, None) if isinstance(layer, keras.Model) else (model, layer)
+
+
+def _words(found, pooling, grid, prefix):
+    """Say what is explained, and how."""
+    place = found.conv.operation.name
+    if grid is not None:
+        place += f", tokens as {grid[0]} x {grid[1]}" + (
+            f" after {prefix} others" if prefix else ""
+        )
+    if found.tail is None:
+        return f"{pooling or found.pooling} pooling after {place}"
+    if found.tail.normalizations is not None:
+        return f"all that follows {place}, in proportion to it"
+    return f"all that follows {place}, by integrated Jacobians from a grey image"
+
+
+def _token_grid(count, grid, prefix, size, maps):
+    """Return the (h, w) that tokens come from, and how many tokens stand before these.
+
+    Said, or that of a feature map that they are made of, or that of square patches of the image, or
+    a square: the first that leaves few tokens over.
+    """
+    if grid is not None:
+        left = count - grid[0] * grid[1]
+        if left < 0 or prefix not in (None, left):
+            raise ValueError(
+                f"grid: {grid[0]} x {grid[1]} and prefix {prefix or 0} do not make {count} tokens"
+            )
+        return tuple(grid), left
+    patches = [
+        (size[0] // side, size[1] // side)
+        for side in range(2, min(size) + 1)
+        if size[0] % side == 0 and size[1] % side == 0
+    ]
+    known = [(h, w) for h, w in maps if h and w and h * w > 1]
+    for few in range(MOST_PREFIX_TOKENS + 1) if prefix is None else [prefix]:
+        root = int(np.sqrt(max(count - few, 0)))
+        for h, w in (*known, *patches, (root, root)):
+            if h * w == count - few > 1:
+                return (h, w), few
+    raise ValueError(
+        f"grid: {count} tokens are no grid that could be told; say grid=(h, w), and prefix= for "
+        "how many tokens stand before it"
+    )
+
+
+# --- running it ----------------------------------------------------------------------------------
+
+
+def _front(found):
+    """Return a function of batches: the activations, pooled feature, output and all else needed.
+
+    In one run of the steps that lead there; None for those of them that the network does not have.
+    """
+    context = () if found.tail is None else found.tail.context
+    conv = None if found.inside is not None else found.conv
+    wanted = [conv, found.pooled, found.output, *context]
+    steps = found.steps
+    if found.inside is None:
+        steps = leading_to(steps, [tensor for tensor in wanted if tensor is not None])
+
+    def run_front(batch):
+        records = []
+
+        def record(output):
+            records.append(keras.tree.flatten(output)[0])
+            return output
+
+        values = {found.image: keras.ops.convert_to_tensor(batch, dtype=found.image.dtype)}
+        if found.inside is None:
+            values = run(steps, values)
+        else:
+            with intercepted(found.inside, record):
+                values = run(steps, values)
+            if len(records) != 1:
+                raise ValueError(
+                    f"layer: {named(found.inside)} is called {len(records)} times in one run, so "
+                    "that its output is not one feature map"
+                )
+        conv, pooled, output, *rest = (
+            None if tensor is None else _float32(values[tensor]) for tensor in wanted
+        )
+        if found.inside is not None:
+            conv = _float32(records[0])
+        if found.pooling == "gem":  # what it clips before it takes powers
+            conv = keras.ops.relu(conv)
+        return conv, _flat(pooled), _flat(output), *rest
+
+    return run_front
+
+
+def _float32(tensor):
+    return keras.ops.cast(tensor, "float32")
+
+
+def _flat(vectors):
+    return (
+        None if vectors is None else keras.ops.reshape(vectors, (keras.ops.shape(vectors)[0], -1))
+    )
+
+
+def _pooled(found, front, grid, prefix, fields):
+    """Make the EmbeddingNetwork of a pooling and a linear head."""
+
+    def run_pooled(batch):
+        conv, pooled, output = front(batch)
+        return conv if grid is None else tokens_to_map(conv, grid, prefix), pooled, output
+
+    place = 1 if found.projection is None else 2
+    own = {"pooling": found.pooling, "projection": found.projection}
+    return EmbeddingNetwork(
+        **{**own, **fields},
+        power=found.power or 3.0,
+        activations=lambda batch: run_pooled(batch)[0],
+        embed=None if found.output is None else (lambda batch: run_pooled(batch)[place]),
+        explain="pooled" if found.projection is None else "head",
+        forward=run_pooled,
+        own=tuple(own.values()),
+    )
+
+
+def _by_derivatives(found, front, grey, grid, prefix, fields):
+    """Make the EmbeddingNetwork whose activations are local features, times their number.
+
+    Their average is the embedding then, and all of `similarity_ops` applies.
+    """
+    reference = None
+    if found.tail.normalizations is None:
+        reference = front(grey)[0][0]
+
+    def run_images(batch, pairs_only=False):
+        convs, _pooled, outputs, *contexts = front(batch)
+        if not np.isfinite(outputs).all():
+            raise ValueError("network: its own output is not finite")
+        directions = np.linalg.qr(outputs.T.astype(np.float64))[0].T if pairs_only else None
+        maps = []
+        for i, conv in enumerate(convs):
+            own = [context[i : i + 1] for context in contexts]
+            with failures_in_words(f"activations {conv.shape}"):
+                local, constant = _local_features(found, conv, own, reference, directions)
+            if grid is not None:
+                constant = constant + local[:prefix].sum(0)
+                local = tokens_to_map(local, grid, prefix)
+            maps.append(local * local[..., 0].size + constant)
+        return np.stack(maps).astype(np.float32), outputs, None
+
+    return EmbeddingNetwork(
+        **fields,
+        pooling="average",
+        projection=None,
+        activations=lambda batch: run_images(batch)[0],
+        embed=lambda batch: front(batch)[2],
+        forward=run_images,
+        # the maps of a pair need no more of the local features than lies along both embeddings
+        pair_forward=partial(run_images, pairs_only=True),
+    )
+
+
+def _local_features(found, conv, context, reference, directions):
+    """Return the local features of one image, see `integrated_jacobians`."""
+    tail = found.tail
+
+    def values_at(points):
+        repeated = {
+            tensor: keras.ops.cast(keras.ops.repeat(values, len(points), 0), tensor.dtype)
+            for tensor, values in zip(tail.context, context, strict=True)
+        }
+        return {**repeated, found.conv: keras.ops.cast(points, found.conv.dtype)}
+
+    def output_of(values):
+        return _flat(_float32(values[found.output]))
+
+    if tail.normalizations is not None:
+        scales = {}
+        given = partial(
+            run_given_scales, tail.steps, normalizations=tail.normalizations, scales=scales
+        )
+        given(values=values_at(conv[None]))
+
+        def follow_given_scales(points):
+            return output_of(given(values=values_at(points)))
+
+        return differentiate(follow_given_scales, conv, directions)
+
+    def follow(points):
+        if found.inside is None:
+            return output_of(run(tail.steps, values_at(points)))
+
+        def replace(output):
+            first, *rest = keras.tree.flatten(output)
+            replaced = keras.ops.cast(points, first.dtype)
+            return keras.tree.pack_sequence_as(output, [replaced, *rest])
+
+        with intercepted(found.inside, replace):
+            return output_of(run(tail.steps, values_at(points)))
+
+    tolerance = 5e-3 if found.half else 3e-5
+    return integrate(follow, conv, reference, directions, tolerance)

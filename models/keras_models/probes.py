@@ -1,0 +1,250 @@
+"""What a piece of a network does: told by calling it, not by its name.
+
+A piece is all that lies between two tensors of a graph, of which the second depends on the image
+through the first alone.
+"""
+
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from simvis.models.keras_models.graph import Tensor, leading_to, named, run
+
+HALF = ("float16", "bfloat16")
+# These stand for themselves: of a single position, nothing tells a mean from a maximum.
+AVERAGES = (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalAveragePooling1D)
+MAXIMA = (keras.layers.GlobalMaxPooling2D, keras.layers.GlobalMaxPooling1D)
+
+
+class NotLinear(ValueError):
+    """Says which piece is neither linear nor a normalisation."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    steps: list
+    source: Tensor
+    target: Tensor
+
+    def __call__(self, values):
+        """Run the piece on other values; float64 out."""
+        values = keras.ops.convert_to_tensor(values, dtype=self.source.dtype)
+        target = run(self.steps, {self.source: values})[self.target]
+        return np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(target, "float32")), np.float64)
+
+    @property
+    def operation(self):
+        """The only one, else None."""
+        return self.steps[0].operation if len(self.steps) == 1 else None
+
+    @property
+    def name(self):
+        return named(self.target.operation)
+
+    @property
+    def half(self):
+        return self.source.dtype in HALF or self.target.dtype in HALF
+
+
+def pieces(steps, tensors):
+    """Return the pieces between tensors that follow each other."""
+    return [
+        Piece(leading_to(steps, [target], [source]), source, target)
+        for source, target in zip(tensors, tensors[1:], strict=False)
+    ]
+
+
+def pooling_of(piece):
+    """Return ("average" or "max" or "gem", power) where a piece pools positions so, else None.
+
+    The power is None but for GeM.
+    """
+    if isinstance(piece.operation, AVERAGES + MAXIMA):
+        return "average" if isinstance(piece.operation, AVERAGES) else "max", None
+    channels = piece.source.shape[-1]
+    sides = [side or default for side, default in zip(piece.source.positions, (5, 6), strict=False)]
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((2, *sides, channels)).astype(np.float32)
+    pooled = piece(values)
+    if pooled.size != 2 * channels:
+        return None
+    tolerance = 1e-2 if piece.half else 1e-4
+    positions = tuple(range(1, values.ndim - 1))
+    for kind, expected in (("average", values.mean(positions)), ("max", values.max(positions))):
+        if np.allclose(pooled.reshape(2, channels), expected, atol=tolerance):
+            return kind, None
+    power = _gem_power(piece, sides, channels)
+    if power is None:
+        return None
+    exponents = rng.uniform(-2, 0, values.shape).astype(np.float32)
+    expected = (10.0 ** (exponents * power)).mean(positions) ** (1 / power)
+    pooled = piece(10.0**exponents).reshape(2, channels)
+    return ("gem", power) if np.allclose(pooled, expected, rtol=10 * tolerance) else None
+
+
+def _gem_power(piece, sides, channels):
+    """Return p where a piece's mean of one 1 among N - 1 zeros is (1 / N)^(1 / p), else None."""
+    count = int(np.prod(sides))
+    values = np.zeros((1, count, channels), np.float32)
+    values[:, 0] = 1
+    mean = np.median(piece(values.reshape(1, *sides, channels)))
+    if not 1 / count * (1 - 1e-3) <= mean < 1:
+        return None
+    power = max(np.log(count) / -np.log(mean), 1.0)
+    rounding = (1e-2 if piece.half else 1e-4) * power
+    return float(round(power)) if abs(power - round(power)) < rounding else float(power)
+
+
+def fold(tail, channels):
+    """Fold the pieces after the pooling into one (kernel (C, D), bias (D,)), or None for nothing.
+
+    Positive factors, which a cosine does not see, are left out.
+
+    Raises
+    ------
+    NotLinear, ValueError
+        Name the piece that is neither linear nor a normalisation, or has weights that are NaN.
+    """
+    kernel, bias, rescaled = np.eye(channels), np.zeros(channels), False
+    for piece in tail:
+        for step in piece.steps:
+            if not all(
+                np.isfinite(_float64(w)).all() for w in getattr(step.operation, "weights", ())
+            ):
+                raise ValueError(f"model: the weights of {named(step.operation)} are not finite")
+        affine = affine_of(piece)
+        if affine is not None and not (rescaled and np.abs(affine[1]).max() > 1e-6):
+            kernel, bias = kernel @ affine[0], bias @ affine[0] + affine[1]
+        elif rescales(piece):
+            rescaled = True
+        else:
+            raise NotLinear(f"{piece.name} is neither linear nor a normalisation")
+    unchanged = kernel.shape[0] == kernel.shape[1] and np.allclose(kernel, np.eye(channels))
+    return None if unchanged and not bias.any() else (kernel, bias)
+
+
+def affine_of(piece):
+    """Return the (matrix, offset), float64, of a piece that maps vectors affinely, else None."""
+    shape = piece.source.shape[1:]
+    size = int(np.prod(shape))
+    layer = piece.operation
+    if isinstance(layer, keras.layers.LayerNormalization):
+        return _layer_normalization(layer, size)
+    if isinstance(layer, keras.layers.Dense) and layer.activation is keras.activations.linear:
+        kernel = _float64(layer.kernel)  # which includes what LoRA adds
+        return kernel, np.zeros(kernel.shape[1]) if layer.bias is None else _float64(layer.bias)
+    if isinstance(layer, keras.layers.BatchNormalization):
+        return _batch_normalization(layer, size)
+    zero = piece(np.zeros((1, *shape))).ravel()
+    # Of large inputs, so that the offset costs the matrix no digits; a power of two costs none.
+    large = 2.0**12
+    rows = piece(large * np.eye(size).reshape(size, *shape)).reshape(size, -1)
+    matrix = (rows - zero) / large
+    if not np.isfinite(matrix).all():  # as of v / |v|, which has no value at zero
+        return None
+    values = np.random.default_rng(0).standard_normal((16, size))
+    relative = 1e-2 if piece.half else 1e-3
+    for scale in (1e-2, 1.0, 1e2):
+        found = piece(scale * values.reshape(16, *shape)).reshape(16, -1)
+        expected = scale * values @ matrix + zero
+        tolerance = relative / 10 * np.abs(expected).max()
+        if not np.allclose(found, expected, rtol=relative, atol=tolerance):
+            return None
+    return matrix, zero
+
+
+def _gamma_beta(layer, size):
+    gamma = np.ones(size) if layer.gamma is None else _float64(layer.gamma)
+    return gamma, np.zeros(size) if layer.beta is None else _float64(layer.beta)
+
+
+def _batch_normalization(layer, size):
+    gamma, beta = _gamma_beta(layer, size)
+    scale = gamma / np.sqrt(_float64(layer.moving_variance) + layer.epsilon)
+    return np.diag(scale), beta - _float64(layer.moving_mean) * scale
+
+
+def _layer_normalization(layer, size):
+    """Without an offset it centres, weighs and rescales by a positive number: a linear map."""
+    gamma, beta = _gamma_beta(layer, size)
+    if beta.any() or gamma.shape != (size,):
+        return None
+    return (np.eye(size) - 1 / size) * gamma, beta
+
+
+def rescales(piece):
+    """Return whether a piece multiplies each of its vectors by some positive number."""
+    shape = piece.source.shape[1:]
+    size = int(np.prod(shape))
+    tolerance = 1e-2 if piece.half else 1e-4
+    for scale in (1e-2, 1.0, 1e2):
+        values = scale * np.random.default_rng(0).standard_normal((16, size))
+        found = piece(values.reshape(16, *shape)).reshape(16, -1)
+        if found.shape != values.shape:
+            return False
+        factor = (found * values).sum(1, keepdims=True) / (values * values).sum(1, keepdims=True)
+        if not (factor > 0).all() or not np.allclose(
+            found, factor * values, atol=tolerance * np.abs(found).max()
+        ):
+            return False
+    return True
+
+
+# --- normalisations, given the scale that they found ----------------------------------------------
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """What maps v to offset + scale(v) * linear(v), with a number scale(v) > 0 for each vector."""
+
+    linear: object  # function of a tensor
+    offset: object  # tensor, or 0
+
+
+def normalization_of(step):
+    """Return the `Normalization` that a step on vectors is, else None."""
+    layer, (source, *others), (target, *_) = step.operation, step.sources, step.outputs
+    if others or len(source.shape) != 2 or source.shape != target.shape:
+        return None
+    if isinstance(layer, keras.layers.LayerNormalization):
+        if layer.rms_scaling:
+            return None
+        gamma = 1.0 if layer.gamma is None else layer.gamma
+        beta = 0.0 if layer.beta is None else layer.beta
+        return Normalization(lambda v: (v - keras.ops.mean(v, -1, keepdims=True)) * gamma, beta)
+    if isinstance(layer, keras.layers.RMSNormalization):
+        return Normalization(lambda v: v * layer.scale, 0.0)
+    if rescales(Piece([step], source, target)):
+        return Normalization(lambda v: v, 0.0)
+    return None
+
+
+def run_given_scales(steps, values, normalizations, scales):
+    """Run steps as `keras_graph.run` does, but let normalisations use the scales given.
+
+    Parameters
+    ----------
+    normalizations : dict of steps to `Normalization`
+    scales : dict of steps to tensors (N, 1)
+        Those that are missing are taken from the values, and added.
+    """
+    values = dict(values)
+    for step in steps:
+        inputs = [values[each] for each in step.sources]
+        if step not in normalizations:
+            values.update(zip(step.outputs, step.run(inputs), strict=True))
+            continue
+        normal = normalizations[step]
+        linear = keras.ops.cast(normal.linear(keras.ops.cast(inputs[0], "float32")), "float32")
+        if step not in scales:
+            moved = keras.ops.cast(step.run(inputs)[0], "float32") - normal.offset
+            sums = (keras.ops.sum(each * linear, -1, keepdims=True) for each in (moved, linear))
+            scales[step] = next(sums) / next(sums)
+        values[step.outputs[0]] = normal.offset + scales[step] * linear
+    return values
+
+
+def _float64(values):
+    values = keras.ops.cast(keras.ops.convert_to_tensor(values), "float32")
+    return np.asarray(keras.ops.convert_to_numpy(values), np.float64)

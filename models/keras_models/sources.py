@@ -1,0 +1,149 @@
+"""Where Keras models come from, and what pixels they are given."""
+
+import difflib
+import importlib
+import runpy
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from simvis.models.keras_models.limits import load_model_file
+
+PREPROCESS = {  # of float32 RGB pixels in 0..255
+    "none": lambda pixels: pixels,
+    "0..1": lambda pixels: pixels / 255,
+    "-1..1": lambda pixels: pixels / 127.5 - 1,
+    "caffe": lambda pixels: pixels[..., ::-1] - np.float32([103.939, 116.779, 123.68]),
+    "torch": lambda pixels: (
+        (pixels / 255 - np.float32([0.485, 0.456, 0.406])) / np.float32([0.229, 0.224, 0.225])
+    ),
+}
+DEFAULT_SIZE = 224
+MAX_SIDE = 2048  # pixels, of what goes into a network
+SIZES = {  # of the applications that were trained on other sizes
+    **dict.fromkeys(("InceptionV3", "InceptionResNetV2", "Xception"), 299),
+    **{"NASNetLarge": 331, "EfficientNetB1": 240, "EfficientNetB2": 260, "EfficientNetB3": 300},
+    **{"EfficientNetB4": 380, "EfficientNetB5": 456, "EfficientNetB6": 528, "EfficientNetB7": 600},
+    **{"EfficientNetV2B1": 240, "EfficientNetV2B2": 260, "EfficientNetV2B3": 300},
+    **{"EfficientNetV2S": 384, "EfficientNetV2M": 480, "EfficientNetV2L": 480},
+}
+
+
+def application(name, weights, pooling, input_size):
+    """Build keras:NAME; return it and its own preprocess_input.
+
+    Raises
+    ------
+    ValueError, OSError
+        For a name that Keras does not have, or weights that cannot be fetched or do not fit.
+    """
+    builder = getattr(keras.applications, name.removeprefix("keras:"), None)
+    if not callable(builder):
+        known = sorted(key for key, value in vars(keras.applications).items() if callable(value))
+        lower = {key.lower(): key for key in known}
+        close = difflib.get_close_matches(name.removeprefix("keras:").lower(), lower, 1)
+        if close:
+            raise ValueError(f"network: there is no {name}, did you mean keras:{lower[close[0]]}?")
+        raise ValueError(f"network: there is no {name}; keras.applications has {', '.join(known)}")
+    size = input_size or (SIZES.get(builder.__name__, DEFAULT_SIZE),) * 2
+    if weights not in (None, "imagenet", "none") and not Path(weights).is_file():
+        raise FileNotFoundError(f"{weights}: no such weights file")
+    try:
+        with redirect_stdout(sys.stderr):  # where Keras says what it downloads
+            model = builder(
+                include_top=False,
+                weights=None if weights == "none" else weights or "imagenet",
+                input_shape=(*size, 3),
+                pooling="max" if pooling == "max" else "avg",
+            )
+    except Exception as error:
+        problem = f"{name}: {_one_line(error)}"
+        if weights in (None, "imagenet"):
+            ways = "give a file with weights=, or say weights='none' for random ones"
+            raise OSError(f"{problem}; its weights cannot be fetched, {ways}") from None
+        raise ValueError(problem) from None
+    return model, importlib.import_module(builder.__module__).preprocess_input
+
+
+def read(path, allow_unsafe):
+    """Read a model file; the Python code in it runs only where allow_unsafe says so.
+
+    Raises
+    ------
+    ValueError, OSError
+        Name the file.
+    """
+    if path.is_dir():
+        raise ValueError(
+            f"{path}: a folder; open it with the Keras or TensorFlow that made it and save it "
+            "again with model.save('NAME.keras')"
+        )
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such model file")
+    if path.suffix not in (".keras", ".h5", ".hdf5"):
+        raise ValueError(f"{path}: expected a model file ending in .keras or .h5")
+    try:
+        if allow_unsafe:
+            return keras.saving.load_model(path, compile=False, safe_mode=False)
+        return load_model_file(path)
+    except MemoryError:
+        raise ValueError(f"{path}: takes more memory to load than there is") from None
+    except Exception as error:
+        reason = _one_line(error) or "it is damaged"
+        if "ambda" in reason and not allow_unsafe:
+            reason = "it holds Python code (a Lambda), which loading would run; if you trust it, "
+            reason += "say allow_unsafe=True"
+        elif "Could not locate" in reason:
+            reason += "; name the Python file that registers it with import_file="
+        raise ValueError(f"{path}: cannot be loaded: {reason}") from None
+
+
+def run_file(path):
+    """Run a Python file, for what it registers with Keras; say so on stderr.
+
+    Raises
+    ------
+    ValueError, OSError
+        Name the file, and what was raised in it.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"import_file: {path}: no such file")
+    print(f"running {path}", file=sys.stderr)
+    try:
+        runpy.run_path(str(path))
+    except Exception as error:
+        raise ValueError(
+            f"import_file: {path}: {type(error).__name__}: {_one_line(error)}"
+        ) from None
+
+
+def _one_line(error):
+    """Return the point of a message of Keras, without the configurations around it."""
+    words = " ".join(str(error).split()).rpartition("Exception encountered: ")[2]
+    return words.partition("Full object config:")[0].strip()[:600]
+
+
+def preprocessing(how):
+    """Return the function of float32 RGB pixels (N, H, W, 3) in 0..255 that a name stands for."""
+    if callable(how):
+        return how
+    if how is not None and how not in PREPROCESS:
+        raise ValueError(
+            f"preprocess: expected a function or one of {', '.join(PREPROCESS)}, got {how!r}"
+        )
+    return PREPROCESS[how or "none"]
+
+
+def input_size_of(shape, wanted):
+    """Return the (height, width) of the images that an input of this shape takes."""
+    if len(shape) != 4 or shape[-1] not in (3, None):
+        raise ValueError(f"model: expected input (N, H, W, 3), channels last, got {shape}")
+    own = tuple(shape[1:3])
+    if max(side or 0 for side in own) > MAX_SIDE:
+        raise ValueError(f"model: expected input of at most {MAX_SIDE} pixels a side, got {own}")
+    if wanted is not None and any(o not in (None, w) for o, w in zip(own, wanted, strict=True)):
+        raise ValueError(f"input_size: the model takes {own}, not {tuple(wanted)}")
+    return tuple(o or w for o, w in zip(own, wanted or (DEFAULT_SIZE,) * 2, strict=True))

@@ -1,0 +1,254 @@
+"""Networks by their names: what there is, with which options, loaded when it is asked for."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from simvis.models.network import MODEL_FILES, EmbeddingNetwork, to_numpy, with_head
+from simvis.similarity_ops import POOLINGS
+
+ROOMS = ("rooms", "rooms-headboard", "rooms-carpet")
+NETWORKS = ("imagenet", *ROOMS, "hotels", "faces")
+SMALLEST_INPUT, LARGEST_INPUT = 32, 2048  # pixels a side
+OPTIONS = {  # of each family of networks, besides pooling
+    "imagenet": ("input_size",),
+    "rooms": ("input_size",),
+    "authors": ("checkpoint", "mean_image", "batch_norm", "input_size"),
+    "keras": (
+        *("layer", "preprocess", "weights", "input_size"),
+        *("grid", "prefix", "import_file", "allow_unsafe"),
+    ),
+}
+
+
+def load_network(
+    name="imagenet",
+    *,
+    checkpoint=None,
+    mean_image=None,
+    batch_norm=None,
+    layer=None,
+    pooling=None,
+    preprocess=None,
+    weights=None,
+    input_size=None,
+    grid=None,
+    prefix=None,
+    import_file=None,
+    allow_unsafe=False,
+    graph=False,
+):
+    """Load an embedding network.
+
+    Parameters
+    ----------
+    name : str or keras.Model
+        ``"imagenet"``: EfficientNet-Lite0 trained on ImageNet, with weights that pip brings.  Its
+        linear head is the ImageNet classifier; the pooled feature is explained by default.
+        ``"rooms"``, ``"rooms-headboard"``, ``"rooms-carpet"``: the same network, taught on rendered
+        rooms to tell them apart: by all that there is in them, by headboard and pictures alone, or
+        by the carpet alone.
+        ``"hotels"``, ``"faces"``: the authors' ResNet-50 v2 networks.  Without a checkpoint and a
+        mean image of your own, their published files are downloaded once, to ``models/<name>/``.
+        ``"keras:NAME"``: any model of keras.applications.  A ``.keras`` or ``.h5`` file, or a
+        model: any Keras 3 network that pools a feature map.
+    checkpoint : None, str or Path
+        For hotels and faces: a checkpoint of slim's resnet_v2_50, as its prefix, the folder that
+        it lies in, or an archive of that.
+    mean_image : None, str or Path
+        For hotels and faces: a .npy file, (224, 224, 3), that is subtracted from BGR pixels.
+    batch_norm : None, "batch" or "moving"
+        For hotels and faces: ``"batch"``, the default, is the authors' demonstration: statistics
+        of the images in the batch, so that the maps of an image depend on its partner.
+        ``"moving"`` uses the averages of the training: one embedding for each image.
+    pooling : None, "average", "max" or "gem"
+        Instead of the network's own.
+    input_size : None or (height, width)
+        Whole images are resized to it, by default to 224 x 224 pixels; (448, 448) gives maps of
+        14 x 14 cells.  At least 32 pixels, but for Keras models.  For hotels and faces, the mean
+        image is stretched to it, which the authors' code never did.
+    layer, preprocess, weights, grid, prefix, import_file, allow_unsafe
+        For Keras models, see `models.keras_model.load`.
+    graph : bool
+        Run as a compiled graph, which starts later and pays from some ten images on.
+
+    Returns
+    -------
+    network : EmbeddingNetwork
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, an option that the network does not have, or weights that do not fit.
+    OSError
+        Where files are missing, or cannot be downloaded.
+
+    Examples
+    --------
+    >>> network = load_network("imagenet")
+    >>> batch = network.preprocess([np.zeros((300, 400, 3), np.uint8)])
+    >>> network.activations(batch).shape
+    (1, 7, 7, 1280)
+    """
+    authors = {"checkpoint": checkpoint, "mean_image": mean_image, "batch_norm": batch_norm}
+    keras_options = {
+        "layer": layer,
+        "preprocess": preprocess,
+        "weights": weights,
+        "input_size": input_size,
+        "grid": grid,
+        "prefix": prefix,
+        "import_file": import_file,
+        "allow_unsafe": allow_unsafe,
+    }
+    check_options(name, pooling=pooling, **authors, **keras_options)
+    if input_size is not None:
+        keras_options["input_size"] = input_size = tuple(map(int, input_size))
+    if _family(name) == "keras":
+        from simvis.models.keras_models import network as keras_model
+
+        return keras_model.load(name, pooling=pooling, graph=graph, **keras_options)
+    if _family(name) == "authors":
+        network = _load_authors(name, graph, input_size, **authors)
+    else:
+        network = _load_efficientnet(name, graph, input_size)
+    return replace(network, pooling=pooling or network.pooling)
+
+
+def check_options(name, *, pooling=None, **options):
+    """Raise a ValueError for an unknown network, or an option that it does not have.
+
+    It needs no TensorFlow, so that a program can say so at once.
+
+    Examples
+    --------
+    >>> check_options("imagenet", batch_norm="batch")
+    Traceback (most recent call last):
+    ValueError: batch_norm: the imagenet network has no such option
+    """
+    family = _family(name)
+    for option, value in options.items():
+        if value is not None and value is not False and option not in OPTIONS[family]:
+            raise ValueError(f"{option}: the {name} network has no such option")
+    poolings = (*POOLINGS, "network") if family == "keras" else POOLINGS
+    if pooling is not None and pooling not in poolings:
+        raise ValueError(f"pooling: expected one of {', '.join(poolings)}, got {pooling!r}")
+    smallest = 1 if family == "keras" else SMALLEST_INPUT
+    if options.get("input_size") is not None and not _is_size(options["input_size"], smallest):
+        raise ValueError(
+            f"input_size: expected (height, width), {smallest} to {LARGEST_INPUT} whole pixels "
+            f"each, got {options['input_size']!r}"
+        )
+    if options.get("batch_norm") not in (None, "batch", "moving"):
+        raise ValueError(f"batch_norm: expected batch or moving, got {options['batch_norm']!r}")
+
+
+def _is_size(size, smallest):
+    """Tell whether a value is a (height, width) of whole pixels from smallest to LARGEST_INPUT."""
+    try:
+        height, width = size
+        return all(
+            smallest <= side <= LARGEST_INPUT and side == int(side) for side in (height, width)
+        )
+    except (TypeError, ValueError):
+        return False
+
+
+def _family(name):
+    """Return the family of networks that a name stands for: a key of OPTIONS."""
+    if name in ("hotels", "faces"):
+        return "authors"
+    if name == "imagenet":
+        return "imagenet"
+    if name in ROOMS:
+        return "rooms"
+    if not isinstance(name, (str, os.PathLike)):
+        if hasattr(name, "layers"):
+            return "keras"
+        raise ValueError(f"network: expected a name or a keras.Model, got {type(name).__name__}")
+    if str(name).startswith("keras:") or Path(name).suffix in MODEL_FILES or Path(name).is_dir():
+        return "keras"
+    raise ValueError(
+        f"network: expected one of {', '.join(NETWORKS)}, keras:NAME, or a .keras or .h5 file, "
+        f"got {name!r}"
+    )
+
+
+def example_pair(name):
+    """Return the authors' example images for hotels and faces, fetched on first use, else None."""
+    if name not in ("hotels", "faces"):
+        return None
+    from simvis.models import downloads
+
+    return downloads.example_pair(name)
+
+
+def _load_efficientnet(name, graph, input_size):
+    from simvis.models import efficientnet_lite0, rooms
+
+    size = input_size or efficientnet_lite0.INPUT_SIZE
+    weights = efficientnet_lite0.read_weights()
+    convolutions = efficientnet_lite0.fold_batch_norms(weights)
+    if name == "imagenet":
+        projection = efficientnet_lite0.classifier(weights)
+        description = "EfficientNet-Lite0 trained on ImageNet"
+    else:
+        taught, kernel = rooms.read_weights(name)
+        convolutions |= taught
+        projection = kernel, np.zeros(kernel.shape[1], np.float32)
+        description = rooms.TAUGHT[name]
+    run = with_head(efficientnet_lite0.build_folded(convolutions), projection)
+    # what lies close together; the classifier can be explained too
+    explain = "pooled" if name == "imagenet" else "head"
+    forward = to_numpy(run, size, graph)
+    embeds = 1 if explain == "pooled" else 2
+    return EmbeddingNetwork(
+        activations=lambda batch: forward(batch)[0],
+        embed=lambda batch: forward(batch)[embeds],
+        forward=forward,
+        name=name,
+        input_size=size,
+        pooling="average",
+        projection=projection,
+        preprocess=lambda images: efficientnet_lite0.preprocess(images, size),
+        explain=explain,
+        description=description,
+        weights=lambda: [part for pair in convolutions.values() for part in pair] + [*projection],
+    )
+
+
+def _load_authors(name, graph, input_size, checkpoint, mean_image, batch_norm):
+    from simvis.models import downloads
+
+    batch_norm = batch_norm or "batch"
+    if checkpoint is None:
+        checkpoint, fetched_mean_image = downloads.fetch_authors_files(name)
+        mean_image = mean_image or fetched_mean_image
+    else:
+        checkpoint = downloads.find_checkpoint(checkpoint)
+        mean_image = mean_image or downloads.fetch_mean_image(name)
+    from simvis.models import resnet_v2
+
+    size = input_size or resnet_v2.INPUT_SIZE
+    stretched = "" if size == resnet_v2.INPUT_SIZE else ", the 224 x 224 mean image stretched"
+    mean = resnet_v2.resize_mean_image(resnet_v2.read_mean_image(mean_image), size)
+    weights, ignored = resnet_v2.read_weights(checkpoint)
+    projection = resnet_v2.projection(weights)
+    run = with_head(resnet_v2.build(weights, batch_norm), projection)
+    forward = to_numpy(run, size, graph)
+    return EmbeddingNetwork(
+        activations=lambda batch: forward(batch)[0],
+        embed=lambda batch: forward(batch)[2],
+        forward=forward,
+        name=name,
+        input_size=size,
+        pooling="average",
+        projection=projection,
+        preprocess=lambda images: resnet_v2.preprocess(images, mean),
+        batch_independent=batch_norm == "moving",
+        weights=lambda: [*weights.values(), mean],
+        description=f"ResNet-50 v2, batch norm by {batch_norm} statistics, "
+        f"{len(weights)} variables read, {ignored} others ignored{stretched}",
+    )

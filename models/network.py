@@ -1,0 +1,199 @@
+"""An embedding network, reduced to what the maps are made of, and how TensorFlow runs it."""
+
+import hashlib
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from simvis.similarity_ops import pool_features
+
+MODEL_FILES = (".keras", ".h5", ".hdf5")
+
+
+@dataclass(frozen=True)
+class EmbeddingNetwork:
+    """A network, reduced to what the maps are made of.
+
+    name : str
+    input_size : (height, width) in pixels that `preprocess` resizes to
+    pooling : "average", "max" or "gem", which turns activations into the pooled feature
+    projection : None or (kernel (C, D), bias (D,)), the linear head after the pooling
+    preprocess : function of a list of RGB uint8 (H, W, 3) arrays -> float32 (N, H, W, 3) batch
+    activations : function of a batch -> float32 (N, h, w, C), the last convolutional layer's output
+    embed : None or a function of a batch -> float32 (N, D), what the network itself puts out,
+        before a last normalisation, which a cosine does not see
+    power : the exponent of "gem"
+    explain : "pooled" or "head", what is explained by default: the pooled feature, or the
+        network's output through the linear head
+    batch_independent : whether an image's activations are the same whatever the rest of its batch
+    description : one line for people
+    tolerance : how far the maps' sum may be from the cosine of the network's own embeddings
+    weights : None or a function that returns the arrays that the network is made of
+    forward : None, or a function of a batch -> its activations, pooled feature and output, or None
+        for those of the last two that it does not have: all of it in one pass
+    pair_forward : None, or, if derivatives give the activations, a quicker `forward` of a batch of
+        two images: its activations hold what the two maps need, and nothing more
+    own : the pooling and the projection that the functions above compute; by default those given.
+        With others put in instead, what is explained is nothing that the network puts out itself.
+    """
+
+    name: str
+    input_size: tuple[int, int]
+    pooling: str
+    projection: tuple | None
+    preprocess: Callable[[list], np.ndarray]
+    activations: Callable[[np.ndarray], np.ndarray]
+    embed: Callable[[np.ndarray], np.ndarray] | None = None
+    power: float = 3.0
+    explain: str = "pooled"
+    batch_independent: bool = True
+    description: str = ""
+    tolerance: float = 1e-3
+    weights: Callable | None = None
+    forward: Callable | None = None
+    pair_forward: Callable | None = None
+    own: tuple | None = None
+
+    def __post_init__(self):
+        if self.own is None:
+            object.__setattr__(self, "own", (self.pooling, self.projection))
+
+    def run(self, batch, explain=None, need="maps"):
+        """Run the network on a batch; return what the maps are made of.
+
+        Parameters
+        ----------
+        batch : float32 (N, H, W, 3) array
+        explain : None for the network's default, "pooled" or "head"
+        need : "maps", whatever they are asked; "pair", for a batch of two images, their two maps
+            alone; or "embeddings"
+
+        Returns
+        -------
+        activations : float32 (N, h, w, C) array, or None if embeddings alone are needed
+        embeddings : float32 (N, D) array, the network's own, that the activations explain; None if
+            it puts out no such thing, but those that are needed are pooled from the activations
+        """
+        explain = explain or self.explain
+        # of a pooling or a head that someone put in instead, the network knows nothing
+        is_own = self.pooling == self.own[0] and (
+            explain == "pooled" or self.projection is self.own[1]
+        )
+        embeds = is_own and explain == ("pooled" if self.own[1] is None else "head")
+        quick = self.pair_forward or not self.forward  # since its activations may take long
+        if need == "embeddings" and embeds and self.embed and quick:
+            return None, np.asarray(self.embed(batch), np.float32)
+        forward = self.pair_forward if need == "pair" and self.pair_forward else self.forward
+        if forward:
+            convs, pooled, output = forward(batch)
+            own = (pooled if explain == "pooled" else output) if is_own else None
+        else:
+            convs = self.activations(batch)
+            own = self.embed(batch) if embeds and self.embed else None
+        convs = np.asarray(convs, np.float32)
+        if own is not None:
+            own = np.asarray(own, np.float32)
+        elif need == "embeddings":
+            own = np.stack([self.pooled(conv, explain=explain) for conv in convs])
+        return convs, own
+
+    def pooled(self, conv, region=None, explain=None):
+        """Return the embedding, that is explained, of activations (h, w, C): (D,).
+
+        With a region, weights (h, w), it is that of the region, see `similarity_ops`.
+        """
+        return pool_features(
+            conv,
+            self.pooling,
+            projection=self.projection if (explain or self.explain) == "head" else None,
+            region=region,
+            power=self.power,
+            data_format="channels_last",
+        )
+
+    def fingerprint(self):
+        """Return a text that is another one for other weights, or None if they are not known."""
+        if self.weights is None:
+            return None
+        digest = hashlib.sha256()
+        for part in self.weights():
+            array = np.ascontiguousarray(part)
+            digest.update(f"{array.dtype} {array.shape}".encode())
+            digest.update(array.view(np.uint8))
+        return digest.hexdigest()
+
+
+def to_numpy(run, input_size, graph):
+    """Return a function of batches (N, *input_size, 3) that returns numpy arrays, or None."""
+    import tensorflow as tf
+
+    if graph:
+        batches = tf.TensorSpec((None, *input_size, 3), tf.float32)
+        run = tf.function(run, input_signature=[batches])
+
+    def run_to_numpy(batch):
+        with failures_in_words(f"a batch {batch.shape}"):
+            return [None if value is None else value.numpy() for value in run(batch)]
+
+    return run_to_numpy
+
+
+@contextmanager
+def failures_in_words(what):
+    """Raise a ValueError, in one line, for what TensorFlow fails at."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except tf.errors.OpError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"network: it failed on {what}: {reason}") from error
+
+
+def with_head(run, projection):
+    """Return a function of batches: activations, their average, and that through a linear head."""
+    import tensorflow as tf
+
+    kernel, bias = (tf.constant(values, tf.float32) for values in projection)
+
+    def run_with_head(batch):
+        conv = run(batch)
+        pooled = tf.reduce_mean(conv, (1, 2))
+        return conv, pooled, pooled @ kernel + bias
+
+    return run_with_head
+
+
+def start_tensorflow():
+    """Import TensorFlow and let it find its devices, with all that it says about that held back.
+
+    For programs; what it said is shown where starting fails.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with _stderr_held_back():
+        import tensorflow as tf
+
+        tf.config.list_logical_devices()
+
+
+@contextmanager
+def _stderr_held_back():
+    """Hold back what is written to file descriptor 2, by compiled code too, unless it fails."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except Exception:  # but not where the user interrupts it
+            held.seek(0)
+            os.write(kept, held.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)

@@ -1,0 +1,1 @@
+"""Many images at full speed, and many pairs of them."""

@@ -1,0 +1,167 @@
+"""What many pairs leave in a folder: scores.csv, settings.json and index.html."""
+
+import csv
+import io
+import json
+import os
+import re
+from functools import lru_cache
+from pathlib import Path
+
+from simvis.files import LOCK, unchanged
+from simvis.image_ops import write_whole
+from simvis.pages.cards import Card, write_cards
+
+SCORES = ("similarity", "whole_similarity", "network_similarity")
+FIELDS = ("pair", "image1", "image2", *SCORES, "error", "contents1", "contents2")
+# A path may hold bytes that are no text.
+TEXT = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+
+
+def file_stem(number, pair):
+    """Return what the names of a pair's files begin with.
+
+    Examples
+    --------
+    >>> file_stem(7, ("rooms/a b.jpg", "rooms/c.png"))
+    '00007_a_b_c'
+    """
+    # a letter takes up to four bytes, and a file's name 255
+    stems = (re.sub(r"[^\w.-]+", "_", Path(path).stem)[:28] for path in pair)
+    return "_".join((f"{number:05d}", *stems))
+
+
+def resume(folder, settings, pairs, endings):
+    """Begin, or go on with, a folder of results.
+
+    Parameters
+    ----------
+    folder : Path
+        Which this process owns, see `files.locked`.
+    settings : dict
+        What the results depend on, besides the pairs.
+    pairs : dict of a number to (path, path)
+    endings : sequence of str
+        Of the files that a finished pair has in the folder.
+
+    Returns
+    -------
+    finished : dict of a number to a row of scores.csv
+
+    Raises
+    ------
+    ValueError
+        If the folder holds other things than results of these settings and pairs.
+    """
+    settings = json.loads(json.dumps(settings, default=str))
+    if not (folder / "settings.json").exists():
+        if any(path.name != LOCK for path in folder.iterdir()):
+            raise ValueError(f"{folder}: holds other files, name a new folder with --output")
+        content = json.dumps(settings, indent=1).encode()
+        write_whole(folder / "settings.json", lambda file: file.write(content))
+    else:
+        _compare(settings, _read_settings(folder / "settings.json"), folder)
+    for name in ("settings.json", "scores.csv", "index.html", "[0-9]*_*"):
+        for left_behind in folder.glob(f".{name}.*.tmp"):  # by a run that was killed
+            left_behind.unlink()
+    finished, same = {}, lru_cache(maxsize=None)(unchanged)
+    for row in read_scores(folder):
+        number = int(row["pair"])
+        if (row["image1"], row["image2"]) != pairs.get(number):
+            raise ValueError(f"{folder}: holds results of other pairs, name a new folder")
+        stem = file_stem(number, pairs[number])
+        if (
+            not row["error"]
+            and all((folder / f"{stem}{ending}").is_file() for ending in endings)
+            and all(same(row[f"image{i}"], row[f"contents{i}"]) for i in (1, 2))
+        ):
+            finished[number] = row
+    write_scores(folder, finished.values())
+    return finished
+
+
+def _read_settings(path):
+    try:
+        return dict(json.loads(path.read_text("utf-8")))
+    except (ValueError, TypeError, RecursionError):
+        raise ValueError(f"{path}: damaged, delete its folder or name a new one") from None
+
+
+def _compare(settings, before, folder):
+    """Raise a ValueError that names what is another than before."""
+    names = [name for name in {**before, **settings} if before.get(name) != settings.get(name)]
+    if names:
+        raise ValueError(
+            f"{folder}: holds results of other arguments (settings.json, {', '.join(names)[:200]}),"
+            " name a new folder with --output, or delete this one"
+        )
+
+
+def recorded(rows, folder):
+    """Yield rows as they come, each written to the end of scores.csv before."""
+    with open(folder / "scores.csv", "a", **TEXT) as file:
+        writer = csv.DictWriter(file, FIELDS)
+        for row in rows:
+            writer.writerow(row)
+            file.flush()
+            yield row
+    write_scores(folder, read_scores(folder))
+
+
+def read_scores(folder):
+    """Return the rows of scores.csv, but for the half of one that a killed run may have left."""
+    path = folder / "scores.csv"
+    if not path.is_file():
+        return []
+    with open(path, **TEXT) as file:
+        text = file.read()
+    whole = io.StringIO(text[: text.rfind("\r\n") + 2], newline="")
+    try:
+        rows = list(csv.DictReader(whole, FIELDS))[1:]
+        for row in rows:
+            float(row["similarity"] if not row["error"] else 0)
+            if set(row) != set(FIELDS) or not 0 < int(row["pair"]) < 10**9:
+                raise ValueError
+    except (ValueError, TypeError, csv.Error):
+        raise ValueError(f"{path}: damaged, delete its folder or name a new one") from None
+    return rows
+
+
+def write_scores(folder, rows):
+    """Write scores.csv anew, in the order of the pairs."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, FIELDS)
+    writer.writeheader()
+    writer.writerows(sorted(rows, key=lambda row: int(row["pair"])))
+    content = text.getvalue().encode(TEXT["encoding"], TEXT["errors"])
+    write_whole(folder / "scores.csv", lambda file: file.write(content))
+
+
+def write_index(folder, rows, words, pictures=True):
+    """Write a page of all pairs, the most similar first, and what failed at its end.
+
+    Parameters
+    ----------
+    folder : Path
+    rows : sequence of dict, of scores.csv
+    words : str, which network they are of
+    pictures : bool, whether their pictures lie in the folder
+    """
+    paths = [row[name] for row in rows for name in ("image1", "image2")]
+    common = os.path.commonprefix(paths).rfind(os.sep) + 1  # letters of the folder of all
+
+    def card(row):
+        name = f"{row['image1'][common:]} and {row['image2'][common:]}"
+        if row["error"]:
+            return Card(name, None, notes=(row["error"],))
+        notes, picture = (), None
+        if row["whole_similarity"] != row["similarity"]:
+            notes = (f"{float(row['whole_similarity']):.4f} of the whole images",)
+        if pictures:
+            picture = f"{file_stem(int(row['pair']), (row['image1'], row['image2']))}.jpg"
+        return Card(name, float(row["similarity"]), notes=notes, picture=picture)
+
+    cards = [card(row) for row in rows]
+    cards.sort(key=lambda card: (card.similarity is None, -(card.similarity or 0)))
+    words += f"; {sum(card.similarity is not None for card in cards)} of {len(rows)} pairs"
+    write_cards(folder / "index.html", cards, title="Which pairs are similar?", words=words)

@@ -1,0 +1,465 @@
+"""A gallery: a folder of images, indexed once, and searched with an image or a part of one."""
+
+import os
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from simvis import image_ops, models
+from simvis.batch.pipeline import BATCH_SIZE, prefetch
+from simvis.files import LOCK, locked
+from simvis.gallery.folder import ImageFolder
+from simvis.gallery.indexing import embed_rows
+from simvis.gallery.results import SearchResult, look_at
+from simvis.gallery.table import NAME, ImageTable
+from simvis.maps import Method, check_place
+
+FORMAT = 1  # of what a gallery says of itself
+SECONDS = 4  # between commits
+COMMITS = 64  # between two times that small files are merged
+MOST = 1000  # hits of a search
+# Options of load_network that name files, which are not opened on a gallery's word.
+FILE_OPTIONS = ("checkpoint", "mean_image", "weights", "import_file", "allow_unsafe")
+
+
+@dataclass(frozen=True)
+class Indexed:
+    """What indexing a folder changed.
+
+    images : int, how many images the gallery holds now
+    new, changed, gone : int, how many were added, embedded anew, and removed
+    failed : dict of path to the reason why it has no embedding
+    """
+
+    images: int
+    new: int
+    changed: int
+    gone: int
+    failed: dict
+
+
+class Gallery:
+    """A folder of images with their embeddings, which is searched with images and parts of them.
+
+    Parameters
+    ----------
+    path : str or Path
+        A folder that `index` makes, or a URI that Lance knows, as ``s3://bucket/gallery``.
+    network : None, str or EmbeddingNetwork
+        None for the network that the gallery was indexed with, or imagenet for a new one; a name
+        for `models.load_network`.
+    images : None, str or Path
+        Where the images are now, if they are not where they were indexed, or are at a URI.
+    options : of `models.load_network`, and ``power=`` and ``explain=`` of `visualize_pair`
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from simvis.pair import EXAMPLES
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     gallery = Gallery(folder, "rooms")
+    ...     indexed = gallery.index(EXAMPLES)
+    ...     found = gallery.find(EXAMPLES / "room_a_view1.jpg", region=(196, 90, 334, 170), top=2)
+    >>> indexed.images, [hit.path for hit in found.hits]
+    (6, ['room_a_view1.jpg', 'room_a_view2.jpg'])
+    """
+
+    def __init__(self, path, network=None, *, images=None, **options):
+        self.path = str(path)
+        self._asked, self._options, self._images = network, options, images
+        self._network = None
+
+    def index(self, folder, *, batch_size=None, engine=None, workers=None):
+        """Take the new and the changed images of a folder in, and drop those that are gone.
+
+        What is done is committed every few seconds: killed at any time, it goes on where it was.
+
+        Parameters
+        ----------
+        folder : str or Path, or a URI, see `image_folder.ImageFolder`
+        batch_size : None or int, how many images go through the network at once
+        engine : None for this process, or "ray" for a Ray cluster, see `ray_indexing`
+        workers : None or int, of Ray
+
+        Returns
+        -------
+        indexed : Indexed
+
+        Raises
+        ------
+        ValueError, OSError
+            If the gallery is of another network or folder, or is being written to by another run,
+            or if there is no image.
+        """
+        images, batch_size = ImageFolder(folder), batch_size or BATCH_SIZE
+        listed = images.files()
+        if not listed:
+            raise ValueError(
+                f"{images.place}: holds no image, of {', '.join(image_ops.IMAGE_ENDINGS)}"
+            )
+        network = self._load(graph=True)
+        if not network.batch_independent:
+            raise ValueError(
+                "network: with batch statistics an image has no embedding of its own, say "
+                'batch_norm="moving"'
+            )
+        with self._owned():
+            table = self._open_or_create(images, listed, network)
+            known, failed = table.files(), table.failed()
+            gone = known.keys() - listed.keys()
+            table.drop(gone)
+            left = sorted(
+                path for path in listed if path in failed or known.get(path) != listed[path]
+            )
+            done = len(listed) - len(left)
+            with tqdm(total=len(listed), initial=done, unit=" images", disable=None) as bar:
+                changed = [path for path in left if path in known]
+                touched = _keep_touched(table, images, listed, changed, bar.update)
+                left = [path for path in left if path not in touched]
+                if engine == "ray":
+                    from simvis.gallery.on_ray import index_on_ray
+
+                    loader = self._loader()
+                    index_on_ray(
+                        table, images, listed, left, loader, workers, bar.update, batch_size
+                    )
+                else:
+                    rows = embed_rows(images, listed, left, network, batch_size)
+                    _commit(table, rows, bar.update)
+            if gone or left:
+                table.maintain()
+        new = listed.keys() - known.keys()
+        return Indexed(
+            images=len(table),
+            new=len(new),
+            changed=len(set(left) - new),
+            gone=len(gone),
+            failed=table.failed(),
+        )
+
+    def find(self, image, region=None, point=None, top=12, *, exact=False, rerank=0, look=None):
+        """Search for an image, or a part of it, and see why each hit is one.
+
+        Parameters
+        ----------
+        image : path, PIL image or RGB uint8 (H, W, 3) array
+        region : None, a box (x0, y0, x1, y1) in pixels, or a mask of the image's size
+        point : None or (x, y) in pixels: the part of the image that one cell shows there
+        top : int, how many hits
+        exact : bool, look at all images, however many there are
+        rerank : int
+            So many images, the first by their whole, are ordered by their best part instead.
+        look : None or Look, of the hits' overlays
+
+        Returns
+        -------
+        found : SearchResult
+
+        Raises
+        ------
+        ValueError, OSError
+            Name the argument at fault, or say what is wrong with the gallery.
+        """
+        pixels = image_ops.as_image(image)
+        check_search(pixels.shape[:2], region, point, top, rerank)
+        table = ImageTable(self.path)
+        identity = _identity(table)
+        images = self._folder(identity)
+        network = self._load()
+        _check_same_network(self.path, identity["network"], identity_of(network))
+        vector, region = _embed_query(network, pixels, region, point)
+        if len(vector) != table.dimension:
+            raise ValueError(f"{self.path}: the gallery is damaged: its embeddings do not fit")
+        named = isinstance(image, (str, os.PathLike))
+        method = Method(region1=region)
+        nearest = table.nearest(vector, max(top, rerank), exact)
+        rows = table.rows(path for path, _ in nearest)
+        hits = look_at(
+            [(rows[path], similarity) for path, similarity in nearest],
+            images,
+            pixels,
+            vector,
+            network,
+            method,
+            look,
+            by_part=bool(rerank),
+        )
+        return SearchResult(
+            hits=hits[:top],
+            query=pixels,
+            name=str(image) if named else "the query",
+            network=network,
+            images=len(table),
+            method=method,
+        )
+
+    def info(self):
+        """Return what the gallery says of itself, a dict of plain values."""
+        table = ImageTable(self.path)
+        identity = _identity(table)
+        return {
+            "folder": identity["folder"],
+            **identity["network"],
+            "dimension": table.dimension,
+            "images": len(table),
+            "failed": table.failed(),
+            **table.storage(),
+        }
+
+    def remove(self, paths):
+        """Remove images, or all that is in a folder, by their paths in the folder of images.
+
+        They come back when the folder is indexed again, if they are still there.
+
+        Returns
+        -------
+        removed : int, how many
+        """
+        table = ImageTable(self.path)
+        with self._owned():
+            known, gone = table.files(), set()
+            for path in paths:
+                inside = str(path).rstrip("/")
+                found = {each for each in known if each == inside or each.startswith(f"{inside}/")}
+                if not found:
+                    raise ValueError(f"{path}: the gallery holds no such image, and none in it")
+                gone |= found
+            table.drop(gone)
+        return len(gone)
+
+    def compact(self):
+        """Merge small files, bring the index up to date, and delete versions over an hour old."""
+        table = ImageTable(self.path)
+        with self._owned():
+            table.maintain()
+
+    @contextmanager
+    def _owned(self):
+        """Own the gallery's folder, which is made if need be, until the end of the block."""
+        if "://" in self.path:  # Lance sees to it that no commit is lost
+            yield
+            return
+        folder = Path(self.path)
+        if folder.is_dir() and not {path.name for path in folder.iterdir()} <= {LOCK, NAME}:
+            raise ValueError(f"{folder}: holds other files, name another gallery")
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder):
+            yield
+
+    def _open_or_create(self, images, listed, network):
+        """Return the table for a folder and a network."""
+        wanted = identity_of(network)
+        if not ImageTable.exists(self.path):
+            dimension = len(network.run(_black(network), need="embeddings")[1][0])
+            name, options = self._said()
+            identity = {"format": FORMAT, "folder": images.place, "network": wanted}
+            identity["load"] = [name, options]
+            return ImageTable.create(self.path, identity, dimension)
+        table = ImageTable(self.path)
+        identity = _identity(table)
+        _check_same_network(self.path, identity["network"], wanted)
+        if identity["folder"] != images.place:
+            known = table.files()
+            moved = not os.path.isdir(identity["folder"]) and "://" not in identity["folder"]
+            if known and not (moved and 2 * len(known.keys() & listed.keys()) >= len(known)):
+                raise ValueError(
+                    f"{self.path}: holds the images of {identity['folder']}, name another gallery"
+                )
+            table.set_identity({**identity, "folder": images.place})
+        return table
+
+    def _folder(self, identity):
+        """Return the folder of images, opened only where the user has a say in it."""
+        if self._images is None and "://" in identity["folder"]:
+            raise ValueError(
+                f"images: they are at {identity['folder']}, which is not asked on a gallery's word,"
+                " name it"
+            )
+        try:
+            return ImageFolder(self._images or identity["folder"])
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"images: {error}, name where they are now") from None
+
+    # --- the network -----------------------------------------------------------------------------
+
+    def _load(self, graph=False):
+        """Return the network that was asked for, or that of the gallery."""
+        if self._network is None:
+            if isinstance(self._asked, models.EmbeddingNetwork):
+                self._network = self._asked
+            else:
+                self._network = self._loader()(graph=graph)
+        return self._network
+
+    def _loader(self):
+        """Return a function that loads the network, here or in another process."""
+        if isinstance(self._asked, models.EmbeddingNetwork):
+            raise ValueError("network: Ray's workers load it themselves, give its name")
+        name, options = self._said()
+        return partial(load_explained, name, **options)
+
+    def _said(self):
+        """Return the network's name and options, of plain values, None for one without a name."""
+        if isinstance(self._asked, models.EmbeddingNetwork):
+            return None, {}
+        name, options = self._asked, self._options
+        if name is None and ImageTable.exists(self.path):
+            name, known = _named_by(self.path, _identity(ImageTable(self.path)))
+            options = known | options
+        name = "imagenet" if name is None else name
+        if not isinstance(name, (str, os.PathLike)):
+            raise ValueError("network: expected a name or an EmbeddingNetwork")
+        name = str(name)
+        if not _is_known(name) and os.path.exists(name):
+            name = os.path.abspath(name)
+        return name, {key: _plain(key, value) for key, value in options.items() if value}
+
+
+def load_explained(name, power=None, explain=None, **options):
+    """Return `models.load_network` of a name, with what of it is explained."""
+    models.start_tensorflow()
+    network = models.load_network(name, **options)
+    if explain == "head" and network.projection is None:
+        raise ValueError(f"explain: the {network.name} network has no linear head, use pooled")
+    return replace(network, power=power or network.power, explain=explain or network.explain)
+
+
+def identity_of(network):
+    """Return what an image's embedding depends on besides the image, a dict of plain values."""
+    return {
+        "network": network.name,
+        "pooling": network.pooling,
+        "power": network.power if network.pooling == "gem" else None,
+        "explain": network.explain,
+        "input_size": list(network.input_size),
+        "weights": network.fingerprint(),
+    }
+
+
+def check_search(size, region=None, point=None, top=12, rerank=0):
+    """Raise a ValueError unless an image of this (height, width) can be searched with so."""
+    if region is not None and point is not None:
+        raise ValueError("region, point: give one of them")
+    check_place("region", "", region, size)
+    check_place("point", "", point, size)
+    for name, count, least in (("top", top, 1), ("rerank", rerank, 0)):
+        if not (isinstance(count, int) and least <= count <= MOST):
+            raise ValueError(f"{name}: expected {least} to {MOST} images, got {count!r}")
+
+
+def _identity(table):
+    """Return what a gallery says of itself, of the form that it should have."""
+    identity = table.identity
+    kinds = {"folder": str, "network": dict, "load": list}
+    if identity.get("format") != FORMAT or not all(
+        isinstance(identity.get(name), kind) for name, kind in kinds.items()
+    ):
+        raise ValueError(f"{table.uri}: the gallery is damaged, or of another version of this")
+    return identity
+
+
+def _named_by(path, identity):
+    """Return the name and the options of a gallery's network, if they name no file."""
+    name, options = (*identity["load"], None, None)[:2]
+    if not isinstance(options, dict) or not isinstance(name, (str, type(None))):
+        raise ValueError(f"{path}: the gallery is damaged, or of another version of this")
+    if name is None:
+        raise ValueError("network: the gallery is of one of your own, pass it")
+    files = [option for option in FILE_OPTIONS if options.get(option)]
+    if files or not _is_known(name):
+        its = f", and its {', '.join(files)}" if files else ""
+        raise ValueError(
+            f"network: the gallery is of {name}: name it{its}, since no file is opened on a "
+            "gallery's word"
+        )
+    return name, options
+
+
+def _check_same_network(path, before, now):
+    """Raise a ValueError that says how a network is not that of a gallery."""
+    differences = [
+        name if name == "weights" else f"{name} {before.get(name)} instead of {now[name]}"
+        for name in now
+        if now[name] != before.get(name)
+    ]
+    if differences:
+        raise ValueError(
+            f"network: the gallery {path} was indexed with another one, with "
+            f"{', '.join(differences)[:300]}; name that one, or another gallery"
+        )
+
+
+def _is_known(name):
+    """Tell whether a network's name is no file's."""
+    return name in models.NETWORKS or name.startswith("keras:")
+
+
+def _plain(option, value):
+    """Return an option of load_network as a plain value, a file by its whole path."""
+    if option in FILE_OPTIONS and isinstance(value, (str, os.PathLike)) and os.path.exists(value):
+        return os.path.abspath(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _black(network):
+    return network.preprocess([np.zeros((*network.input_size, 3), np.uint8)])
+
+
+def _embed_query(network, pixels, region, point):
+    """Return the embedding to search with, and the region that it is of."""
+    batch, size = network.preprocess([pixels]), pixels.shape[:2]
+    if region is None and point is None:
+        vector = network.run(batch, need="embeddings")[1][0]
+    else:
+        (conv,), _ = network.run(batch)
+        if point is not None:
+            region = image_ops.box_of_point(point, size, conv.shape[:2])
+        vector = network.pooled(conv, image_ops.region_weights(region, size, conv.shape[:2]))
+    if not np.any(vector) or not np.isfinite(vector).all():
+        raise ValueError("the network sees nothing there: the embedding is zero, or not finite")
+    return vector, region
+
+
+# --- indexing ------------------------------------------------------------------------------------
+
+
+def _keep_touched(table, images, listed, changed, advance):
+    """Give the rows of files that were only touched their new times; return the set of them."""
+
+    def is_touched(row):
+        try:
+            return row.size == listed[row.path].size and images.digest(row.path) == row.contents
+        except (ValueError, OSError):
+            return False
+
+    kept = set()
+    for start in range(0, len(changed), 1000):
+        part = table.rows(changed[start : start + 1000]).values()
+        rows = [row for row in part if row.error is None]
+        answers = prefetch(is_touched, rows, 4 * images.readers, images.readers)
+        touched = [row for row, same in zip(rows, answers, strict=True) if same]
+        if touched:
+            table.put([row._replace(modified=listed[row.path].modified) for row in touched])
+            kept.update(row.path for row in touched)
+            advance(len(touched))
+    return kept
+
+
+def _commit(table, rows, advance):
+    """Put rows into the table, every few seconds those that there are."""
+    waiting, commits, last = [], 0, time.monotonic()
+    for row in rows:
+        waiting.append(row)
+        advance(1)
+        if time.monotonic() - last > SECONDS:
+            table.put(waiting)
+            waiting, commits, last = [], commits + 1, time.monotonic()
+            if commits % COMMITS == 0:
+                table.maintain()
+    if waiting:
+        table.put(waiting)

@@ -1,0 +1,312 @@
+"""The table of a gallery: images, their embeddings, and why others have none, in Lance.
+
+A folder GALLERY holds the dataset ``images.lance``, which LanceDB opens as the table "images".
+Every change is one commit, which is there or not, whatever happens meanwhile.
+"""
+
+import json
+import os
+import re
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import NamedTuple
+
+import numpy as np
+
+NAME = "images.lance"
+IDENTITY = b"similarity-visualization"  # of the metadata that say what the embeddings are
+# Up to so many images a search looks at all of them; beyond, it asks an index (IVF, RaBitQ).
+EXACT = 20_000
+PARTITION = 8192  # images in a partition of the index, about
+PROBES = 56  # partitions that a search looks into, or 9 of 20 if that is more
+REFINE = 3  # times the images that are wanted, looked at exactly
+REBUILD = 2  # times the partitions that an index has, of which there should be, to build it anew
+FRAGMENT = 2**16  # rows of a file that compaction leaves alone
+LARGEST = 2**16  # dimensions of an embedding
+KEPT = timedelta(hours=1)  # how long versions are kept, for those who are reading them
+
+
+class Row(NamedTuple):
+    """What is known of an image."""
+
+    path: str  # in the folder of images, with slashes
+    size: int  # bytes
+    modified: int  # nanoseconds since 1970
+    contents: str  # SHA-256 of the file, "" if it could not be read
+    width: int  # pixels, 0 if it could not be read
+    height: int
+    error: str | None  # why it has no embedding
+    embedding: np.ndarray | None  # float32 (D,), of unit length
+
+
+class ImageTable:
+    """The rows of a gallery.
+
+    uri : str, of the gallery, a folder or what Lance takes for one, as ``s3://bucket/gallery``
+    identity : dict, what the embeddings are of: the network and the folder
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     table = ImageTable.create(folder, {"network": "none"}, dimension=2)
+    ...     table.put([Row("a.png", 9, 9, "", 4, 3, None, np.float32([0.6, 0.8]))])
+    ...     [(path, round(similarity, 6)) for path, similarity in table.nearest([1, 0], 5)]
+    [('a.png', 0.6)]
+    """
+
+    def __init__(self, uri):
+        self.uri, self.lance = str(uri), _import_lance()
+        if os.path.isfile(self.uri):
+            raise ValueError(f"{self.uri}: is a file, a gallery is a folder")
+        with self._in_words():
+            try:
+                self.dataset = self.lance.dataset(f"{self.uri}/{NAME}")
+            except (ValueError, OSError) as error:
+                if "not found" not in str(error):
+                    raise
+                raise FileNotFoundError(
+                    f"{self.uri}: no gallery, make one with index FOLDER"
+                ) from None
+            schema = self.dataset.schema
+            self.identity = dict(json.loads(schema.metadata[IDENTITY]))
+            self.dimension = schema.field("embedding").type.list_size
+            if schema != _schema(self.dimension) or not 0 < self.dimension <= LARGEST:
+                raise ValueError("its columns are others")
+
+    @classmethod
+    def create(cls, uri, identity, dimension):
+        """Make an empty table in a gallery that has none."""
+        lance = _import_lance()
+        schema = _schema(dimension).with_metadata({IDENTITY: json.dumps(identity)})
+        try:
+            lance.write_dataset([], f"{uri}/{NAME}", schema=schema, mode="create")
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(f"{uri}: the gallery cannot be written: {reason}") from None
+        return cls(uri)
+
+    @classmethod
+    def exists(cls, uri):
+        try:
+            cls(uri)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def __len__(self):
+        """The number of images that have an embedding."""
+        with self._in_words():
+            return self.dataset.count_rows("error IS NULL")
+
+    def files(self):
+        """Return a dict of path to (size, modified) of all images, those without embedding too."""
+        with self._in_words():
+            table = self.dataset.to_table(columns=["path", "size", "modified"])
+        path, *file = (table.column(name).to_pylist() for name in table.column_names)
+        return dict(zip(path, zip(*file, strict=True), strict=True))
+
+    def failed(self):
+        """Return a dict of path to why it has no embedding, of those that have none."""
+        with self._in_words():
+            table = self.dataset.to_table(columns=["path", "error"], filter="error IS NOT NULL")
+        return dict(zip(*(column.to_pylist() for column in table.columns), strict=True))
+
+    def rows(self, paths):
+        """Return a dict of path to `Row`, of those of the paths that there are."""
+        import pyarrow.compute as pc
+
+        chosen = pc.field("path").isin(list(paths))
+        with self._in_words():
+            table = self.dataset.to_table(columns=list(Row._fields), filter=chosen)
+        return {row["path"]: _row(row) for row in table.to_pylist()}
+
+    def put(self, rows):
+        """Add rows, in the place of those of the same paths."""
+        with self._in_words("cannot be written"):
+            merge = self.dataset.merge_insert("path").when_matched_update_all()
+            merge.when_not_matched_insert_all().execute(arrow_table(rows, self.dimension))
+            self.dataset.checkout_latest()
+
+    def write(self, rows):
+        """Write rows into a file, in any process, and return what `add` takes of it, a text."""
+        from lance.fragment import write_fragments
+
+        with self._in_words("cannot be written"):
+            written = write_fragments(arrow_table(rows, self.dimension), self.dataset)
+            return json.dumps([fragment.to_json() for fragment in written])
+
+    def add(self, written):
+        """Add the rows that `write` wrote, whose paths the table must not hold, in one commit."""
+        from lance.fragment import FragmentMetadata
+
+        with self._in_words("cannot be written"):
+            fragments = [
+                FragmentMetadata.from_json(json.dumps(each))
+                for text in written
+                for each in json.loads(text)
+            ]
+            self.lance.LanceDataset.commit(
+                self.dataset,
+                self.lance.LanceOperation.Append(fragments),
+                read_version=self.dataset.version,
+            )
+            self.dataset.checkout_latest()
+
+    def drop(self, paths):
+        """Remove the rows of paths."""
+        import pyarrow.compute as pc
+
+        paths = sorted(paths)
+        with self._in_words("cannot be written"):
+            for start in range(0, len(paths), 10_000):
+                self.dataset.delete(pc.field("path").isin(paths[start : start + 10_000]))
+            self.dataset.checkout_latest()
+
+    def set_identity(self, identity):
+        with self._in_words("cannot be written"):
+            self.dataset.update_schema_metadata({IDENTITY.decode(): json.dumps(identity)})
+            self.identity = identity
+
+    def nearest(self, vector, count, exact=False):
+        """Return the images whose embeddings have the highest cosine with a vector.
+
+        Parameters
+        ----------
+        vector : real (D,) array, not zero
+        count : int
+        exact : bool, look at all images, however many there are
+
+        Returns
+        -------
+        found : list of (path, similarity), best first
+        """
+        unit = np.asarray(vector, np.float64) / np.linalg.norm(vector)
+        # of unit vectors, the nearest ones are those with the highest cosine
+        nearest = {"column": "embedding", "q": unit.astype(np.float32), "k": count, "metric": "l2"}
+        index = None if exact else self._vector_index()
+        if index is None:
+            nearest["use_index"] = False
+        else:
+            partitions = max(1, index.num_rows_indexed // PARTITION)
+            nearest |= {"nprobes": max(PROBES, 9 * partitions // 20), "refine_factor": REFINE}
+        with self._in_words():
+            # a column more, of so few rows, takes as long as the search
+            table = self.dataset.to_table(columns=["path", "_distance"], nearest=nearest)
+        similarities = 1 - table.column("_distance").to_numpy() / 2
+        return list(zip(table.column("path").to_pylist(), similarities.tolist(), strict=True))
+
+    def maintain(self):
+        """Take what was added into the index, if there is need of one, and merge small files."""
+        with self._in_words("cannot be written"):
+            self.dataset.optimize.compact_files(target_rows_per_fragment=FRAGMENT)
+            self.dataset.checkout_latest()
+            count = self.dataset.count_rows()
+            if self._vector_index():
+                partitions = len(self.dataset.get_ivf_model("embedding_idx").centroids)
+                if count // PARTITION < REBUILD * partitions:
+                    self.dataset.optimize.optimize_indices()
+                else:
+                    self._build_indices(count)
+            elif count > EXACT:
+                self._build_indices(count)
+            self.dataset.cleanup_old_versions(KEPT)
+            self.dataset.checkout_latest()
+
+    def storage(self):
+        """Return how the table lies on disk, a dict of plain values."""
+        with self._in_words():
+            index, files = self._vector_index(), self.dataset.all_files()
+            return {
+                "bytes": sum(sum(part.column("size_bytes").to_pylist()) for part in files),
+                "versions": len(self.dataset.versions()),
+                "indexed": index.num_rows_indexed if index else 0,
+            }
+
+    def _build_indices(self, count):
+        self.dataset.create_scalar_index("path", "BTREE", replace=True)
+        self.dataset.create_index(
+            "embedding",
+            "IVF_RQ",
+            metric="l2",
+            num_partitions=max(1, count // PARTITION),
+            replace=True,
+        )
+
+    def _vector_index(self):
+        """Return what Lance tells of the index of embeddings, None if there is none."""
+        found = [each for each in self.dataset.describe_indices() if each.name == "embedding_idx"]
+        return found[0] if found else None
+
+    @contextmanager
+    def _in_words(self, what="is damaged"):
+        """Raise a ValueError, in one line, for what Lance fails at."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except BaseException as error:
+            # Lance's own panics are no Exceptions
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
+            # without where in Lance's own code it was
+            reason = re.sub(r", \S+\.rs:\d+:\d+.*", "", " ".join(str(error).split()))
+            raise ValueError(f"{self.uri}: the gallery {what}: {reason[:200]}") from None
+
+
+def _row(columns):
+    """Return the `Row` of a dict of its columns."""
+    vector = columns["embedding"]
+    return Row(**{**columns, "embedding": None if vector is None else np.float32(vector)})
+
+
+def row_of(path, file, embedding, size, error, contents):
+    """Return the `Row` of an image, or of why it has no embedding."""
+    if not error:
+        norm = float(np.linalg.norm(embedding.astype(np.float64)))
+        if 0 < norm < np.inf:
+            unit = (embedding / norm).astype(np.float32)
+            return Row(path, *file, contents, size[1], size[0], None, unit)
+        error = "the network sees nothing in it: its embedding is zero, or not finite"
+    return Row(path, *file, contents, 0, 0, " ".join(error.split()), None)
+
+
+def arrow_table(rows, dimension):
+    """Return rows as an Arrow table."""
+    import pyarrow as pa
+
+    columns = dict(zip(Row._fields, zip(*rows, strict=True), strict=True))
+    empty = np.zeros(dimension, np.float32)
+    vectors = columns.pop("embedding")
+    flat = np.concatenate([empty if vector is None else vector for vector in vectors])
+    missing = pa.array([vector is None for vector in vectors])
+    columns["embedding"] = pa.FixedSizeListArray.from_arrays(
+        pa.array(flat, pa.float32()), dimension, mask=missing
+    )
+    return pa.table(columns, schema=_schema(dimension))
+
+
+def _schema(dimension):
+    import pyarrow as pa
+
+    types = [pa.string(), pa.int64(), pa.int64(), pa.string(), pa.int32(), pa.int32(), pa.string()]
+    types.append(pa.list_(pa.float32(), dimension))
+    optional = "error", "embedding"
+    return pa.schema(
+        [
+            pa.field(name, kind, nullable=name in optional)
+            for name, kind in zip(Row._fields, types, strict=True)
+        ]
+    )
+
+
+def _import_lance():
+    os.environ.setdefault("LANCE_LOG", "error")
+    os.environ.setdefault("LANCE_INCLUDE_VECTOR_CENTROIDS", "false")
+    try:
+        import lance
+    except ImportError as error:
+        raise ValueError(
+            f'a gallery needs {error.name}: pip install "similarity-visualization[gallery]"'
+        ) from None
+    return lance

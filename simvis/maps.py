@@ -1,0 +1,324 @@
+"""The maps of one pair of images: what is asked of them, and how much each position adds."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from numbers import Real
+
+import numpy as np
+
+from simvis import image_ops
+from simvis.image_ops import write_whole
+from simvis.models import EmbeddingNetwork
+from simvis.similarity_ops import (
+    POOLINGS,
+    compute_pairwise_similarity,
+    compute_spatial_similarity,
+    point_similarity,
+    strongest_matches,
+)
+
+EXPLAINED = ("pooled", "head")
+
+
+@dataclass(frozen=True, eq=False)
+class Method:
+    """What is asked of two images; its fields are keywords of `visualize_pair`."""
+
+    pooling: str | None = None
+    power: float | None = None
+    explain: str | None = None
+    region1: tuple | np.ndarray | None = None
+    region2: tuple | np.ndarray | None = None
+    point1: tuple | None = None
+    point2: tuple | None = None
+    matches: int = 0
+
+    def __post_init__(self):
+        if not (isinstance(self.matches, int) and 0 <= self.matches <= 99):
+            raise ValueError(f"matches: expected 0 to 99 of them, got {self.matches!r}")
+        check_choice("pooling", self.pooling, (None, *POOLINGS))
+        check_choice("explain", self.explain, (None, *EXPLAINED))
+        if self.power is not None:
+            check_number("power", self.power, 1, np.inf, "a number >= 1")
+
+    @property
+    def regions(self):
+        return self.region1, self.region2
+
+    @property
+    def points(self):
+        return self.point1, self.point2
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PairMaps:
+    """How much each position of two images adds to their similarity.
+
+    similarity : float, the cosine in -1..1 that the maps sum to, of the regions if there are any
+    whole_similarity : float, the cosine of the whole images
+    network_similarity : None or float, the cosine of what the network itself puts out for the whole
+        images, which whole_similarity agrees with; None if that is not what is explained
+    similarity1, similarity2 : float64 (h, w) arrays, the maps
+    match1, match2 : None or float64 (h, w) arrays, what point2 matches in image1, point1 in image2
+    pairwise : None or float64 (h1, w1, h2, w2) array
+    matches : int (n, 4) array of (y1, x1, y2, x2) in cells, the strongest pairs that were asked for
+    conv1, conv2 : float32 (h, w, C) arrays, the activations
+    names : two str, the images' paths
+    network, method : the EmbeddingNetwork and the Method that the maps were made with
+    """
+
+    similarity: float
+    whole_similarity: float
+    network_similarity: float | None
+    similarity1: np.ndarray
+    similarity2: np.ndarray
+    match1: np.ndarray | None
+    match2: np.ndarray | None
+    pairwise: np.ndarray | None
+    matches: np.ndarray
+    conv1: np.ndarray
+    conv2: np.ndarray
+    names: tuple
+    network: EmbeddingNetwork
+    method: Method
+
+    def __repr__(self):
+        shapes = " and ".join(
+            "{} x {}".format(*similarity.shape)
+            for similarity in (self.similarity1, self.similarity2)
+        )
+        return (
+            f"{type(self).__name__}(similarity {self.similarity:.4f}, maps {shapes}, "
+            f"{self.network.name} network)"
+        )
+
+    def save_maps(self, path, settings=None):
+        """Write the maps, the images' names and the settings as a .npz file without pickles.
+
+        Parameters
+        ----------
+        path : str or Path
+        settings : dict, instead of those of the maps themselves
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        """
+        arrays = {
+            "similarity": self.similarity,
+            "whole_similarity": self.whole_similarity,
+            "network_similarity": self.network_similarity,
+            "similarity1": self.similarity1,
+            "similarity2": self.similarity2,
+            "match1": self.match1,
+            "match2": self.match2,
+            "pairwise": self.pairwise,
+            "matches": self.matches if len(self.matches) else None,
+            "image1": self.names[0],
+            "image2": self.names[1],
+            "settings": json.dumps(settings or settings_of(self.network, self.method), default=str),
+        }
+        arrays = {name: array for name, array in arrays.items() if array is not None}
+        write_whole(path, lambda file: np.savez(file, **arrays))
+
+
+def run_network(network, batch, method, pair=False):
+    """Return a batch's activations and the network's own embeddings, of what is to be explained.
+
+    The second is None if the network puts out no such thing, as of another pooling than its own.
+    With ``pair``, the batch is two images, and their two maps are all that is needed.
+    """
+    convs, embeddings = network.run(batch, method.explain, "pair" if pair else "maps")
+    return convs, embeddings if method.pooling in (None, network.pooling) else None
+
+
+def is_quicker_by_pairs(network, method, pairwise=False):
+    """Return whether two maps are all that is asked, and cost less than all activations do."""
+    places = *method.regions, *method.points
+    asked = pairwise or method.matches or any(place is not None for place in places)
+    return network.pair_forward is not None and not asked
+
+
+def find_maps(images, network, method, names, pairwise=False):
+    """Run a network on two uint8 (H, W, 3) arrays; return their `PairMaps`."""
+    pair = is_quicker_by_pairs(network, method, pairwise)
+    convs, embeddings = run_network(network, network.preprocess(images), method, pair)
+    embeddings = (None, None) if embeddings is None else embeddings
+    sizes = [image.shape[:2] for image in images]
+    return compute_maps(convs, sizes, network, method, names, pairwise, embeddings)
+
+
+def compute_maps(convs, sizes, network, method, names, pairwise=False, embeddings=(None, None)):
+    """Return the `PairMaps` of two images.
+
+    Parameters
+    ----------
+    convs : two float (h, w, C) arrays, their activations
+    sizes : the images' (height, width)
+    network, method, names : see PairMaps
+    pairwise : bool, keep the pairwise tensor
+    embeddings : two float (D,) arrays, the network's own, or two None
+
+    Raises
+    ------
+    ValueError
+        If the maps do not sum to what the network itself says, among others.
+    """
+    options = {
+        "pooling": method.pooling or network.pooling,
+        "power": method.power or network.power,
+        "projection": explained_head(network, method),
+        "data_format": "channels_last",
+    }
+    shapes = [conv.shape[:2] for conv in convs]
+    regions = {
+        f"region{number}": image_ops.region_weights(region, size, shape)
+        for number, (region, size, shape) in enumerate(
+            zip(method.regions, sizes, shapes, strict=True), 1
+        )
+        if region is not None
+    }
+    similarities = compute_spatial_similarity(*convs, **options, **regions)
+    whole = compute_spatial_similarity(*convs, **options) if regions else similarities
+    network_similarity = check_sum(float(whole[0].sum()), embeddings, network, options)
+    tensor, matches = None, [None, None]
+    if pairwise or method.matches or method.points != (None, None):
+        tensor = compute_pairwise_similarity(*convs, **options, **regions)
+    for i, point in enumerate(method.points):
+        if point is not None:
+            y, x = image_ops.cell_of(point, sizes[i], shapes[i])
+            matches[1 - i] = point_similarity(tensor, y, x, i + 1)
+    found = np.zeros((0, 4), int)
+    if method.matches:
+        found = strongest_matches(tensor, method.matches)
+    return PairMaps(
+        similarity=float(similarities[0].sum()),
+        whole_similarity=float(whole[0].sum()),
+        network_similarity=network_similarity,
+        similarity1=similarities[0],
+        similarity2=similarities[1],
+        match1=matches[0],
+        match2=matches[1],
+        pairwise=tensor if pairwise else None,
+        matches=found,
+        conv1=convs[0],
+        conv2=convs[1],
+        names=tuple(names),
+        network=network,
+        method=method,
+    )
+
+
+def check_sum(similarity, embeddings, network, options):
+    """Return the cosine of the network's own embeddings, None if it has none.
+
+    Raises a ValueError if the maps sum to another number.
+    """
+    if any(embedding is None for embedding in embeddings):
+        return None
+    unit1, unit2 = (
+        embedding / np.linalg.norm(embedding) for embedding in np.asarray(embeddings, np.float64)
+    )
+    own = float(unit1 @ unit2)
+    if not abs(similarity - own) <= network.tolerance:
+        pooling = options["pooling"]
+        power = f" with the power {options['power']:g}" if pooling == "gem" else ""
+        head = "" if options["projection"] is None else " and a linear head"
+        raise ValueError(
+            f"network: the maps sum to {similarity:.4f}, but the network itself says {own:.4f}, so "
+            f"it is not what was assumed of it: {pooling} pooling{power}{head}"
+            f" ({network.description}); leave out what was said of its pooling, or explain the "
+            "pooled feature of a layer"
+        )
+    return own
+
+
+def settings_of(network, method):
+    """Return what maps depend on besides the images, as a dict of plain values."""
+    regions = [
+        mask_hash(region) if np.ndim(region) == 2 else region and list(region)
+        for region in method.regions
+    ]
+    return {
+        "network": network.name,
+        "pooling": method.pooling or network.pooling,
+        "power": method.power or network.power,
+        "embedding": method.explain or network.explain,
+        **dict(zip(("region1", "region2"), regions, strict=True)),
+        **dict(zip(("point1", "point2"), method.points, strict=True)),
+        "matches": method.matches,
+    }
+
+
+def similarity_words(maps):
+    """Return in words what the similarity of `PairMaps` is, and of what."""
+    one, two = (region is not None for region in maps.method.regions)
+    words = f"similarity {maps.similarity:.4f}"
+    if one and two:
+        words += " of the two regions"
+    elif one or two:
+        words += f" of image {1 if one else 2}'s region to image {2 if one else 1}"
+    return words + (f", {maps.whole_similarity:.4f} of the whole images" if one or two else "")
+
+
+def network_words(network, method):
+    """Return in words which network was asked, and what of it is explained."""
+    pooling = method.pooling or network.pooling
+    if network.pair_forward and pooling == network.pooling:
+        return f"{network.name}, its output by derivatives"
+    words = f"{network.name}, {'GeM' if pooling == 'gem' else pooling} pooling"
+    if pooling == "gem":
+        words += f" of power {method.power or network.power:g}"
+    return words + (" and linear head" if explained_head(network, method) else "")
+
+
+def mask_hash(region):
+    """Return a text that is another one for another mask, None for what is no mask."""
+    if np.ndim(region) != 2:
+        return None
+    mask = np.ascontiguousarray(region)
+    return f"a mask, SHA-256 {hashlib.sha256(mask.tobytes()).hexdigest()}"
+
+
+def explained_head(network, method):
+    """Return the projection whose output is explained, None if it is the pooled feature."""
+    explain = method.explain or network.explain
+    if explain == "head" and network.projection is None:
+        raise ValueError(f"explain: the {network.name} network has no linear head, use pooled")
+    return network.projection if explain == "head" else None
+
+
+def check_places(method, sizes):
+    """Raise a ValueError unless regions and points fit images of these (height, width)."""
+    for number, (region, point, size) in enumerate(
+        zip(method.regions, method.points, sizes, strict=True), 1
+    ):
+        check_place("region", number, region, size)
+        check_place("point", number, point, size)
+
+
+def check_place(name, number, value, size):
+    """Raise a ValueError that names what is wrong with a region or point of an image, if it is."""
+    kind, fit = "region", image_ops.region_weights
+    if name == "point":
+        kind, fit = "point", image_ops.cell_of
+    if value is not None:
+        try:
+            fit(value, size, (1, 1))
+        except ValueError as error:
+            reason = str(error).removeprefix(f"{kind}: ")
+            raise ValueError(f"{name}{number}: {reason}") from None
+
+
+def check_choice(name, value, choices):
+    if value not in choices:
+        words = " or ".join(str(choice) for choice in choices if choice is not None)
+        raise ValueError(f"{name}: expected {words}, got {value!r}")
+
+
+def check_number(name, value, low, high, words):
+    """Raise a ValueError unless a value is a finite real number in low..high."""
+    if not (isinstance(value, Real) and low <= value <= high and value < np.inf):
+        raise ValueError(f"{name}: expected {words}, got {value!r}")

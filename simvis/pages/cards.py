@@ -1,0 +1,124 @@
+"""A page of cards, one for each image or pair, to look through and to open."""
+
+import math
+import os
+from typing import NamedTuple
+from urllib.parse import quote
+
+import numpy as np
+
+from simvis import image_ops
+from simvis.image_ops import write_whole
+from simvis.pages.explorer import explorer_data
+from simvis.pages.page import fill, policy, shrunk, template
+
+LONGEST_SIDE, QUERYS_LONGEST_SIDE = 360, 640  # pixels of the images in the page
+
+
+class Card(NamedTuple):
+    """What the page shows of an image, or of a pair.
+
+    Attributes
+    ----------
+    name : str
+        For the eye; it may be anybody's text.
+    similarity : None or float
+    image : None or uint8 (H, W, 3) array
+    overlay : None or uint8 (H, W, 3) array, shown in the image's place under the pointer
+    box : None or (x0, y0, x1, y1) in pixels of the image, outlined on it
+    notes : tuple of str
+    picture : None or str
+        Instead of an image: the name of a file beside the page.
+    pair : None or dict
+        The arguments of `explorer.explorer_data` for the pair that the card opens.
+    """
+
+    name: str
+    similarity: float | None
+    image: np.ndarray | None = None
+    overlay: np.ndarray | None = None
+    box: tuple | None = None
+    notes: tuple = ()
+    picture: str | None = None
+    pair: dict | None = None
+
+
+def write_cards(path, cards, *, title, words="", query=None):
+    """Write one HTML file of cards, each of which opens its explorer or its picture.
+
+    It holds all that it shows but the pictures beside it.
+
+    Parameters
+    ----------
+    path : str or Path, of the .html file
+    cards : sequence of Card
+        Best first; a card's number is its rank.
+    title, words : str, for the eye
+    query : None or Card, what the cards were found for
+
+    Raises
+    ------
+    ValueError
+        Names what is wrong with an image, a box or a pair.
+    OSError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> cards = [Card("a.png", 0.9, np.zeros((20, 30, 3), np.uint8)), Card("b.png", 0.8)]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_cards(Path(folder) / "cards.html", cards, title="Two cards")
+    ...     (Path(folder) / "cards.html").read_text()[:15]
+    '<!doctype html>'
+    """
+    cards = list(cards)
+    page, explorer = template("cards.html"), template("explorer.html")
+    data = {
+        "title": str(title),
+        "words": str(words),
+        "query": query and _card(query, QUERYS_LONGEST_SIDE),
+        "cards": [_card(card, LONGEST_SIDE) for card in cards],
+        "explorer": None,
+    }
+    templates = [page]
+    if any(card.pair is not None for card in cards):
+        # the page makes an explorer in a frame of what stands before and after a pair's data
+        data["explorer"] = explorer.replace("{{policy}}", policy(explorer)).split("{{data}}")
+        templates.append(explorer)
+        for card, pair in zip(data["cards"], _pairs(card.pair for card in cards), strict=True):
+            card["pair"] = pair
+    images = "data: 'self'" if any(card.picture is not None for card in cards) else "data:"
+    content = fill(page, policy(*templates, images=images), data)
+    write_whole(path, lambda file: file.write(content))
+
+
+def _card(card, longest):
+    """Return what the page knows of a card, but for its pair."""
+    data = {"name": str(card.name), "notes": [str(note) for note in card.notes]}
+    if card.similarity is not None and math.isfinite(card.similarity):
+        data["similarity"] = float(card.similarity)
+    if card.picture is not None:
+        data["picture"] = quote(os.fsencode(card.picture), safe="")  # so that it lies in no folder
+    if card.image is not None:
+        image = image_ops.as_image(card.image)
+        data["image"] = shrunk(image, longest)
+        if card.box is not None:
+            data["box"] = image_ops.check_box(card.box, image.shape[:2])
+        if card.overlay is not None:
+            data["overlay"] = shrunk(image_ops.as_image(card.overlay), longest)["uri"]
+    return data
+
+
+def _pairs(pairs):
+    """Yield what the page needs of each pair: all of the first, and what differs of the others."""
+    first, packed = {}, {}
+    for pair in pairs:
+        if pair is None:
+            yield None
+            continue
+        data = explorer_data(**pair, packed=packed)
+        data["image1"], data["image2"] = data.pop("images")
+        yield {name: data[name] for name in data if not first or data[name] != first[name]}
+        first = first or data

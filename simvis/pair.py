@@ -1,0 +1,276 @@
+"""A pair of images with its maps laid over it: picture, figure, page, and notebook view."""
+
+import base64
+import html
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from simvis import image_ops, models
+from simvis.image_ops import write_whole
+from simvis.maps import (
+    Method,
+    PairMaps,
+    check_choice,
+    check_places,
+    find_maps,
+    network_words,
+    similarity_words,
+)
+from simvis.overlay import Look, lay_over, mark
+from simvis.plotting.legend import Bar, add_legend, add_matches, value_text
+
+EXAMPLES = Path(image_ops.__file__).resolve().parent / "example_images"
+EXAMPLE_PAIR = EXAMPLES / "room_a_view1.jpg", EXAMPLES / "room_a_view2.jpg"
+FIGURE_FORMATS = (".png", ".pdf", ".svg", ".eps", ".ps")
+FIGURE_STYLES = ("screen", "paper")
+
+
+def visualize_pair(
+    image1,
+    image2,
+    network="imagenet",
+    *,
+    pooling=None,
+    power=None,
+    explain=None,
+    region1=None,
+    region2=None,
+    point1=None,
+    point2=None,
+    matches=0,
+    pairwise=False,
+    colormap=None,
+    alpha=0.5,
+    upsample="bilinear",
+    normalize="each",
+    size=None,
+):
+    """Compute the similarity maps of two images and lay them over the images.
+
+    Parameters
+    ----------
+    image1, image2 : paths, PIL images or RGB uint8 (H, W, 3) arrays
+    network : EmbeddingNetwork, or a name for `models.load_network`
+    pooling : None for the network's own, or "average", "max" or "gem"
+    power : None for the network's own, or a real number >= 1, the exponent of GeM
+    explain : None for the network's default, "pooled" or "head"
+        The pooled feature, or the network's output through its linear head.
+    region1, region2 : None, a box (x0, y0, x1, y1) in pixels, or a mask of the image's size
+    point1, point2 : None or (x, y) in pixels, (0, 0) being the top left one
+        The other image shows what the point matches.
+    matches : 0..99, how many of the strongest pairs of cells to find and draw
+    pairwise : bool, keep the pairwise tensor
+    colormap : None for jet, or coolwarm if normalize is "zero"; or any of matplotlib's
+    alpha : 0..1, how opaque the colours are
+    upsample : "bilinear", "bicubic" or "none", which shows the cells
+    normalize : "each", "pair", "zero" or "absolute"
+        Colours each map over its own range of values, both over one, both over one with zero in the
+        middle, or over 0 to 3 / N for N cells, which is the same for all pairs.
+    size : None for overlays of the images' own sizes, or N for N x N pixels
+
+    Returns
+    -------
+    pair : PairVisualization
+
+    Raises
+    ------
+    ValueError, OSError
+        Name the argument or the file at fault, or say that the maps do not sum to what the network
+        itself puts out, by more than its tolerance.
+
+    Examples
+    --------
+    >>> pair = visualize_pair(*EXAMPLE_PAIR)
+    >>> pair
+    PairVisualization(similarity 0.8195, maps 7 x 7 and 7 x 7, imagenet network)
+    >>> bool(np.isclose(pair.similarity1.sum(), pair.similarity))
+    True
+    """
+    method = Method(pooling, power, explain, region1, region2, point1, point2, matches)
+    look = Look(colormap, alpha, upsample, normalize, size)
+    images = [image_ops.as_image(image) for image in (image1, image2)]
+    check_places(method, [image.shape[:2] for image in images])
+    if isinstance(network, str):
+        network = models.load_network(network)
+    names = [
+        str(image) if isinstance(image, (str, Path)) else f"image {number}"
+        for number, image in enumerate((image1, image2), 1)
+    ]
+    return visualize(images, network, method, look, names, pairwise)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PairVisualization(PairMaps):
+    """What `visualize_pair` found: its `PairMaps`, laid over the images.
+
+    images : two uint8 (H, W, 3) arrays, as they were given
+    image1, image2 : uint8 (H, W, 3) arrays, the images that the overlays were made of
+    overlay1, overlay2 : uint8 (H, W, 3) arrays: the match if there is one, else the map, or, for
+        the image that the only point lies in, the image; with regions and points drawn
+    shown1, shown2 : the float64 (h, w) map in each overlay, None in the image of the only point
+    value_range1, value_range2 : (low, high), the values that got the colormap's ends, or None
+    look : the Look that they were drawn with
+    """
+
+    images: tuple
+    image1: np.ndarray
+    image2: np.ndarray
+    overlay1: np.ndarray
+    overlay2: np.ndarray
+    shown1: np.ndarray | None
+    shown2: np.ndarray | None
+    value_range1: tuple | None
+    value_range2: tuple | None
+    look: Look
+
+    def picture(self, legend=False, note=""):
+        """Return the two overlays side by side, uint8 (H, W, 3), with matches if there are any.
+
+        A legend under them says how similar the images are, after a note of yours, and what the
+        colours stand for.
+        """
+        overlays = image_ops.bring_to_one_height([self.overlay1, self.overlay2])
+        picture, widths = np.hstack(overlays), [overlay.shape[1] for overlay in overlays]
+        if len(self.matches):
+            picture = add_matches(picture, self._match_lines(len(picture), widths))
+        if not legend:
+            return picture
+        left = ", ".join(filter(None, (note, similarity_words(self))))
+        right = network_words(self.network, self.method)
+        return add_legend(picture, widths, left, right, self._bars())
+
+    def _match_lines(self, height, widths):
+        """Return the (x1, y1, x2, y2) of the matches, in pixels of the picture."""
+        (rows1, columns1), (rows2, columns2) = self.similarity1.shape, self.similarity2.shape
+        cells = (self.matches + 0.5) / (rows1, columns1, rows2, columns2)
+        lines = cells[:, [1, 0, 3, 2]] * (widths[0], height, widths[1], height)
+        return (lines + (0, 0, widths[0], 0) - 0.5).tolist()
+
+    def _bars(self):
+        """Return the legend's bar of each overlay, or what is said where there is no map."""
+        bars = []
+        for shown, value_range, own in zip(
+            (self.shown1, self.shown2),
+            (self.value_range1, self.value_range2),
+            (self.similarity1, self.similarity2),
+            strict=True,
+        ):
+            if shown is None:
+                match = self.match2 if own is self.similarity1 else self.match1
+                peak = np.abs(own).max()
+                bars.append(f"the point adds {value_text(match.sum(), peak)} per cell")
+            else:
+                lowest, highest = float(shown.min()), float(shown.max())
+                bars.append(Bar(self.look.colormap, value_range, lowest, highest))
+        return bars
+
+    def figure(self, style="screen"):
+        """Return a matplotlib figure of both images and both overlays, with bars of true values.
+
+        Parameters
+        ----------
+        style : "screen", or "paper" for the width of a column and small print
+
+        It saves itself as publishers want it, see `pair_figure.PairFigure`.
+        """
+        check_choice("style", style, FIGURE_STYLES)
+        from simvis.plotting.figure import make_figure  # which imports much of matplotlib
+
+        return make_figure(self, style)
+
+    def save_figure(self, path, style="screen"):
+        """Write the `figure` as a .png, .pdf, .svg, .eps or .ps file."""
+        kind = Path(path).suffix[1:].lower()
+        figure = self.figure(style)
+        write_whole(path, lambda file: figure.savefig(file, format=kind))
+
+    def save_page(self, path):
+        """Write a page to explore the pair in any browser, see `explorer.write_explorer`."""
+        from simvis.pages.explorer import write_explorer
+
+        network, convs = self.network, (self.conv1, self.conv2)
+        if network.pair_forward:  # the page needs more of them than the maps did
+            convs = network.activations(network.preprocess(self.images))
+        words = f"{network.name}: {network.description}"
+        if self.network_similarity is not None:
+            words += f"; it says {self.network_similarity:.4f} of the whole images itself"
+        write_explorer(
+            path,
+            *self.images,
+            *convs,
+            pooling=self.method.pooling or self.network.pooling,
+            projection=self.network.projection,
+            power=self.method.power or self.network.power,
+            explain=self.method.explain or self.network.explain,
+            colormap=self.look.colormap,
+            alpha=self.look.alpha,
+            normalize=self.look.normalize,
+            upsample=self.look.upsample,
+            regions=self.method.regions,
+            points=self.method.points,
+            names=[Path(name).name for name in self.names],
+            network=words,
+        )
+
+    def _repr_html_(self):
+        """Show the pair in a notebook."""
+        known = filter(None, (self.value_range1, self.value_range2))
+        ranges = " and ".join(f"{low:.2g} to {high:.2g}" for low, high in known)
+        words = f"similarity {self.similarity:.4f}, colours from {ranges}, {self.network.name}"
+        return notebook_view(self.picture(), words)
+
+
+def notebook_view(picture, words):
+    """Return HTML of a uint8 (H, W, 3) picture with words under it."""
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "JPEG", quality=88)
+    uri = "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+    return f'<figure><img src="{uri}"><figcaption>{html.escape(words)}</figcaption></figure>'
+
+
+def visualize(images, network, method, look, names, pairwise=False):
+    """Return the `PairVisualization` of two uint8 (H, W, 3) arrays."""
+    return draw(images, find_maps(images, network, method, names, pairwise), look)
+
+
+def draw(images, maps, look):
+    """Lay `PairMaps` over their images; return a `PairVisualization`."""
+    method, matches = maps.method, (maps.match1, maps.match2)
+    shown, own = list(matches), (maps.similarity1, maps.similarity2)
+    for i in range(2):
+        if matches[i] is None and method.points[i] is None:
+            shown[i] = own[i]
+    cells = [
+        each.size
+        if region is None
+        else image_ops.region_weights(region, image.shape[:2], each.shape).sum()
+        for each, region, image in zip(own, method.regions, images, strict=True)
+    ]
+    shares = [
+        1 / count if match is None else 1 / np.prod(cells)
+        for count, match in zip(cells, matches, strict=True)
+    ]
+    small, overlays, ranges = lay_over(images, shown, look, shares)
+    overlays = [
+        mark(overlay, region, point, image.shape[:2])
+        for overlay, region, point, image in zip(
+            overlays, method.regions, method.points, images, strict=True
+        )
+    ]
+    return PairVisualization(
+        **vars(maps),
+        images=tuple(images),
+        image1=small[0],
+        image2=small[1],
+        overlay1=overlays[0],
+        overlay2=overlays[1],
+        shown1=shown[0],
+        shown2=shown[1],
+        value_range1=ranges[0],
+        value_range2=ranges[1],
+        look=look,
+    )
