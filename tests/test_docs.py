@@ -1,5 +1,6 @@
-"""Every command and every piece of Python in the README and the docs runs."""
+"""Every command and every piece of Python in the README and the docs runs; values are true."""
 
+import ast
 import re
 import shlex
 import shutil
@@ -12,11 +13,11 @@ from conftest import ROOT
 from PIL import Image
 
 import search_gallery
+import simvis
 import visualize_similarity
-from models import downloads, load_network
-from simvis import image_ops
-from simvis.gallery.gallery import Gallery
-from visualize_similarity import EXAMPLE_PAIR, visualize_pair
+from simvis import Gallery, image_ops, load_network, visualize_pair
+from simvis.models import downloads
+from simvis.pair import EXAMPLE_PAIR
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PROGRAMS = {
@@ -44,30 +45,31 @@ COMMANDS += [
 ]
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """A folder with all that the pages name."""
-    monkeypatch.chdir(tmp_path)
-    for number, path in enumerate(EXAMPLE_PAIR, 1):
-        for name in (f"IMAGE{number}", f"room{number}.jpg"):
-            (tmp_path / name).symlink_to(path)
-    for name in ("IMAGE3", "room3.jpg"):
-        (tmp_path / name).symlink_to(ROOT / "example_images" / "room_b_view1.jpg")
-    (tmp_path / "IMAGE").symlink_to(EXAMPLE_PAIR[0])
-    (tmp_path / "FOLDER").mkdir()
-    shutil.copy(EXAMPLE_PAIR[1], tmp_path / "FOLDER" / "a.jpg")
-    (tmp_path / "pairs.csv").write_text("image1,image2\nroom1.jpg,room2.jpg\n")
-    return tmp_path
-
-
 @pytest.fixture(scope="module")
-def model():
+def stock(tmp_path_factory):
+    """A folder with all that the pages name, made once."""
+    stock = tmp_path_factory.mktemp("stock")
+    for number, path in enumerate([*EXAMPLE_PAIR, EXAMPLE_PAIR[0].parent / "room_b_view1.jpg"], 1):
+        for name in (f"IMAGE{number}", f"room{number}.jpg"):
+            (stock / name).symlink_to(path)
+    (stock / "IMAGE").symlink_to(EXAMPLE_PAIR[0])
+    (stock / "FOLDER").mkdir()
+    shutil.copy(EXAMPLE_PAIR[1], stock / "FOLDER" / "a.jpg")
+    (stock / "pairs.csv").write_text("image1,image2\nroom1.jpg,room2.jpg\n")
+    Gallery(stock / "gallery", "rooms", input_size=(64, 64)).index(stock / "FOLDER")
     inputs = keras.Input((32, 32, 3))
     conv = keras.layers.Conv2D(4, 3, strides=8)(inputs)
     outputs = keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(conv))
-    model = keras.Model(inputs, outputs)
-    model.compile(loss="mse")
-    return model
+    keras.Model(inputs, outputs).save(stock / "model.keras")
+    return stock
+
+
+@pytest.fixture
+def folder(stock, tmp_path, monkeypatch):
+    """A copy of the stock of one's own, in which one is."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(stock, tmp_path, symlinks=True, dirs_exist_ok=True)
+    return tmp_path
 
 
 @pytest.fixture
@@ -88,18 +90,23 @@ def authors_files(folder, monkeypatch):
         (folder / "hotels" / f"hotels{number}.jpg").symlink_to(path)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_runs(request, folder, model, command, capsys):
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(each, marks=pytest.mark.slow if "--engine ray" in each else ())
+        for each in COMMANDS
+    ],
+)
+def test_a_command_runs(request, folder, command, capsys):
     if "hotels" in command or "faces" in command:
         request.getfixturevalue("authors_files")
     if "keras:" in command:
         command += " --weights none"  # instead of ImageNet's, which Keras would download
-    model.save("model.keras")
     python, program, *arguments = shlex.split(command)
-    if program == "search_gallery.py" and arguments[0] != "index":
-        Gallery("gallery", "rooms", input_size=(64, 64)).index("FOLDER")
-    options = program == "visualize_similarity.py" and arguments[0].startswith("--")
-    if options and not {"--network", "--pairs"} & set(arguments):
+    if arguments[:1] == ["index"]:
+        shutil.rmtree("gallery")
+    options = program == "visualize_similarity.py" and arguments[:1] and arguments[0][0] == "-"
+    if options and not {"--network", "--pairs", "--version"} & set(arguments):
         arguments = ["IMAGE1", "IMAGE2", *arguments]
     main = PROGRAMS[f"{python} {program}"]
     assert main(arguments) == 0, capsys.readouterr().err
@@ -114,19 +121,48 @@ def test_there_are_commands():
 # A model that is fitted to zeros does collapse, and is said to.
 @pytest.mark.filterwarnings("ignore:SimilarityMaps, step .*collapsed:UserWarning")
 @pytest.mark.parametrize("page, text", blocks("python"))
-def test_a_piece_of_python_runs(folder, model, page, text):
+def test_a_piece_of_python_runs_and_its_values_are_true(folder, page, text):
     images = [image_ops.load_image(path) for path in EXAMPLE_PAIR]
     data = tf.data.Dataset.from_tensors((np.zeros((2, 32, 32, 3)), np.zeros((2, 2))))
+    model = keras.saving.load_model("model.keras", compile=False)
+    model.compile(loss="mse")
     names = {"image1": images[0], "image2": Image.fromarray(images[1]), "model": model}
     names |= {"data": data, "load_network": load_network, "visualize_pair": visualize_pair}
-    exec(compile(text, str(page), "exec"), names)
+    shutil.rmtree("gallery")
+    lines = text.splitlines()
+    for statement in ast.parse(text).body:
+        if not isinstance(statement, ast.Expr):
+            exec(compile(ast.Module([statement], []), str(page), "exec"), names)
+            continue
+        value = eval(compile(ast.Expression(statement.value), str(page), "eval"), names)
+        said = lines[statement.end_lineno - 1][statement.end_col_offset :].strip(" #")
+        if re.match(r"[\d('\[-]", said):
+            assert_said(value, said)
+
+
+def assert_said(value, said):
+    """A value must be the text after it, a float to as many digits as are given there."""
+    expected = ast.literal_eval(said)
+    if isinstance(value, tuple) and isinstance(expected, tuple) and value != expected:
+        parts = ast.parse(said, mode="eval").body.elts
+        for each, part in zip(value, parts, strict=True):
+            assert_said(each, ast.get_source_segment(said, part))
+    elif isinstance(expected, float):
+        digits = len(said.partition(".")[2])
+        assert f"{value:.{digits}f}" == said
+    else:
+        assert value == expected
+
+
+def test_the_readme_says_which_version_it_is_of():
+    assert f"version {simvis.__version__} of" in (ROOT / "README.md").read_text("utf-8")
 
 
 def test_what_pages_link_to_is_there():
-    for page in PAGES:
+    for page in [*PAGES, ROOT / "CONTRIBUTING.md"]:
         for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text("utf-8")):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
 
 
 def test_the_readme_is_short():
-    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 160
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 140

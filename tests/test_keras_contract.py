@@ -207,7 +207,7 @@ def test_heads_that_are_not_linear_are_integrated(head, images):
 
 
 @pytest.mark.parametrize(
-    "policy", ["mixed_float16", pytest.param("mixed_bfloat16", marks=pytest.mark.families)]
+    "policy", ["mixed_float16", pytest.param("mixed_bfloat16", marks=pytest.mark.slow)]
 )
 @pytest.mark.parametrize("kind", ["plain", "proportional", "integrated"])
 def test_mixed_precision(policy, kind, images):
@@ -309,7 +309,7 @@ POOLINGS = {
 }
 
 
-@pytest.mark.parametrize("opaque", [False, pytest.param(True, marks=pytest.mark.families)])
+@pytest.mark.parametrize("opaque", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("pool", POOLINGS)
 def test_transformers_are_integrated_from_their_last_block(pool, opaque, images):
     pool, prefix, place = POOLINGS[pool]
@@ -524,7 +524,7 @@ HUB = ("ViTBackbone", "DINOV2Backbone", "CLIPVisionEncoder")
     "name, pool",
     [
         *itertools.product(HUB, ["first"]),
-        *(pytest.param(name, "mean", marks=pytest.mark.families) for name in HUB),
+        *(pytest.param(name, "mean", marks=pytest.mark.slow) for name in HUB),
         ("SigLIPVisionEncoder", "its own"),
         ("SwinTransformerBackbone", "mean"),
     ],

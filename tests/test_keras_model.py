@@ -85,7 +85,7 @@ KINDS = ("MobileNetV3Small", "ResNet50V2", "DenseNet121")
 
 @pytest.mark.parametrize(
     "family",
-    [pytest.param(name, marks=() if name in KINDS else pytest.mark.families) for name in FAMILIES],
+    [pytest.param(name, marks=() if name in KINDS else pytest.mark.slow) for name in FAMILIES],
 )
 def test_families_as_they_come_and_wrapped_as_users_do(family, images):
     shape = (FAMILIES[family], FAMILIES[family], 3)
