@@ -22,7 +22,8 @@ function update() {
           if (box)
             weights =
               box === "mask" ? Float64Array.from(image.mask.weights) : boxWeights(box, image);
-          if (box && state.cover) weights = weights.map((weight) => 1 - weight);
+          // a cell that is covered wholly takes no part, not even by what rounding leaves of it
+          if (box && state.cover) weights = weights.map((w) => (w > 1 - 1e-12 ? 0 : 1 - w));
           return pool(image, explain, power, weights);
         },
       );
