@@ -25,6 +25,10 @@ settings.load_profile("project")
 # A name for the eye that would harm a page which took it for more than text.
 HOSTILE = "<img src=x onerror=alert(1)></script><!--<script>{{data}} &amp; \u2028\\ '\" \udcff "
 
+# The widths and colour schemes that a page is looked at in, for `assert_accessible`.
+EYES = [(375, "dark"), (1600, "light"), (1600, "dark")]
+EYES = [(375, "light"), *(pytest.param(*each, marks=pytest.mark.slow) for each in EYES)]
+
 
 @pytest.fixture
 def rng():
@@ -110,6 +114,16 @@ def texts(where, selector):
     """Return the texts of elements, a lone surrogate, which does not get to Python, as U+FFFD."""
     script = "all => all.map((each) => each.textContent.replace(/\\udcff/g, '\\ufffd'))"
     return where.locator(selector).evaluate_all(script)
+
+
+def assert_accessible(page):
+    """Assert that a page is no wider than its window and that axe finds nothing in it."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    # a frame has a test of its own
+    found = Axe().run(page, options={"iframes": False}).response["violations"]
+    assert [(rule["id"], rule["impact"]) for rule in found] == []
 
 
 @pytest.fixture(scope="session")
