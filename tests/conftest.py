@@ -53,12 +53,11 @@ def chromium():
 
     try:
         import axe_playwright_python  # noqa: F401
-        from playwright.sync_api import expect
+        import playwright  # noqa: F401
     except ImportError as error:
         skip_or_fail(f"{error.name} is not installed, see requirements-dev.txt")
     if not any(map(shutil.which, browser.BROWSERS)):
         skip_or_fail(f"none of {', '.join(browser.BROWSERS)} is installed")
-    expect.set_options(timeout=60_000)  # no test may depend on how busy the machine is
     with browser.browser() as chromium:
         yield chromium
 
@@ -108,6 +107,14 @@ def go(chromium, tab):
     with contextlib.ExitStack() as contexts:
         yield go
     assert [each for each in complaints if not any(word in each for word in allowed)] == []
+
+
+def expect(locator):
+    """Return Playwright's assertions about a locator, which wait however busy the machine is."""
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=60_000)
+    return expect(locator)
 
 
 def texts(where, selector):

@@ -7,19 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from conftest import EYES, HOSTILE, ROOT, assert_accessible, texts
+from conftest import EYES, HOSTILE, ROOT, assert_accessible, expect, texts
 from numpy.testing import assert_allclose
 from PIL import Image
-from playwright.sync_api import expect
 
-import simvis
 from benchmarks import browser as browsing
 from benchmarks.explorer import hover_times, opening_times, sparse_activations
-from similarity_ops import (
-    compute_pairwise_similarity,
-    compute_spatial_similarity,
-    point_similarity,
-)
+from similarity_ops import compute_pairwise_similarity, compute_spatial_similarity, point_similarity
 from simvis import image_ops
 from simvis.pages.explorer import write_explorer
 from visualize_similarity import EXAMPLE_PAIR
@@ -42,17 +36,16 @@ class Case:
         write_explorer(path, *self.images, *self.convs, **options)
         return path
 
-    def expected(self, explain, regions=WHOLE, cover=False, compute=compute_spatial_similarity):
-        weights = {}
+    def expected(self, explain, regions=WHOLE, cover=False, power=3.0, pairwise=False):
+        options = {"power": power, "projection": self.projection if explain == "head" else None}
         for i, region in enumerate(regions):
             if region is not None:
                 size, shape = self.images[i].shape[:2], self.convs[i].shape[:2]
                 # a cell that is covered wholly takes no part, not even by what rounding leaves
                 share = image_ops.region_weights(region, size, shape).round(12)
-                weights[f"region{i + 1}"] = 1 - share if cover else share
-        head = {"projection": self.projection} if explain == "head" else {}
-        pooling = self.pooling if explain == "head" else explain
-        return compute(*self.convs, pooling, **head, **weights)
+                options[f"region{i + 1}"] = 1 - share if cover else share
+        compute = compute_pairwise_similarity if pairwise else compute_spatial_similarity
+        return compute(*self.convs, self.pooling if explain == "head" else explain, **options)
 
 
 @pytest.fixture
@@ -77,7 +70,6 @@ def visit(go, tmp_path):
         browsing.wait_until(page, "window.explorer")
         return page
 
-    visit.expect_complaints = go.expect_complaints
     yield visit
     assert [url[:7] for url in go.asked_for()] == ["file://"]
 
@@ -152,9 +144,6 @@ def escape(page):
     until(page, "!s.point && !s.region1 && !s.region2 && !s.estimate")
 
 
-# --- what the page then shows ---------------------------------------------------------------------
-
-
 def shown(page):
     """Return the page's state, with its maps as arrays."""
     found = page.evaluate("({...explorer.state(), ...explorer.maps()})")
@@ -185,7 +174,7 @@ def test_a_point_shows_what_it_matches(case, visit):
     for explain in CHOICES:
         choose(page, "explain", explain)
         assert_shows(page, case.expected(explain))
-        pairwise = case.expected(explain, compute=compute_pairwise_similarity)
+        pairwise = case.expected(explain, pairwise=True)
         # a centre of a cell, between centres, and in the outer half of a corner's cell
         points = [(1, 11, 10), (1, 40, 33), (1, 89, 0), (2, 12, 8), (2, 25, 41), (2, 0, 79)]
         for image, *point in points:
@@ -217,7 +206,7 @@ def test_regions_and_their_cover_up_are_those_of_the_method(case, visit):
             assert_shows(page, case.expected(explain, boxes, cover=True))
             assert "estimated similarity with" in page.locator("#meaning").inner_text()
             cover(page, on=False)
-        pairwise = case.expected(explain, (one, two), compute=compute_pairwise_similarity)
+        pairwise = case.expected(explain, (one, two), pairwise=True)
         hover(page, 2, 25, 60)
         match = point_similarity(pairwise, *image_ops.cell_of((25, 60), (80, 50), (5, 2)), image=2)
         assert_same_map(shown(page)["match1"], match)
@@ -240,60 +229,50 @@ def test_cells_that_a_box_only_touches_take_no_part(rng, visit):
             cover(page, on=False)
 
 
-def test_a_page_may_begin_with_a_mask_a_box_and_a_point(case, visit):
+def test_a_page_may_begin_with_a_mask_a_box_and_a_point_and_saves_its_numbers(case, visit):
     mask = np.zeros((60, 90), np.uint8)
     mask[10:50, 20:47] = 255
     mask[5:20, 60:80] = 128
     regions = mask, (5.0, 10.5, 40.0, 62.0)
-    page = visit(case, {"regions": regions, "points": (None, (25, 41))})
+    begin = {"regions": regions, "points": (None, (25, 41)), "names": ("a.png", "b.png")}
+    page = visit(case, {**begin, "network": "net"})
     for explain in CHOICES:
         choose(page, "explain", explain)
         assert_shows(page, case.expected(explain, regions))
         found = shown(page)
         assert found["region1"] == "mask" and found["region2"] == list(regions[1])
         assert found["point"]["pinned"]
-        pairwise = case.expected(explain, regions, compute=compute_pairwise_similarity)
+        pairwise = case.expected(explain, regions, pairwise=True)
         match = point_similarity(pairwise, *image_ops.cell_of((25, 41), (80, 50), (5, 2)), image=2)
         assert_same_map(found["match1"], match)
         cover(page)
         assert_shows(page, case.expected(explain, regions, cover=True))
         cover(page, on=False)
+    with page.expect_download() as download:
+        page.locator("#saveNumbers").click()
+    assert download.value.suggested_filename == "similarity.json"
+    with open(download.value.path(), encoding="utf-8") as file:
+        saved = json.load(file)
+    assert saved == page.evaluate("({...explorer.state(), ...explorer.maps()})")
+    assert saved["network"] == "net" and saved["images"][1]["name"] == "b.png"
     escape(page)
     assert_shows(page, case.expected(explain))
 
 
-def test_a_mask_is_outlined_and_covered(flat, visit):
-    mask = np.zeros((400, 480), bool)
-    mask[100:200, 100:300] = mask[200:300, 100:150] = True
-    page = visit(flat, {"regions": (mask, None)})
-    outlined = overlays(saved_picture(page))[0]
-    assert (outlined[[98, 150, 250], [200, 301, 151]] == 255).all()
-    assert (outlined[[96, 150, 250], [200, 303, 153]] == 0).all()
-    assert len(np.unique(outlined[110:190, 110:290])) > 2
-    cover(page)
-    covered = overlays(saved_picture(page))[0]
-    assert (covered[110:190, 110:290] == 128).all() and (covered[210:290, 110:140] == 128).all()
-    assert not (covered[250, 200] == 128).all()
-
-
 @pytest.mark.parametrize("pooling", ["max", "gem"])
-def test_the_head_follows_the_networks_own_pooling(case, visit, pooling):
+def test_the_head_follows_the_networks_own_pooling_and_gem_a_power(case, visit, pooling):
     case.pooling = pooling
-    page = visit(case, {"explain": "head"})
-    assert shown(page)["settings"]["explain"] == "head"
-    assert_shows(page, case.expected("head"))
+    page = visit(case, {"explain": "head", "power": 2.5})
+    assert page.locator("#power").is_visible() == (pooling == "gem")
+    assert_shows(page, case.expected("head", power=2.5))
     drag(page, 2, (9, 30, 43, 78))
-    assert_shows(page, case.expected("head", (None, (9, 30, 43, 78))))
-
-
-def test_the_power_of_gem_can_be_chosen(case, visit):
-    page = visit(case, {"power": 2.5})
-    assert not page.locator("#power").is_visible()
+    assert_shows(page, case.expected("head", (None, (9, 30, 43, 78)), power=2.5))
+    escape(page)
     choose(page, "explain", "gem")
-    assert_shows(page, compute_spatial_similarity(*case.convs, "gem", power=2.5))
+    assert_shows(page, case.expected("gem", power=2.5))
     page.locator("#power").fill("7")
     until(page, "s.settings.power == 7")
-    assert_shows(page, compute_spatial_similarity(*case.convs, "gem", power=7))
+    assert_shows(page, case.expected("gem", power=7))
 
 
 def test_maxima_that_are_nearly_tied_are_not_shared(rng, visit):
@@ -465,25 +444,19 @@ def test_what_is_on_the_screen_is_what_is_saved(flat, visit):
     assert np.abs(expected.astype(int) - found).max() <= 6
 
 
-# --- saving ---------------------------------------------------------------------------------------
-
-
-def test_saved_numbers_are_those_shown(case, visit):
-    page = visit(case, {"names": ("a.png", "b.png"), "network": "net"})
-    drag(page, 1, (7, 5, 60, 31))
-    click(page, 2, 25, 41)
-    with page.expect_download() as download:
-        page.locator("#saveNumbers").click()
-    assert download.value.suggested_filename == "similarity.json"
-    with open(download.value.path(), encoding="utf-8") as file:
-        saved = json.load(file)
-    assert saved == page.evaluate("({...explorer.state(), ...explorer.maps()})")
-    assert saved["network"] == "net" and saved["settings"]["explain"] == "average"
-    assert [image["name"] for image in saved["images"]] == ["a.png", "b.png"]
-
-
 def test_saved_pictures_show_regions_points_covers_and_what_was_asked(flat, visit):
-    page = visit(flat, {"network": "net"})
+    mask = np.zeros((400, 480), bool)
+    mask[100:200, 100:300] = mask[200:300, 100:150] = True
+    page = visit(flat, {"network": "net", "regions": (mask, None)})
+    outlined = overlays(saved_picture(page))[0]
+    assert (outlined[[98, 150, 250], [200, 301, 151]] == 255).all()
+    assert (outlined[[96, 150, 250], [200, 303, 153]] == 0).all()
+    assert len(np.unique(outlined[110:190, 110:290])) > 2
+    cover(page)
+    covered = overlays(saved_picture(page))[0]
+    assert (covered[110:190, 110:290] == 128).all() and (covered[210:290, 110:140] == 128).all()
+    assert not (covered[250, 200] == 128).all()
+    escape(page)
     first = saved_picture(page)
     assert page.evaluate("networkWords()") == "net, average pooling"
     choose(page, "explain", "max")
@@ -520,44 +493,44 @@ def test_a_click_pins_and_the_next_one_lets_go(case, visit):
 
 def test_careless_drags(case, visit):
     page = visit(case, viewport={"width": 1280, "height": 900})
-    x, y = at(page, 1, 45.5, 30.5)
 
-    def drag(*moves, **options):
+    def pull(x, y, *steps):
         page.mouse.move(x, y)
         page.mouse.down()
-        for move in moves:
-            page.mouse.move(*move, **options)
+        for step in steps:
+            step() if callable(step) else page.mouse.move(*step)
         page.mouse.up()
 
-    drag((x + 2, y + 2))  # a trembling hand clicks
+    def shrink():
+        page.set_viewport_size({"width": 700, "height": 900})
+        browsing.wait_until(page, "innerWidth === 700")
+        page.mouse.move(*at(page, 1, 10.3, 8.7))
+
+    x, y = at(page, 1, 45.5, 30.5)
+    pull(x, y, (x + 2, y + 2))  # a trembling hand clicks
     until(page, "s.region1 === null && s.point?.pinned")
-    drag((x + 3000, y - 3000), steps=3)  # beyond the corner, the box ends there
+    pull(x, y, (x + 300, y), (x + 3000, y - 3000))  # beyond the corner, the box ends there
     until_region(page, 1, (45, 0, 90, 31))
     assert shown(page)["point"] is None
-    page.mouse.move(x, y)
-    page.mouse.down()
-    page.mouse.move(x - 30, y - 30)
-    page.set_viewport_size({"width": 700, "height": 900})
-    browsing.wait_until(page, "innerWidth === 700")
-    page.mouse.move(*at(page, 1, 10.3, 8.7))
-    page.mouse.up()  # it began at a pixel, wherever that is by now
+    pull(x, y, (x - 30, y - 30), shrink)  # it began at a pixel, wherever that is by now
     until_region(page, 1, (10, 8, 46, 31))
     x, y = at(page, 1, 50, 50)
-    page.mouse.move(x, y)
-    page.mouse.down()
-    page.mouse.move(*at(page, 1, 70, 55))
-    escape(page)
-    page.mouse.move(*at(page, 1, 80, 55))
-    page.mouse.up()
+    pull(x, y, (x + 60, y + 10), lambda: escape(page), (x + 90, y + 10))
     hover(page, 2, 10, 10)
     assert shown(page)["region1"] is None
     page.mouse.click(*at(page, 2, 20.5, 10.5), button="right")
     until_point(page, 2, 20, 10, pinned=False)
 
 
-def test_a_resting_hand_leaves_the_regions_maps_on_show(case, visit):
+def test_changes_are_told_and_hovering_is_not_and_a_resting_hand_hides_no_map(case, visit):
     page = visit(case)
+    assert page.locator("#live").get_attribute("role") == "status"
+    hover(page, 1, 40, 20)
+    assert page.evaluate("speaking") == 0  # nothing is about to be told
     drag(page, 1, (10, 10, 60, 40))
+    similarity = f"{shown(page)['similarity']:.4f}"
+    told = f"{similarity} similarity of image 1’s region to image 2"
+    expect(page.locator("#live")).to_contain_text(told)
     x, y = at(page, 1, 59.7, 39.7)
     page.mouse.move(x + 3, y + 3)
     until(page, "s.point === null")
@@ -609,11 +582,16 @@ def test_a_tap_points_and_a_swipe_scrolls(case, visit):
     assert found["region1"] is found["region2"] is None
 
 
-def test_a_long_press_or_a_button_begins_a_region(case, visit):
+def test_a_long_press_points_and_it_or_a_button_begins_a_region(case, visit):
     page = visit(case, **PHONE)
     finger = Finger(page)
     start, end = at(page, 2, 5.3, 10.3), at(page, 2, 29.7, 59.7)
     finger.rest(start)
+    until_point(page, 2, 5, 10, pinned=False)
+    assert shown(page)["match1"] is not None
+    for stage in page.locator(".stage").all():  # both images are on the screen
+        box = stage.bounding_box()
+        assert box["y"] >= 0 and box["y"] + box["height"] <= 844
     finger.draw(start, end)
     until_region(page, 2, (5, 10, 30, 60))
     assert shown(page)["point"] is None and page.evaluate("scrollY") == 0
@@ -627,19 +605,9 @@ def test_a_long_press_or_a_button_begins_a_region(case, visit):
     finger.draw(start, end)
     until_region(page, 1, (10, 10, 60, 41))
     expect(page.locator("#mark")).to_have_attribute("aria-pressed", "false")
-
-
-def test_a_resting_finger_shows_the_match_in_the_other_image(case, visit):
-    page = visit(case, **PHONE)
-    finger = Finger(page)
-    finger.rest(at(page, 1, 40.5, 20.5))
-    until_point(page, 1, 40, 20, pinned=False)
-    assert shown(page)["match2"] is not None
-    for stage in page.locator(".stage").all():  # both images are on the screen
-        box = stage.bounding_box()
-        assert box["y"] >= 0 and box["y"] + box["height"] <= 844
+    finger.rest(end)
     finger.touch("touchEnd")
-    until_point(page, 1, 40, 20, pinned=True)
+    until(page, "s.point?.pinned")
 
 
 SIZES = [((480, 720), (480, 720)), ((900, 50), (900, 50))]
@@ -658,40 +626,36 @@ def test_images_and_their_words_have_their_places(rng, visit, sizes):
     for width, height in (390, 844), (375, 667), (768, 1024), (1600, 1000):
         page.set_viewport_size({"width": width, "height": height})
         browsing.wait_until(page, f"innerWidth === {width} && innerHeight === {height}")
-        captions, stages, lows, highs, whats = map(
-            boxes, ("figcaption", ".stage", ".low", ".high", ".what")
-        )
-        for caption, stage, low, high, what in zip(
-            captions, stages, lows, highs, whats, strict=True
-        ):
+        selectors = "figcaption", ".stage", ".low", ".high", ".what"
+        for caption, stage, low, high, what in zip(*map(boxes, selectors), strict=True):
             assert abs(caption["x"] - stage["x"]) < 2 and caption["y"] < stage["y"]
             assert low["x"] + low["width"] < high["x"]  # numbers do not collide
-            assert stage["y"] >= 0 and stage["y"] + stage["height"] <= height, (stages, height)
+            assert stage["y"] >= 0 and stage["y"] + stage["height"] <= height
             for number in (low, high):
                 before = number["x"] >= what["x"] + what["width"]
                 after = what["x"] >= number["x"] + number["width"]
                 assert before or after or what["y"] >= number["y"] + number["height"]
-        if width > 704:
-            assert stages[0]["y"] == stages[1]["y"]  # aligned at the top
+        tops = [stage["y"] for stage in boxes(".stage")]
+        assert width < 704 or tops[0] == tops[1]  # aligned at the top
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_the_keyboard_does_it_all(case, visit):
     page = visit(case)
 
-    def press(*keys, focus=None):
+    def press(*keys):
         for key in keys:
             page.keyboard.press(key)
-        if focus is not None:
-            browsing.wait_until(page, f"document.activeElement.ariaLabel === {focus!r}")
 
-    press("Tab", focus="Image 1: image 1")
+    press("Tab")
+    expect(page.get_by_label("Image 1: image 1")).to_be_focused()
     press("ArrowRight", "ArrowUp", "ArrowUp", "ArrowUp", "ArrowUp", "Enter")
     until_point(page, 1, 45 + 11, 0, pinned=True)
-    pairwise = case.expected("average", compute=compute_pairwise_similarity)
+    pairwise = case.expected("average", pairwise=True)
     match = point_similarity(pairwise, *image_ops.cell_of((56, 0), (60, 90), (3, 4)))
     assert_same_map(shown(page)["match2"], match)
-    press("Tab", focus="Image 2: image 2")
+    press("Tab")
+    expect(page.get_by_label("Image 2: image 2")).to_be_focused()
     until(page, "s.point.image === 1")  # pinned
     press("ArrowLeft", "Shift+ArrowRight", "Shift+ArrowRight", "Shift+ArrowDown")
     until_region(page, 2, (12, 40, 39, 49))
@@ -704,25 +668,13 @@ def test_the_keyboard_does_it_all(case, visit):
     escape(page)
 
 
-def test_changes_are_told_and_hovering_is_not(case, visit):
-    page = visit(case)
-    assert page.locator("#live").get_attribute("role") == "status"
-    hover(page, 1, 40, 20)
-    assert page.evaluate("speaking") == 0  # nothing is about to be told
-    drag(page, 1, (10, 10, 60, 40))
-    similarity = f"{shown(page)['similarity']:.4f}"
-    words = f"{similarity} similarity of image 1’s region to image 2"
-    expect(page.locator("#live")).to_contain_text(words)
-
-
 # --- the page itself ------------------------------------------------------------------------------
 
 
 def test_names_are_text(case, visit):
     name = HOSTILE + "n" * 250
-    page = visit(
-        case, {"names": (name, name), "network": name}, viewport={"width": 375, "height": 800}
-    )
+    words = {"names": (name, name), "network": name}
+    page = visit(case, words, viewport={"width": 375, "height": 800})
     assert texts(page, ".name") == [name.replace("\udcff", "\ufffd")] * 2
     assert page.locator("script").count() == 2 and page.locator("img").count() == 2
     assert page.evaluate("document.documentElement.scrollWidth") <= 375
@@ -749,28 +701,12 @@ def test_everyone_can_use_it(case, visit, width, scheme):
     assert_accessible(page)
 
 
-def test_only_the_pages_own_script_may_run_and_it_says_who_made_it(case, visit):
-    page = visit(case)
-    policy = page.locator("meta[http-equiv]").get_attribute("content")
-    assert "default-src 'none'" in policy and "unsafe" not in policy
-    generator = page.locator("meta[name=generator]").get_attribute("content")
-    assert generator == f"simvis {simvis.__version__}"
-    page.evaluate("""() => {
-        const script = document.createElement("script");
-        script.text = "window.ran = true";
-        document.body.append(script);
-    }""")
-    assert page.evaluate("window.ran") is None
-    visit.expect_complaints(page, "Content Security Policy")
-
-
 def test_the_benchmark_measures(case, chromium, tmp_path):
     path = case.write(tmp_path / "explorer.html")
     assert min(opening_times(chromium, path, repeats=1)) > 0
     page = browsing.open_page(chromium, path)
     times = hover_times(page, repeats=5)
     assert len(times) == 5 and min(times) > 0
-    assert page.evaluate("explorer.state().point.image") == 1
     page.close()
 
 
@@ -782,13 +718,11 @@ def test_the_benchmark_measures(case, chromium, tmp_path):
         ({"normalize": "none"}, "normalize: expected each or pair or zero or absolute"),
         ({"regions": (np.zeros((4, 4)), None)}, "region: the mask is empty"),
         ({"points": (None, (4, 0))}, "point: 4,0 is outside"),
-        ({"pooling": "mean"}, "pooling: expected one of average, max, gem, got 'mean'"),
         ({"power": 0.5}, "power: expected a real number >= 1, got 0.5"),
         ({"alpha": 1.5}, "alpha: expected a number in 0..1, got 1.5"),
         ({"colormap": "jett"}, "colormap: 'jett'"),
         ({"image1": np.zeros((4, 4))}, "image: expected an RGB uint8"),
         ({"conv2": np.ones((2, 2, 5))}, "conv1 and conv2: expected the same number of channels"),
-        ({"conv1": np.full((2, 2, 3), np.nan)}, "conv1: expected finite values"),
         ({"projection": (np.ones((4, 2)), None)}, r"projection kernel: expected shape \(3, D\)"),
     ],
 )
