@@ -295,7 +295,7 @@ def test_negative_activations_and_a_negative_similarity(case, rng, visit):
     assert case.expected("average")[0].sum() < -0.5
 
 
-@pytest.mark.parametrize("scale", [1e-30, 1e30])
+@pytest.mark.parametrize("scale", [1e-50, 1e50])
 def test_activations_of_any_size(case, visit, scale):
     case.convs = tuple(np.float64(conv) * scale for conv in case.convs)
     case.projection = case.projection[0], case.projection[1] * scale
@@ -567,8 +567,9 @@ class Finger:
 
 def test_a_tap_points_and_a_swipe_scrolls(case, visit):
     page = visit(case, **PHONE)
-    page.touchscreen.tap(*at(page, 1, 40.5, 20.5))
-    until_point(page, 1, 40, 20, pinned=True)
+    for condition in ("s.point?.pinned", "!s.point", "s.point?.pinned"):
+        page.touchscreen.tap(*at(page, 1, 40.5, 20.5))
+        until(page, condition)
     assert shown(page)["match2"] is not None
     page.evaluate("scrollTo(0, 0)")
     browsing.wait_until(page, "scrollY === 0")
