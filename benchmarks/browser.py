@@ -5,7 +5,9 @@ import shutil
 from pathlib import Path
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+# without a sandbox, which containers do not let it make: it opens nothing but our own pages
 QUIET = ("--no-first-run", "--disable-background-networking", "--disable-component-update")
+OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-sync", *QUIET]
 
 
 @contextlib.contextmanager
@@ -16,12 +18,11 @@ def browser():
     program = next(filter(None, map(shutil.which, BROWSERS)), None)
     if program is None:
         raise FileNotFoundError(f"none of {', '.join(BROWSERS)} is installed")
-    # without a sandbox, which containers do not let it make: it opens nothing but our own page
-    options = ["--no-sandbox", "--disable-gpu", "--disable-sync", *QUIET]
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=program, args=options)
+    with (
+        sync_playwright() as playwright,
+        playwright.chromium.launch(executable_path=program, args=OPTIONS) as chromium,
+    ):
         yield chromium
-        chromium.close()
 
 
 def open_page(chromium, path, **options):
@@ -33,7 +34,7 @@ def open_page(chromium, path, **options):
 
 
 def wait_until(page, condition):
-    """Wait in the page itself: its policy forbids what Playwright's own waiting does."""
-    page.evaluate(
-        f"async () => {{ while (!({condition})) await new Promise(requestAnimationFrame); }}"
-    )
+    """Wait in the page itself for up to a minute: its policy forbids Playwright's own waiting."""
+    late = f"if (performance.now() > end) throw Error({condition!r});"
+    wait = f"while (!({condition})) {{ {late} await new Promise(requestAnimationFrame); }}"
+    page.evaluate(f"async () => {{ const end = performance.now() + 60000; {wait} }}")

@@ -1,5 +1,6 @@
 """What several test files share."""
 
+import contextlib
 import os
 import shutil
 import socket
@@ -21,6 +22,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 settings.register_profile("project", deadline=None)
 settings.load_profile("project")
 
+# A name for the eye that would harm a page which took it for more than text.
+HOSTILE = "<img src=x onerror=alert(1)></script><!--<script>{{data}} &amp; \u2028\\ '\" \udcff "
+
+# The widths and colour schemes that a page is looked at in, for `assert_accessible`.
+EYES = [(375, "dark"), (1600, "light"), (1600, "dark")]
+EYES = [(375, "light"), *(pytest.param(*each, marks=pytest.mark.slow) for each in EYES)]
+
 
 @pytest.fixture
 def rng():
@@ -39,7 +47,7 @@ def skip_or_fail(reason):
     (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def chromium():
     from benchmarks import browser
 
@@ -54,9 +62,75 @@ def chromium():
         yield chromium
 
 
-def settle(page):
-    """Wait until what was done is painted."""
-    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+@pytest.fixture(scope="session")
+def tab(chromium):
+    """A page that serves all tests that want nothing special of it, for pages take long to make."""
+    return chromium.new_page(reduced_motion="reduce")
+
+
+@pytest.fixture
+def go(chromium, tab):
+    """Return a function that opens a URL; nothing that it opens may complain unless it is expected.
+
+    With options, of Playwright's contexts, it opens it in a page of its own.  ``asked_for()`` are
+    the URLs that were requested, but for what a page itself holds.
+    """
+    complaints, allowed, requests = [], [], []
+
+    def go(url, **options):
+        page = tab
+        if options:
+            context = chromium.new_context(reduced_motion="reduce", **options)
+            page = contexts.enter_context(context).new_page()
+        page.goto("about:blank")
+        page.mouse.move(0, 0)
+        for event, hear in (
+            ("console", lambda message: complaints.append(message.text)),
+            ("pageerror", lambda error: complaints.append(str(error))),
+            ("dialog", lambda dialog: complaints.append(dialog.message)),
+            ("request", lambda request: requests.append(request.url)),
+        ):
+            page.on(event, hear)
+            contexts.callback(page.remove_listener, event, hear)
+        page.goto(url)
+        return page
+
+    def expect_complaints(page, *words):
+        """Wait for complaints that have these words, and allow them."""
+        for word in words:
+            while not any(word in each for each in complaints):
+                page.wait_for_event("console")
+        allowed.extend(words)
+
+    go.expect_complaints = expect_complaints
+    go.asked_for = lambda: [u for u in requests if u.split(":")[0] not in ("data", "about", "blob")]
+    with contextlib.ExitStack() as contexts:
+        yield go
+    assert [each for each in complaints if not any(word in each for word in allowed)] == []
+
+
+def expect(locator):
+    """Return Playwright's assertions about a locator, which wait however busy the machine is."""
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=60_000)
+    return expect(locator)
+
+
+def texts(where, selector):
+    """Return the texts of elements, a lone surrogate, which does not get to Python, as U+FFFD."""
+    script = "all => all.map((each) => each.textContent.replace(/\\udcff/g, '\\ufffd'))"
+    return where.locator(selector).evaluate_all(script)
+
+
+def assert_accessible(page):
+    """Assert that a page is no wider than its window and that axe finds nothing in it."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    # a frame has a test of its own
+    found = Axe().run(page, options={"iframes": False}).response["violations"]
+    assert [(rule["id"], rule["impact"]) for rule in found] == []
 
 
 @pytest.fixture(scope="session")

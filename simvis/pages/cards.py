@@ -8,9 +8,8 @@ from urllib.parse import quote
 import numpy as np
 
 from simvis import image_ops
-from simvis.image_ops import write_whole
 from simvis.pages.explorer import explorer_data
-from simvis.pages.page import fill, policy, shrunk, template
+from simvis.pages.page import policy, shrunk, template, write_page
 
 LONGEST_SIDE, QUERYS_LONGEST_SIDE = 360, 640  # pixels of the images in the page
 
@@ -20,17 +19,14 @@ class Card(NamedTuple):
 
     Attributes
     ----------
-    name : str
-        For the eye; it may be anybody's text.
+    name : str, for the eye; it may be anybody's text
     similarity : None or float
     image : None or uint8 (H, W, 3) array
     overlay : None or uint8 (H, W, 3) array, shown in the image's place under the pointer
     box : None or (x0, y0, x1, y1) in pixels of the image, outlined on it
     notes : tuple of str
-    picture : None or str
-        Instead of an image: the name of a file beside the page.
-    pair : None or dict
-        The arguments of `explorer.explorer_data` for the pair that the card opens.
+    picture : None or str, instead of an image the name of a file beside the page
+    pair : None or dict, the arguments of `explorer.explorer_data` for the pair that it opens
     """
 
     name: str
@@ -51,8 +47,7 @@ def write_cards(path, cards, *, title, words="", query=None):
     Parameters
     ----------
     path : str or Path, of the .html file
-    cards : sequence of Card
-        Best first; a card's number is its rank.
+    cards : sequence of Card, best first; a card's number is its rank
     title, words : str, for the eye
     query : None or Card, what the cards were found for
 
@@ -74,7 +69,7 @@ def write_cards(path, cards, *, title, words="", query=None):
     '<!doctype html>'
     """
     cards = list(cards)
-    page, explorer = template("cards.html"), template("explorer.html")
+    templates = [template("cards.html")]
     data = {
         "title": str(title),
         "words": str(words),
@@ -82,16 +77,21 @@ def write_cards(path, cards, *, title, words="", query=None):
         "cards": [_card(card, LONGEST_SIDE) for card in cards],
         "explorer": None,
     }
-    templates = [page]
     if any(card.pair is not None for card in cards):
+        templates.append(explorer := template("explorer.html"))
         # the page makes an explorer in a frame of what stands before and after a pair's data
         data["explorer"] = explorer.replace("{{policy}}", policy(explorer)).split("{{data}}")
-        templates.append(explorer)
-        for card, pair in zip(data["cards"], _pairs(card.pair for card in cards), strict=True):
-            card["pair"] = pair
+        first, packed = {}, {}
+        for card, shown in zip(cards, data["cards"], strict=True):
+            shown["pair"] = None
+            if card.pair is not None:
+                pair = explorer_data(**card.pair, packed=packed)
+                pair["image1"], pair["image2"] = pair.pop("images")
+                # the page needs all of the first pair, and what differs of the others
+                shown["pair"] = {n: v for n, v in pair.items() if not first or v != first[n]}
+                first = first or pair
     images = "data: 'self'" if any(card.picture is not None for card in cards) else "data:"
-    content = fill(page, policy(*templates, images=images), data)
-    write_whole(path, lambda file: file.write(content))
+    write_page(path, templates[0], policy(*templates, images=images), data)
 
 
 def _card(card, longest):
@@ -109,16 +109,3 @@ def _card(card, longest):
         if card.overlay is not None:
             data["overlay"] = shrunk(image_ops.as_image(card.overlay), longest)["uri"]
     return data
-
-
-def _pairs(pairs):
-    """Yield what the page needs of each pair: all of the first, and what differs of the others."""
-    first, packed = {}, {}
-    for pair in pairs:
-        if pair is None:
-            yield None
-            continue
-        data = explorer_data(**pair, packed=packed)
-        data["image1"], data["image2"] = data.pop("images")
-        yield {name: data[name] for name in data if not first or data[name] != first[name]}
-        first = first or data

@@ -1,19 +1,17 @@
 """A page to explore, in any browser, why a network calls two images similar.
 
-The page, ``template.html``, holds its own copy of the method and gets the activations with it, so
-that it needs neither a server nor the network once it is written.
+The page, ``web/explorer.html``, holds its own copy of the method and gets the activations with it,
+so that it needs neither a server nor the network once it is written.
 """
 
 import base64
 import gzip
-import io
 
 import numpy as np
 from PIL import Image
 
 from simvis import image_ops
-from simvis.image_ops import write_whole
-from simvis.pages.page import data_uri, fill, policy, shrunk, template
+from simvis.pages.page import data_uri, policy, shrunk, template, write_page
 from simvis.similarity_ops import compute_spatial_similarity
 
 COLORMAPS = ("jet", "viridis", "cividis", "magma", "coolwarm")
@@ -25,15 +23,8 @@ def write_explorer(path, image1, image2, conv1, conv2, **options):
 
     Parameters
     ----------
-    path : str or Path, of the .html file
+    path : str or Path, of the .html file; if it cannot be written, OSError is raised
     image1, image2, conv1, conv2, **options : as for `explorer_data`
-
-    Raises
-    ------
-    ValueError
-        Names the argument at fault, as `compute_spatial_similarity` and `image_ops` do.
-    OSError
-        If the file cannot be written.
 
     Examples
     --------
@@ -45,9 +36,8 @@ def write_explorer(path, image1, image2, conv1, conv2, **options):
     ...     (Path(folder) / "explorer.html").read_text()[:15]
     '<!doctype html>'
     """
-    data, page = explorer_data(image1, image2, conv1, conv2, **options), template("explorer.html")
-    content = fill(page, policy(page), data)
-    write_whole(path, lambda file: file.write(content))
+    page = template("explorer.html")
+    write_page(path, page, policy(page), explorer_data(image1, image2, conv1, conv2, **options))
 
 
 def explorer_data(
@@ -70,7 +60,7 @@ def explorer_data(
     network="",
     packed=None,
 ):
-    """Return what the explorer's page knows of a pair, as plain values.
+    """Return what the explorer's page knows of a pair, a dict of plain values.
 
     Parameters
     ----------
@@ -86,18 +76,12 @@ def explorer_data(
     normalize : "each", "pair", "zero" or "absolute", over which values the colours go at first, see
         `visualize_pair`
     upsample : "none" to show the cells at first, or anything else
-    regions : two of None, a box (x0, y0, x1, y1) in pixels or a mask of the image's size, what is
-        asked about at first
+    regions : two of None, a box (x0, y0, x1, y1) in pixels or a mask of the image's size, at first
     points : two of None or (x, y) in pixels, what is pointed at at first
         The page has one at a time, of the first image if both are given.
-    names : two str, for the eye
-    network : str, for the eye
+    names, network : two str and a str, for the eye
     packed : None or dict
         Keeps what was packed of the arrays of one call for the next, if pairs share an image.
-
-    Returns
-    -------
-    data : dict
 
     Raises
     ------
@@ -119,27 +103,14 @@ def explorer_data(
             raise ValueError(f"{name}: expected {' or '.join(allowed)}, got {value!r}")
     if explain == "head" and projection is None:
         raise ValueError("explain: head needs a projection, pass (kernel, bias) or use pooled")
-    images = [image_ops.as_image(image) for image in (image1, image2)]
-    for region, point, image in zip(regions, points, images, strict=True):
-        if region is not None:
-            image_ops.region_weights(region, image.shape[:2], (1, 1))
-        if point is not None:
-            image_ops.cell_of(point, image.shape[:2], (1, 1))
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha: expected a number in 0..1, got {alpha}")
     if not 1 <= power < float("inf"):
         raise ValueError(f"power: expected a real number >= 1, got {power!r}")
-    # Whatever else is wrong with the arguments, the method says so.
-    for head in (None, projection):
-        maps = compute_spatial_similarity(
-            conv1, conv2, pooling, projection=head, power=power, data_format="channels_last"
-        )
-    convs = [
-        np.asarray(conv, np.float64).reshape(*similarity.shape, -1)
-        for conv, similarity in zip((conv1, conv2), maps, strict=True)
-    ]
-    boxes = [None if region is None or np.ndim(region) == 2 else region for region in regions]
-    masks = [region if region is not None and np.ndim(region) == 2 else None for region in regions]
+    # Whatever else is wrong with the activations, the method says so.
+    maps = compute_spatial_similarity(
+        conv1, conv2, pooling, projection=projection, power=power, data_format="channels_last"
+    )
     packed = {} if packed is None else packed
 
     def once(function, arrays, *arguments):
@@ -148,21 +119,39 @@ def explorer_data(
             packed[key] = function(*arguments), arrays  # which must live as long as their ids
         return packed[key][0]
 
-    return {
-        "images": [
+    images, lowest, boxes, pins = [], [], [], []
+    pair = names, (image1, image2), (conv1, conv2), maps, regions, points
+    for i, (name, given, conv, similarity, region, point) in enumerate(zip(*pair, strict=True)):
+        image = image_ops.as_image(given)
+        size, shape, is_mask = image.shape[:2], similarity.shape, np.ndim(region) == 2
+        values = np.asarray(conv, np.float64).reshape(*shape, -1)
+        lowest.append(values.min())
+        box = None if is_mask or region is None else list(image_ops.check_box(region, size))
+        boxes.append("mask" if is_mask else box)
+        if point is not None:
+            image_ops.cell_of(point, size, shape)
+            pins.append({"image": i, "x": float(point[0]), "y": float(point[1]), "pinned": True})
+        images.append(
             {
                 "name": str(name),
                 **once(shrunk, (given,), image, LONGEST_SIDE),
-                **once(_activations, (raw, projection), conv, pooling, projection),
-                "mask": _mask(mask, image, conv),
+                **once(_activations, (conv, projection), values, pooling, projection),
+                "mask": _mask(region, size, shape) if is_mask else None,
             }
-            for name, given, image, raw, conv, mask in zip(
-                names, (image1, image2), images, (conv1, conv2), convs, masks, strict=True
-            )
-        ],
-        "head": once(_head, (projection,), pooling, projection),
-        "nonnegative": bool(min(conv.min() for conv in convs) >= 0),
-        "colormaps": {name: _colors(name) for name in dict.fromkeys((*COLORMAPS, colormap))},
+        )
+    head = None
+    if projection is not None:
+        kernel = None if pooling == "average" else once(_pack, (projection,), projection[0])
+        head = {"pooling": pooling, "dimensions": np.shape(projection[0])[1], "kernel": kernel}
+    colors = {
+        name: image_ops.colorize_map(np.arange(256)[None], name).tobytes()
+        for name in dict.fromkeys((*COLORMAPS, colormap))
+    }
+    return {
+        "images": images,
+        "head": head,
+        "nonnegative": bool(min(lowest) >= 0),
+        "colormaps": {name: base64.b64encode(colors[name]).decode() for name in colors},
         "network": str(network),
         "settings": {
             "explain": "head" if explain == "head" else pooling,
@@ -171,59 +160,35 @@ def explorer_data(
             "opacity": float(alpha),
             "range": normalize,
             "cells": upsample == "none",
-            "regions": [
-                "mask" if mask is not None else box and [float(edge) for edge in box]
-                for box, mask in zip(boxes, masks, strict=True)
-            ],
-            "point": next(
-                (
-                    {"image": i, "x": float(point[0]), "y": float(point[1]), "pinned": True}
-                    for i, point in enumerate(points)
-                    if point is not None
-                ),
-                None,
-            ),
+            "regions": boxes,
+            "point": pins[0] if pins else None,
         },
     }
 
 
-def _mask(mask, image, conv):
+def _mask(mask, size, shape):
     """Return a mask as a PNG of the shown image's size in a data URI, and the cells' weights."""
-    if mask is None:
-        return None
-    size = image.shape[:2]
-    weights = image_ops.region_weights(mask, size, conv.shape[:2])
-    inside = image_ops.region_weights(mask, size, size) / max(1, np.max(weights))
-    picture = Image.fromarray((255 * (inside > 0.5)).astype(np.uint8))
+    weights = image_ops.region_weights(mask, size, shape)
+    most = max(1, weights.max())
+    inside = image_ops.region_weights(mask, size, size) / most > 0.5
+    picture = Image.fromarray(255 * inside.astype(np.uint8))
     picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
-    file = io.BytesIO()
-    picture.save(file, "PNG")
-    uri = data_uri(file.getvalue(), "png")
-    return {"weights": (weights / max(1, weights.max())).ravel().tolist(), "uri": uri}
+    return {"weights": (weights / most).ravel().tolist(), "uri": data_uri(picture, "png")}
 
 
 def _activations(conv, pooling, projection):
     """Return what the page needs of an image's activations."""
     scale = _scale(conv)
-    data = {"rows": conv.shape[0], "columns": conv.shape[1], "channels": conv.shape[2]}
+    data = dict(zip(("rows", "columns", "channels"), conv.shape, strict=True))
     data["values"] = _pack(conv * scale, ordered=True)
     if projection is not None:
         kernel, bias = (0 if part is None else np.asarray(part, float) for part in projection)
-        bias = np.zeros(kernel.shape[1]) + bias
         if pooling == "average":  # the head is linear: its output at each position is all it takes
             projected = conv @ kernel
             scale = _scale(projected)
             data["projected"] = _pack(projected * scale)
-        data["bias"] = _pack(bias * scale)
+        data["bias"] = _pack((np.zeros(kernel.shape[1]) + bias) * scale)
     return data
-
-
-def _head(pooling, projection):
-    if projection is None:
-        return None
-    kernel = np.asarray(projection[0], float)
-    packed = None if pooling == "average" else _pack(kernel)
-    return {"pooling": pooling, "dimensions": kernel.shape[1], "kernel": packed}
 
 
 def _scale(values):
@@ -257,9 +222,3 @@ def _keep_order(codes, values):
     rank[1:] = np.cumsum(values[1:] > values[:-1], axis=0)
     codes = np.maximum.accumulate(codes - rank, axis=0) + rank
     return np.take_along_axis(codes, np.argsort(order, axis=0), 0)
-
-
-def _colors(colormap):
-    """Return a colormap's 256 colours as base64 of their bytes."""
-    colors = image_ops.colorize_map(np.arange(256)[None], colormap)
-    return base64.b64encode(colors.tobytes()).decode()

@@ -1,4 +1,4 @@
-"""What makes a page of a template: it holds all that it needs, and may ask nobody for more."""
+"""What makes a page of its files: it holds all that it needs, and may ask nobody for more."""
 
 import base64
 import hashlib
@@ -9,23 +9,22 @@ from pathlib import Path
 
 from PIL import Image
 
-from simvis import image_ops
+from simvis import __version__, image_ops
 
-FOLDER = Path(__file__).parent
+WEB = Path(__file__).parent / "web"
 
 
 def template(name):
-    """Return a template's text, with the style sheets that it shares with others in it.
+    """Return a page's text with its style sheets and scripts in it; policy and data are missing.
 
     Examples
     --------
     >>> template("explorer.html")[:15]
     '<!doctype html>'
     """
-    page = (FOLDER / name).read_text("utf-8")
-    return re.sub(
-        r"\{\{(\w+\.css)\}\}", lambda found: (FOLDER / found[1]).read_text("utf-8")[:-1], page
-    )
+    page = (WEB / name).read_text("utf-8").replace("{{version}}", __version__)
+    parts = r"\{\{([\w/]+\.(?:css|js))\}\}"
+    return re.sub(parts, lambda found: (WEB / found[1]).read_text("utf-8"), page)
 
 
 def policy(*templates, images="data:"):
@@ -35,8 +34,7 @@ def policy(*templates, images="data:"):
 
     Parameters
     ----------
-    templates : str
-        More than one where a page has others in frames, which inherit its policy.
+    templates : str, more than one if a page has others in frames, which inherit its policy
     images : str, where images may come from
 
     Examples
@@ -52,23 +50,18 @@ def policy(*templates, images="data:"):
     return "; ".join(rules)
 
 
-def fill(page, rules, data):
-    """Return a template with its policy and its data in it, as bytes.
-
-    Examples
-    --------
-    >>> fill("{{policy}} {{data}}", "rules", ["</script>"])
-    b'rules ["\\\\u003c/script\\\\u003e"]'
-    """
+def write_page(path, page, rules, data):
+    """Write a template with its policy and its data in it, all of it or nothing."""
     # ASCII only, which escapes U+2028 and lone surrogates; the rest would end or open a tag.
     text = json.dumps(data)
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
-    return page.replace("{{policy}}", rules).replace("{{data}}", text).encode()
+    content = page.replace("{{policy}}", rules).replace("{{data}}", text).encode()
+    image_ops.write_whole(path, lambda file: file.write(content))
 
 
 def shrunk(image, longest):
-    """Return an image as a JPEG in a data URI, shrunk where it is large, and its true size.
+    """Return an image as a JPEG in a data URI, shrunk if it is large, and its true size.
 
     Parameters
     ----------
@@ -88,13 +81,14 @@ def shrunk(image, longest):
     """
     height, width = image.shape[:2]
     scale = min(1, longest / max(height, width))
-    size = tuple(max(1, round(side * scale)) for side in (height, width))
+    if scale < 1:
+        image = image_ops.resize(image, tuple(max(1, round(n * scale)) for n in (height, width)))
+    return {"width": width, "height": height, "uri": data_uri(image, "jpeg", quality=88)}
+
+
+def data_uri(image, kind, **options):
+    """Return an array or a Pillow image as a file of this kind in a URI."""
     file = io.BytesIO()
-    shown = image if scale == 1 else image_ops.resize(image, size)
-    Image.fromarray(shown).save(file, "JPEG", quality=88)
-    return {"width": width, "height": height, "uri": data_uri(file.getvalue(), "jpeg")}
-
-
-def data_uri(content, kind):
-    """Return an image file's content as a URI."""
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    picture.save(file, kind, **options)
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"

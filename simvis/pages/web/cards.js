@@ -1,0 +1,262 @@
+// The page of cards: what it shows, and the dialog in which a card's explorer or picture opens.
+
+const LONG_PRESS = 350; // milliseconds
+
+const failed = ({ similarity }) => similarity === undefined;
+
+const ORDERS = {
+  best: (a, b) => a.rank - b.rank,
+  worst: (a, b) => failed(a) - failed(b) || b.rank - a.rank, // what failed is last
+  name: (a, b) => a.name.localeCompare(b.name, undefined, { numeric: true }) || a.rank - b.rank,
+};
+
+let cards = []; // each with its element, in the order that is shown
+let opened = null; // the card that is in the dialog
+
+// --- cards ----------------------------------------------------------------------------------------
+
+function make(tag, className, ...children) {
+  const element = document.createElement(tag);
+  element.className = className;
+  element.append(...children);
+  return element;
+}
+
+const canShow = ({ image, picture }) => Boolean(image || picture);
+const canOpen = ({ pair, picture }) => Boolean(pair || picture);
+
+/** Returns what is said of a card: its rank and similarity, its name, and notes. */
+function headOf({ rank, similarity }) {
+  const parts = [];
+  if (rank && Number.isFinite(similarity))
+    parts.push(make("span", "rank small muted", String(rank)));
+  if (Number.isFinite(similarity)) parts.push(make("span", "similarity", number(similarity)));
+  return parts;
+}
+
+function wordsOf(card) {
+  const name = make("bdi", "name", card.name),
+    head = headOf(card);
+  name.title = card.name;
+  return [
+    ...(head.length ? [make("p", "head", ...head)] : []),
+    name,
+    ...card.notes.map((note) => make("p", "note small muted", note)),
+  ];
+}
+
+/** Returns a card's image under its overlay and its box, which opens it if there is what to open. */
+function thumbOf(card) {
+  const { image, overlay, box, picture, name } = card;
+  const active = canOpen(card) || overlay,
+    thumb = make(active ? "button" : "div", "thumb");
+  if (!canShow(card)) {
+    thumb.append(make("span", "none small muted", "no picture"));
+    return thumb;
+  }
+  const shown = make("span", "picture"),
+    plain = imageOf(image ? image.uri : picture);
+  shown.append(plain);
+  if (image) shown.style.setProperty("--ratio", image.width / image.height);
+  else
+    plain.addEventListener("load", () =>
+      shown.style.setProperty("--ratio", plain.naturalWidth / plain.naturalHeight),
+    );
+  if (overlay) shown.append(imageOf(overlay, "overlay"));
+  if (box) shown.append(boxOf(box, image));
+  thumb.append(shown);
+  if (active) {
+    thumb.type = "button";
+    const rank = card.rank ? `${card.rank}. ` : "",
+      what = canOpen(card) ? "open" : "show the overlay";
+    thumb.setAttribute("aria-label", `${rank}${name}: ${what}`);
+    thumb.addEventListener("click", () => click(card, thumb));
+    listenToFinger(thumb);
+  } else plain.alt = name;
+  return thumb;
+}
+
+function imageOf(source, className = "") {
+  const img = make("img", className);
+  Object.assign(img, { alt: "", loading: "lazy", draggable: false, src: source });
+  img.addEventListener("error", () =>
+    img.replaceWith(make("span", "none small muted", "the picture is gone")),
+  );
+  return img;
+}
+
+function boxOf([x0, y0, x1, y1], { width, height }) {
+  const box = make("span", "box"),
+    percent = (part, whole) => `${(100 * part) / whole}%`;
+  Object.assign(box.style, {
+    left: percent(x0, width),
+    top: percent(y0, height),
+    width: percent(x1 - x0, width),
+    height: percent(y1 - y0, height),
+  });
+  return box;
+}
+
+/** Orders the cards, which keep what was loaded of them. */
+function order(by) {
+  cards.sort(ORDERS[by]);
+  $("cards").append(...cards.map(({ element }) => element));
+}
+
+// --- hands ----------------------------------------------------------------------------------------
+
+let pressed = false; // whether a finger has just rested on a card, which is no click
+
+function click(card, thumb) {
+  if (pressed) return;
+  if (canOpen(card)) open(card);
+  else thumb.classList.toggle("held");
+}
+
+/** Shows the overlay as long as a finger rests on an image. */
+function listenToFinger(thumb) {
+  let timer = 0;
+  thumb.addEventListener("pointerdown", (event) => {
+    pressed = false;
+    if (event.pointerType !== "touch") return;
+    timer = setTimeout(() => {
+      pressed = true;
+      thumb.classList.add("held");
+    }, LONG_PRESS);
+  });
+  for (const name of ["pointerup", "pointercancel", "pointerleave"]) {
+    thumb.addEventListener(name, () => {
+      clearTimeout(timer);
+      if (pressed) thumb.classList.remove("held");
+    });
+  }
+  thumb.addEventListener(
+    "contextmenu",
+    (event) => event.pointerType === "touch" && event.preventDefault(),
+  );
+}
+
+/** Moves the focus by the arrow keys, over cards that cannot take it. */
+function listenToKeys() {
+  $("cards").addEventListener("keydown", (event) => {
+    pressed = false;
+    const columns = getComputedStyle($("cards")).gridTemplateColumns.split(" ").length;
+    const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns }[event.key];
+    if (!step || event.ctrlKey || event.altKey || event.metaKey) return;
+    event.preventDefault();
+    let i = cards.findIndex(({ element }) => element.contains(event.target));
+    do i += step;
+    while (cards[i] && !focusOn(cards[i]));
+  });
+}
+
+/** Returns whether a card takes the focus. */
+function focusOn({ element }) {
+  const button = element.querySelector("button");
+  button?.focus();
+  return Boolean(button);
+}
+
+// --- the dialog -----------------------------------------------------------------------------------
+
+/** Opens a card's explorer, or its picture, in the dialog. */
+function open(card) {
+  opened = card;
+  const name = make("bdi", "opened", card.name);
+  $("opened").replaceChildren(...headOf(card), name);
+  $("stage").replaceChildren(card.pair ? frameOf(card) : imageOf(card.picture));
+  $("stage").firstChild.alt = card.name;
+  if ($("dialog").open) return;
+  $("dialog").showModal();
+  $("dialog").focus();
+}
+
+function frameOf(card) {
+  const frame = make("iframe", ""),
+    [before, after] = DATA.explorer;
+  // the first pair has all, others what is not the same
+  const { image1, image2, ...rest } = { ...DATA.cards.find(({ pair }) => pair).pair, ...card.pair };
+  const data = JSON.stringify({ images: [image1, image2], ...rest });
+  // what would end or open a tag, as in page.py
+  const text = data.replace(
+    /[<>&]/g,
+    (character) => `\\u00${character.charCodeAt(0).toString(16)}`,
+  );
+  frame.title = `Explorer: ${card.name}`;
+  frame.addEventListener("load", () => {
+    // before the explorer, which clears what is asked: only then does Escape close it
+    frame.contentDocument.addEventListener(
+      "keydown",
+      (event) => {
+        const asked = frame.contentWindow.explorer?.state() ?? {};
+        if (event.key === "Escape" && !asked.point?.pinned && !asked.region1 && !asked.region2)
+          $("dialog").close();
+      },
+      true,
+    );
+  });
+  frame.srcdoc = before + text + after;
+  return frame;
+}
+
+/** Opens the next card that can be, or the previous one. */
+function go(step) {
+  const some = cards.filter(canOpen);
+  open(some[(some.indexOf(opened) + step + some.length) % some.length]);
+}
+
+function startDialog() {
+  const dialog = $("dialog");
+  $("previous").hidden = $("next").hidden = cards.filter(canOpen).length < 2;
+  $("previous").addEventListener("click", () => go(-1));
+  $("next").addEventListener("click", () => go(1));
+  $("close").addEventListener("click", () => dialog.close());
+  dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
+  dialog.addEventListener("keydown", ({ key, ctrlKey, altKey, metaKey }) => {
+    const step = { ArrowLeft: -1, ArrowRight: 1 }[key];
+    if (step && !ctrlKey && !altKey && !metaKey) go(step);
+  });
+  dialog.addEventListener("close", () => {
+    $("stage").replaceChildren();
+    focusOn(opened);
+  });
+}
+
+// --- start ----------------------------------------------------------------------------------------
+
+function start() {
+  document.title = $("title").textContent = DATA.title;
+  $("words").textContent = DATA.words;
+  if (DATA.query) {
+    $("layout").classList.add("asked");
+    $("query").hidden = false;
+    $("query").append(
+      make("h2", "small muted", "Query"),
+      thumbOf(DATA.query),
+      ...wordsOf(DATA.query),
+    );
+  }
+  const images = DATA.cards.some(({ image }) => image),
+    pictures = DATA.cards.some(({ picture }) => picture);
+  $("cards").className = images ? "" : pictures ? "beside" : "bare";
+  cards = DATA.cards.map((card, i) => {
+    card.rank = i + 1;
+    // what failed is words alone, as all are if none has an image
+    const shown = canShow(card) || (Number.isFinite(card.similarity) && (images || pictures));
+    card.element = make("li", "card", ...(shown ? [thumbOf(card)] : []), ...wordsOf(card));
+    return card;
+  });
+  order("best");
+  const some = [DATA.query, ...cards].some((card) => card?.overlay);
+  $("overlays").hidden = !some;
+  $("overlays").addEventListener("click", () => {
+    $("overlays").setAttribute("aria-pressed", document.body.classList.toggle("overlays"));
+  });
+  $("order").hidden = cards.length < 2;
+  $("controls").addEventListener("submit", (event) => event.preventDefault());
+  $("controls").addEventListener("input", () => order($("controls").elements.order.value));
+  listenToKeys();
+  startDialog();
+}
+
+start();

@@ -1,0 +1,174 @@
+// From the state to the screen.
+
+/** Returns compute(), or what it returned the last time where the key is the same. */
+function remember(memory, name, key, compute) {
+  if (memory[name]?.key !== key) memory[name] = { key, value: compute() };
+  return memory[name].value;
+}
+
+const memory = {};
+
+function update() {
+  const { explain, power } = state;
+  const pooled = (part) =>
+    images.map((image, i) => {
+      const box = part ? state.regions[i] : null;
+      return remember(
+        image.memory,
+        part && box ? "part" : "whole",
+        String([explain, power, box, box && state.cover]),
+        () => {
+          let weights = new Float64Array(image.rows * image.columns).fill(1);
+          if (box)
+            weights =
+              box === "mask" ? Float64Array.from(image.mask.weights) : boxWeights(box, image);
+          // a cell that is covered wholly takes no part, not even by what rounding leaves of it
+          if (box && state.cover) weights = weights.map((w) => (w > 1 - 1e-12 ? 0 : 1 - w));
+          return pool(image, explain, power, weights);
+        },
+      );
+    });
+  whole = remember(memory, "whole", String([explain, power]), () => compare(pooled(false)));
+  const part = JSON.stringify([explain, power, state.regions, state.cover]);
+  pair = remember(memory, "pair", part, () =>
+    state.regions.some(Boolean) ? compare(pooled(true)) : whole,
+  );
+}
+
+let waiting = false; // for the next frame
+
+/** Shows the state with the next frame, however often it changes until then. */
+function show() {
+  if (waiting) return;
+  waiting = true;
+  requestAnimationFrame(() => {
+    waiting = false;
+    update();
+    paint();
+    write();
+  });
+}
+
+function paint() {
+  const { point } = state;
+  const own = images.map((image, i) => {
+    const { memory: known } = image;
+    if (known.cells !== state.cells) Object.assign(known, { cells: state.cells, own: null });
+    return remember(known, "own", pair.maps[i], () => upsample(pair.maps[i], image));
+  });
+  images.forEach((image, i) => {
+    image.match = point && point.image !== i ? match(point) : null;
+    const shown = image.match ? upsample(image.match, image) : own[i];
+    // a match is a small part of the map and keeps a range of its own
+    image.range = rangeOf(image.match ? [shown] : own, image.match ? [0, 1] : [i], shown);
+    const { low, high } = image.range;
+    remember(image.memory, "painted", [shown.id, low, high, state.colormap].join(), () =>
+      colourize(shown, image),
+    );
+    image.heat.style.opacity = state.opacity;
+    placeMarks(image, i);
+  });
+}
+
+/** Returns the values that get the colours' ends, of maps that may share them; see overlay.py. */
+function rangeOf(maps, places, { low, high }) {
+  const lows = maps.map((map) => map.low),
+    highs = maps.map((map) => map.high);
+  const reach = Math.max(...highs, ...lows.map((value) => -value));
+  const cells = places.reduce((product, i) => product * pair.pooled[i].cells, 1);
+  return {
+    each: { low, high },
+    pair: { low: Math.min(...lows), high: Math.max(...highs) },
+    zero: { low: -reach, high: reach },
+    absolute: { low: 0, high: UNIFORM_SHARES / cells },
+  }[state.range];
+}
+
+let upsamplings = 0;
+
+/** Returns a map's values at the canvas's pixels: cells' values at their centres, border continued.
+ *
+ *  Its lowest and highest values are the cells', which no place between them leaves. */
+function upsample(map, { columns, heat: { width, height }, smooth, blocks }) {
+  const { down, across } = state.cells ? blocks : smooth;
+  const values = new Float32Array(width * height),
+    line = new Float64Array(columns);
+  const low = Math.min(...map),
+    high = Math.max(...map);
+  let k = 0;
+  for (let y = 0; y < height; y++) {
+    const [top, bottom, share] = down[y];
+    for (let x = 0; x < columns; x++) {
+      line[x] =
+        map[top * columns + x] + share * (map[bottom * columns + x] - map[top * columns + x]);
+    }
+    for (let x = 0; x < width; x++) {
+      const left = line[across.before[x]];
+      values[k++] = left + across.share[x] * (line[across.after[x]] - left);
+    }
+  }
+  return { id: ++upsamplings, values, low, high };
+}
+
+function colourize({ values }, { heat, pixels, range: { low, high } }) {
+  const colours = colourTable(state.colormap),
+    words = new Uint32Array(pixels.data.buffer);
+  const factor = high > low ? 256 / (high - low) : 0,
+    offset = factor ? 0 : 128; // flat: the middle
+  for (let k = 0; k < words.length; k++) {
+    const index = (values[k] - low) * factor + offset;
+    words[k] = colours[index > 255 ? 255 : index < 0 ? 0 : index | 0];
+  }
+  heat.getContext("2d").putImageData(pixels, 0, 0);
+}
+
+/** Returns a colormap's 256 colours as the words of an ImageData. */
+function colourTable(name) {
+  return remember(memory, `colours ${name}`, "", () => {
+    const bytes = decodeBase64(DATA.colormaps[name]),
+      rgba = new Uint8ClampedArray(1024).fill(255);
+    for (let k = 0; k < 256; k++) rgba.set(bytes.subarray(3 * k, 3 * k + 3), 4 * k);
+    return new Uint32Array(rgba.buffer);
+  });
+}
+
+function placeMarks({ width, height, ring, box, maskCanvas, mask }, i) {
+  const { point } = state,
+    region = state.regions[i];
+  ring.hidden = point?.image !== i;
+  if (!ring.hidden) {
+    ring.style.left = `${((point.x + 0.5) / width) * 100}%`;
+    ring.style.top = `${((point.y + 0.5) / height) * 100}%`;
+    ring.classList.toggle("pinned", point.pinned);
+  }
+  maskCanvas.hidden = region !== "mask";
+  if (region === "mask") drawMask(maskCanvas, mask);
+  box.hidden = !Array.isArray(region);
+  if (Array.isArray(region)) {
+    const [x0, y0, x1, y1] = region;
+    box.style.left = `${(x0 / width) * 100}%`;
+    box.style.top = `${(y0 / height) * 100}%`;
+    box.style.width = `${((x1 - x0) / width) * 100}%`;
+    box.style.height = `${((y1 - y0) / height) * 100}%`;
+    box.classList.toggle("covered", state.cover);
+  }
+}
+
+/** Draws a mask's outline, white within black, or all of it in grey if it is covered. */
+function drawMask(canvas, { inside, edge }) {
+  remember(
+    memory,
+    `mask${images.findIndex((image) => image.maskCanvas === canvas)}`,
+    String(state.cover),
+    () => {
+      const g = canvas.getContext("2d"),
+        pixels = g.createImageData(canvas.width, canvas.height);
+      const words = new Uint32Array(pixels.data.buffer);
+      for (let k = 0; k < words.length; k++) {
+        if (inside[k]) words[k] = state.cover ? 0xff808080 : 0;
+        else if (edge[k]) words[k] = edge[k] > 1 ? 0xffffffff : 0xff000000;
+      }
+      g.putImageData(pixels, 0, 0);
+    },
+  );
+}

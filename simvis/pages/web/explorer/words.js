@@ -1,0 +1,92 @@
+// The words and numbers around the images.
+
+/** Returns a value with as many digits as its map's range deserves. */
+function fine(value, { low, high }) {
+  const size = Math.max(Math.abs(low), Math.abs(high)) || 1;
+  return number(value, clamp(2 - Math.floor(Math.log10(size)), 2, 12));
+}
+
+/** Returns the similarity as it stands on the page. */
+function similarityWords() {
+  const estimated = state.cover && state.regions.some(Boolean);
+  return `${estimated ? "≈ " : ""}${number(pair.similarity)}`;
+}
+
+function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+function write() {
+  const { point, regions, cover } = state,
+    some = regions.some(Boolean);
+  setText($("cosine"), number(pair.similarity));
+  $("similarity").classList.toggle("estimated", some && cover);
+  setText($("meaning"), meaning());
+  setText(
+    $("place"),
+    !point
+      ? "Point at a place to see what it matches. Drag a box to compare a region."
+      : `Pixel ${point.x}, ${point.y} of image ${point.image + 1} adds ${fine(valueAt(point), images[point.image].range)} per cell` +
+          (pair.similarity
+            ? `, ${number((100 * valueAt(point)) / pair.similarity, 1)} % of it.`
+            : "."),
+  );
+  for (const { match, range, what, low, high, zero } of images) {
+    setText(low, fine(range.low, range));
+    setText(high, fine(range.high, range));
+    zero.hidden = !(range.low < 0 && range.high > 0);
+    zero.style.left = `${(-100 * range.low) / (range.high - range.low)}%`;
+    setText(
+      what,
+      match ? `matches the point in image ${point.image + 1}` : "adds to the similarity, per cell",
+    );
+  }
+  $("clear").disabled = !some && !point;
+  $("cover").disabled = !some;
+  $("estimate").hidden = !cover;
+  $("cover").setAttribute("aria-pressed", cover);
+  $("cells").setAttribute("aria-pressed", state.cells);
+}
+
+/** Says which network was asked, and what of it is explained. */
+function networkWords() {
+  const { explain, power } = state,
+    pooling = explain === "head" ? DATA.head.pooling : explain;
+  const words = {
+    average: "average pooling",
+    max: "maximum pooling",
+    gem: `GeM pooling of power ${power}`,
+  }[pooling];
+  return `${DATA.network ? `${DATA.network}, ` : ""}${words}${explain === "head" ? " and linear head" : ""}`;
+}
+
+/** Says what the similarity is of, in so few words that they fit into two lines on a phone. */
+function meaning() {
+  const { regions, cover } = state,
+    [one, two] = regions,
+    defined = Number.isFinite(pair.similarity);
+  if (!one && !two)
+    return defined
+      ? "cosine similarity of the two images"
+      : "undefined: an image’s embedding is zero";
+  if (!defined)
+    return cover
+      ? "undefined: nothing is left to compare"
+      : "undefined: a region’s embedding is zero";
+  const wholes = number(whole.similarity),
+    which = one && two ? "the two regions" : `image ${one ? 1 : 2}’s region`;
+  if (cover) return `estimated similarity with ${which} covered; uncovered: ${wholes}`;
+  return `similarity of ${which}${one && two ? "" : ` to image ${one ? 2 : 1}`}; whole images: ${wholes}`;
+}
+
+let speaking = 0;
+
+/** Shows a change and, once it has settled, tells it to screen readers; hovering only shows. */
+function showAndSay() {
+  show();
+  clearTimeout(speaking);
+  speaking = setTimeout(() => {
+    const place = state.point ? ` ${$("place").textContent}` : "";
+    $("live").textContent = `${similarityWords()} ${$("meaning").textContent}${place}`;
+  }, 500);
+}
