@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from simvis.gallery import gallery as image_gallery
+from simvis.gallery import indexing
 from simvis.gallery.gallery import Gallery
 from simvis.gallery.table import ImageTable
 from tests.galleries import color_network, write_images
@@ -26,7 +26,7 @@ ACTIONS = ("index", "index", "index", "remove", "compact")
 
 def run(action, folder, gallery, told):
     """Do one thing, as the process that is killed does, and tell of each commit."""
-    image_gallery.SECONDS, image_gallery.COMMITS = 0.02, 3
+    indexing.SECONDS, indexing.COMMITS = 0.02, 3
     put, drop = ImageTable.put, ImageTable.drop
 
     def tell(word, paths):

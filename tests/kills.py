@@ -17,9 +17,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from models import EmbeddingNetwork
-from simvis import image_ops
 from simvis.batch.pairs import visualize_pairs
+from tests.galleries import color_network
 
 PAIRS, IMAGES = 60, 16
 
@@ -40,18 +39,7 @@ def run(folder, output):
     rng = np.random.default_rng(1)
     pairs = [tuple(f"{folder}/{i}.png" for i in rng.choice(IMAGES, 2)) for _ in range(PAIRS)]
 
-    def preprocess(images):
-        return np.stack([image_ops.resize(image, (28, 28)) for image in images]).astype("f4")
-
-    network = EmbeddingNetwork(
-        name="means",
-        input_size=(28, 28),
-        pooling="average",
-        projection=None,
-        preprocess=preprocess,
-        activations=lambda batch: batch.reshape(-1, 7, 4, 7, 4, 3).mean(axis=(2, 4)),
-    )
-    visualize_pairs(pairs, network, output, save_maps=True)
+    visualize_pairs(pairs, color_network(), output, save_maps=True)
 
 
 def contents(output):

@@ -146,7 +146,7 @@ def test_a_name_that_is_no_text_is_a_failure_with_a_reason(place, capsys):
     with open(b"images/\xff\xfe.png", "wb") as file:
         file.write((place / "images" / "0" / "0_0000.png").read_bytes())
     assert main(["index", "images"]) == 1
-    assert "\\udcff\\udcfe.png: its name is no text" in capsys.readouterr().out
+    assert "\\udcff\\udcfe.png: its name is not valid UTF-8" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,11 @@
 
 import csv
 import io
+import math
+import os
 import tempfile
 from collections import Counter
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -11,18 +14,23 @@ import numpy as np
 from tqdm import tqdm
 
 from simvis import image_ops
-from simvis.batch.pipeline import BATCH_SIZE, Activations, Images, prefetch, stream_activations
+from simvis.batch.pipeline import (
+    BATCH_SIZE,
+    Activations,
+    image_reader,
+    prefetch,
+    stream_activations,
+)
 from simvis.batch.records import (
     FIELDS,
     SCORES,
     TEXT,
     file_stem,
-    read_scores,
-    recorded,
     resume,
     write_index,
+    write_scores,
 )
-from simvis.files import locked, plain
+from simvis.files import fingerprint, locked, plain
 from simvis.image_ops import IMAGE_ENDINGS
 from simvis.maps import (
     Method,
@@ -47,10 +55,9 @@ def read_pairs(path):
     Parameters
     ----------
     path : str or Path
-        The first two columns are paths, relative to the file's folder; what else there is does not
-        matter.  A first row without an image's ending is a header.  Columns are separated by
-        commas, semicolons or tabs: the first of these that makes two paths, or two columns, of the
-        first row.
+        The first two columns are paths, relative to the file's folder; further ones do not matter.
+        A first row without an image's ending is a header.  Columns are separated by the first of
+        comma, semicolon and tab that makes two paths, or two columns, of the first row.
 
     Returns
     -------
@@ -77,14 +84,11 @@ def read_pairs(path):
                 row = [cell.strip().removeprefix("\ufeff") for cell in row][:2]
                 if not any(row):
                     continue
+                line = f"{path}, line {reader.line_num}"
                 if len(row) != 2 or not all(row):
-                    raise ValueError(
-                        f"{path}, line {reader.line_num}: expected two paths, got {row}"[:500]
-                    )
+                    raise ValueError(f"{line}: expected two paths, got {row}"[:500])
                 if max(map(len, row)) > MAX_PATH:
-                    raise ValueError(
-                        f"{path}, line {reader.line_num}: a path has over {MAX_PATH} letters"
-                    )
+                    raise ValueError(f"{line}: a path has over {MAX_PATH} letters")
                 if not pairs and not any(cell.lower().endswith(IMAGE_ENDINGS) for cell in row):
                     continue
                 pairs.append(tuple(plain(path.parent / cell) for cell in row))
@@ -128,8 +132,9 @@ def pairs_against(image, folder):
 
     Examples
     --------
-    >>> folder = Path(__file__).parent / "example_images"
-    >>> [Path(other).name for _, other in pairs_against(folder / "room_a_view1.jpg", folder)][-1]
+    >>> from simvis.pair import EXAMPLES
+    >>> pairs = pairs_against(EXAMPLES / "room_a_view1.jpg", EXAMPLES)
+    >>> Path(pairs[-1][1]).name
     'room_b_view1_objects.png'
     """
     folder = Path(folder)
@@ -191,6 +196,8 @@ def visualize_pairs(
         being written to by another run, or cannot be written to.  What is wrong with a pair is in
         its row.
     """
+    from threadpoolctl import threadpool_limits
+
     method, look = method or Method(), look or Look()
     explained_head(network, method)  # raises if there is none
     if batch_size and not network.batch_independent:
@@ -202,157 +209,104 @@ def visualize_pairs(
     settings = settings or {**settings_of(network, method), **vars(look), "pairwise": pairwise}
     endings = [".jpg"] * pictures + [".npz"] * save_maps
 
-    def finish(number, convs, embeddings, sizes, load_images):
-        maps = compute_maps(convs, sizes, network, method, pairs[number], pairwise, embeddings)
-        path = folder / file_stem(number, pairs[number])
-        if pictures:
-            image_ops.save_image(f"{path}.jpg", draw(load_images(), maps, look).picture())
-        if save_maps:
-            maps.save_maps(f"{path}.npz", settings)
-        return [getattr(maps, name) for name in SCORES]
-
     quicker = is_quicker_by_pairs(network, method, pairwise)
+    load_image = image_reader(IMAGE_MEMORY if pictures else 0)
+
+    def read(path):
+        contents = fingerprint(path) if os.path.isfile(path) else ""
+        return load_image(path), contents
 
     def run(batch):
         return run_network(network, batch, method, quicker)
 
+    def finish(number, convs, embeddings, sizes):
+        pair, path = pairs[number], folder / file_stem(number, pairs[number])
+        maps = compute_maps(convs, sizes, network, method, pair, pairwise, embeddings)
+        if pictures:
+            images = [load_image(path) for path in pair]
+            image_ops.save_image(f"{path}.jpg", draw(images, maps, look).picture())
+        if save_maps:
+            maps.save_maps(f"{path}.npz", settings)
+        return [getattr(maps, name) for name in SCORES]
+
+    def row(numbered):
+        number, activations = numbered
+        return _row(number, pairs[number], activations, finish)
+
+    stream = partial(stream_activations, run=run, network=network, read=read)
     depends = {**settings, "files": endings, "weights": network.fingerprint()}
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
-        finished = resume(folder, depends, pairs, endings)
+        rows = resume(folder, depends, pairs, endings)
+        finished = {int(row["pair"]) for row in rows}
         left = {number: pair for number, pair in pairs.items() if number not in finished}
-        rows = score(
-            *(left, network, finish, folder, run),
-            by_pairs=quicker or not network.batch_independent,
-            batch_size=batch_size,
-            keep_images=pictures,
-        )
-        for _ in tqdm(
-            recorded(rows, folder),
-            total=len(pairs),
-            initial=len(finished),
-            unit=" pairs",
-            disable=None,
-        ):
-            pass
-        rows = read_scores(folder)
+        if quicker or not network.batch_independent:
+            activations = _run_each_pair(left, stream)
+        else:
+            activations = _run_each_image(left, stream, batch_size or BATCH_SIZE, folder)
+        progress = partial(tqdm, total=len(pairs), unit=" pairs", disable=None)
+        # BLAS's own threads would wait for the next small product on the network's cores
+        with open(folder / "scores.csv", "a", **TEXT) as file, threadpool_limits(1, "blas"):
+            writer, new = csv.DictWriter(file, FIELDS), prefetch(row, activations, WAITING)
+            for each in progress(new, initial=len(finished)):
+                writer.writerow(each)
+                file.flush()
+                rows.append(each)
+        rows.sort(key=lambda row: int(row["pair"]))
+        write_scores(folder, rows)
         write_index(folder, rows, network_words(network, method), pictures)
         return rows, len(finished)
 
 
-def score(
-    pairs,
-    network,
-    finish,
-    folder,
-    run=None,
-    *,
-    by_pairs=False,
-    batch_size=None,
-    keep_images=True,
-):
-    """Run a network over many pairs, and finish each of them while it goes on to the next.
+def _row(number, pair, activations, finish):
+    """Return the row of scores.csv of a pair, with the reason if it cannot be finished."""
+    scores = [None] * len(SCORES)
+    error = next((each.error for each in activations if each.error), "")
+    try:
+        if not error:
+            convs, embeddings, sizes, *_ = zip(*activations, strict=True)
+            scores = finish(number, convs, embeddings, sizes)
+    except (ValueError, OSError, MemoryError) as raised:
+        error = str(raised) or "there is not enough memory for it"
+    scores = ["" if value is None else f"{value:.6f}" for value in scores]
+    error, contents = " ".join(error.split()), [each.contents for each in activations]
+    return dict(zip(FIELDS, (str(number), *pair, *scores, error, *contents), strict=True))
 
-    Parameters
-    ----------
-    pairs : dict of a number to (path, path)
-    network : EmbeddingNetwork
-    finish : function of (number, convs, embeddings, sizes, load_images)
-        Gets a pair's activations, the network's own embeddings, its images' (height, width) and a
-        function that returns the images, uint8 (H, W, 3); returns the SCORES, or None for each
-        that there is not.
-    folder : str or Path
-        Where the temporary file of activations lies.
-    run : function of a batch, see `image_stream.stream_activations`
-        By default the network's, of what it explains by default.
-    by_pairs : bool, whether each pair is a batch, and no image has activations of its own
-    batch_size : None or int, how many images go through the network at once
-    keep_images : bool, whether finish will want the images
 
-    Yields
-    ------
-    row : dict, of scores.csv, in the order of the pairs
-        With the reason, if reading or finishing a pair raised a ValueError, an OSError or a
-        MemoryError.
+def _run_each_pair(pairs, stream):
+    """Yield (number, two Activations) of each pair, which is a batch of its own."""
+    activations = stream((path for pair in pairs.values() for path in pair), batch_size=2)
+    for number in pairs:
+        yield number, (next(activations), next(activations))
+
+
+def _run_each_image(pairs, stream, batch_size, folder):
+    """Yield (number, two Activations) of each pair, running each distinct image once.
+
+    Activations that a later pair needs wait in a temporary file in the folder, of which the system
+    keeps in memory what it can.
     """
-    from threadpoolctl import threadpool_limits
-
-    paths = [path for pair in pairs.values() for path in pair]
-    images = Images(IMAGE_MEMORY if keep_images else 0, paths)
-
-    def row(numbered):
-        number, activations = numbered
-
-        def load_images():
-            return [images.take(path) for path in pairs[number]]
-
-        error = next((each.error for each in activations if each.error), "")
-        scores = [""] * len(SCORES)
-        try:
-            if not error:
-                convs, embeddings, sizes, *_ = zip(*activations, strict=True)
-                values = finish(number, convs, embeddings, sizes, load_images)
-                scores = ["" if value is None else f"{value:.6f}" for value in values]
-        except (ValueError, OSError, MemoryError) as raised:
-            error = str(raised) or "there is not enough memory for it"
-        error, contents = " ".join(error.split()), [each.contents for each in activations]
-        return dict(zip(FIELDS, (number, *pairs[number], *scores, error, *contents), strict=True))
-
-    run = run or network.run
-    batch_size = batch_size or BATCH_SIZE
-    activations = _activations_of_pairs(pairs, network, run, images, folder, by_pairs, batch_size)
-    # BLAS's own threads would wait for the next small product on the cores that the network needs
-    with threadpool_limits(1, "blas"):
-        yield from prefetch(row, activations, WAITING)
-
-
-def _activations_of_pairs(pairs, network, run, images, folder, by_pairs, batch_size):
-    """Yield (number, two Activations) for each pair, running each distinct image once."""
-    paths = [path for pair in pairs.values() for path in pair]
-    if by_pairs:
-        stream = stream_activations(paths, run, network, images.load_with_fingerprint, 2)
-        for number in pairs:
-            yield number, (next(stream), next(stream))
-        return
-    # distinct images in the order of their first pairs, so that the next one is the one needed
-    read = images.load_with_fingerprint
-    stream = stream_activations(dict.fromkeys(paths), run, network, read, batch_size)
-    uses = Counter(paths)
-    with tempfile.TemporaryFile(dir=folder) as file:
-        rows = _Rows(file)
+    uses = Counter(path for pair in pairs.values() for path in pair)
+    new = stream(list(uses), batch_size=batch_size)  # in the order of their first pairs
+    kept, free = {}, []  # the places in the file of images' activations, and those without use
+    with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
         for number, pair in pairs.items():
             found = {}
             for path in dict.fromkeys(pair):
-                found[path] = rows.get(path) if path in rows.kept else next(stream)
+                if path in kept:
+                    place, shape, rest = kept[path]
+                    file.seek(place * math.prod(shape) * 4)
+                    conv = np.fromfile(file, np.float32, math.prod(shape)).reshape(shape)
+                    found[path] = Activations(conv, *rest)
+                else:
+                    found[path] = next(new)
             yield number, [found[path] for path in pair]
             uses.subtract(pair)
-            for path, activations in found.items():
-                if not uses[path]:
-                    rows.free(path)
-                elif path not in rows.kept:
-                    rows.put(path, activations)
-
-
-class _Rows:
-    """Activations in a file, of which the system keeps in memory what it can."""
-
-    def __init__(self, file):
-        self.file, self.kept, self.freed = file, {}, []
-
-    def put(self, path, activations):
-        conv = np.ascontiguousarray(activations.conv, np.float32)
-        place = self.freed.pop() if self.freed else len(self.kept)
-        self.file.seek(place * conv.nbytes)
-        self.file.write(conv)
-        self.kept[path] = place, conv.shape, activations[1:]
-
-    def get(self, path):
-        place, shape, rest = self.kept[path]
-        conv = np.empty(shape, np.float32)
-        self.file.seek(place * conv.nbytes)
-        self.file.readinto(conv)
-        return Activations(conv, *rest)
-
-    def free(self, path):
-        if path in self.kept:
-            self.freed.append(self.kept.pop(path)[0])
+            for path, (conv, *rest) in found.items():
+                if uses[path] and path not in kept:
+                    place = free.pop() if free else len(kept)
+                    kept[path] = place, conv.shape, rest
+                    file.seek(place * conv.size * 4)
+                    np.asarray(conv, np.float32).tofile(file)
+                elif not uses[path] and path in kept:
+                    free.append(kept.pop(path)[0])

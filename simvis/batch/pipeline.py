@@ -1,7 +1,6 @@
 """Many images through a network at its full speed: decoded ahead of it, in batches, by threads."""
 
-import os
-from collections import Counter, OrderedDict, deque
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from threading import Lock
@@ -10,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 
 from simvis import image_ops
-from simvis.files import fingerprint
 
 # Images that go through the network at once.  With two or more, the last digit of an image's
 # activations depends on its place among them, and so on what else there is to do; with one, they
@@ -85,47 +83,19 @@ def prefetch(function, values, count, threads=2):
             yield waiting.popleft().result()
 
 
-class Images:
-    """Decoded images, kept until they were taken as often as they are wanted, if there is room.
+def image_reader(room):
+    """Return `image_ops.load_image` with a memory of the last images, of so many bytes."""
+    kept, lock = {}, Lock()
 
-    Parameters
-    ----------
-    room : int, bytes of the images that are kept
-    wanted : iterable of str, the paths that will be taken, each as often as it will be
-    """
-
-    def __init__(self, room, wanted):
-        self.kept, self.bytes, self.room, self.lock = OrderedDict(), 0, room, Lock()
-        self.wanted = Counter(wanted)
-
-    def load(self, path):
-        """Return an image, uint8 (H, W, 3)."""
-        with self.lock:
-            if path in self.kept:
-                self.kept.move_to_end(path)
-                return self.kept[path]
-        image = image_ops.load_image(path)
-        with self.lock:
-            if path not in self.kept:
-                self.kept[path] = image
-                self.bytes += image.nbytes
-            while self.bytes > self.room:
-                self._drop(next(iter(self.kept)))
+    def load(path):
+        with lock:
+            image = kept.pop(path, None)
+        if image is None:
+            image = image_ops.load_image(path)
+        with lock:
+            kept[path] = image  # the latest one comes last
+            while sum(each.nbytes for each in kept.values()) > room:
+                del kept[next(iter(kept))]
         return image
 
-    def load_with_fingerprint(self, path):
-        """Return an image, and the fingerprint that its file had before it was read."""
-        contents = fingerprint(path) if os.path.isfile(path) else ""
-        return self.load(path), contents
-
-    def take(self, path):
-        """Return an image that is wanted once less from now on."""
-        image = self.load(path)
-        with self.lock:
-            self.wanted[path] -= 1
-            if not self.wanted[path] and path in self.kept:
-                self._drop(path)
-        return image
-
-    def _drop(self, path):
-        self.bytes -= self.kept.pop(path).nbytes
+    return load

@@ -32,26 +32,17 @@ def file_stem(number, pair):
 
 
 def resume(folder, settings, pairs, endings):
-    """Begin, or go on with, a folder of results.
+    """Begin, or go on with, a folder of results; return the rows that need not be made again.
 
     Parameters
     ----------
     folder : Path
         Which this process owns, see `files.locked`.
-    settings : dict
-        What the results depend on, besides the pairs.
+    settings : dict, what the results depend on, besides the pairs
     pairs : dict of a number to (path, path)
-    endings : sequence of str
-        Of the files that a finished pair has in the folder.
+    endings : sequence of str, of the files that a finished pair has in the folder
 
-    Returns
-    -------
-    finished : dict of a number to a row of scores.csv
-
-    Raises
-    ------
-    ValueError
-        If the folder holds other things than results of these settings and pairs.
+    Raises a ValueError if the folder holds other things than results of these settings and pairs.
     """
     settings = json.loads(json.dumps(settings, default=str))
     if not (folder / "settings.json").exists():
@@ -60,11 +51,11 @@ def resume(folder, settings, pairs, endings):
         content = json.dumps(settings, indent=1).encode()
         write_whole(folder / "settings.json", lambda file: file.write(content))
     else:
-        _compare(settings, _read_settings(folder / "settings.json"), folder)
+        _compare(settings, folder)
     for name in ("settings.json", "scores.csv", "index.html", "[0-9]*_*"):
         for left_behind in folder.glob(f".{name}.*.tmp"):  # by a run that was killed
             left_behind.unlink()
-    finished, same = {}, lru_cache(maxsize=None)(unchanged)
+    finished, same = [], lru_cache(maxsize=None)(unchanged)
     for row in read_scores(folder):
         number = int(row["pair"])
         if (row["image1"], row["image2"]) != pairs.get(number):
@@ -75,37 +66,24 @@ def resume(folder, settings, pairs, endings):
             and all((folder / f"{stem}{ending}").is_file() for ending in endings)
             and all(same(row[f"image{i}"], row[f"contents{i}"]) for i in (1, 2))
         ):
-            finished[number] = row
-    write_scores(folder, finished.values())
+            finished.append(row)
+    write_scores(folder, finished)
     return finished
 
 
-def _read_settings(path):
+def _compare(settings, folder):
+    """Raise a ValueError that names what is another than in settings.json."""
+    path = folder / "settings.json"
     try:
-        return dict(json.loads(path.read_text("utf-8")))
+        before = dict(json.loads(path.read_text("utf-8")))
     except (ValueError, TypeError, RecursionError):
         raise ValueError(f"{path}: damaged, delete its folder or name a new one") from None
-
-
-def _compare(settings, before, folder):
-    """Raise a ValueError that names what is another than before."""
     names = [name for name in {**before, **settings} if before.get(name) != settings.get(name)]
     if names:
         raise ValueError(
             f"{folder}: holds results of other arguments (settings.json, {', '.join(names)[:200]}),"
             " name a new folder with --output, or delete this one"
         )
-
-
-def recorded(rows, folder):
-    """Yield rows as they come, each written to the end of scores.csv before."""
-    with open(folder / "scores.csv", "a", **TEXT) as file:
-        writer = csv.DictWriter(file, FIELDS)
-        for row in rows:
-            writer.writerow(row)
-            file.flush()
-            yield row
-    write_scores(folder, read_scores(folder))
 
 
 def read_scores(folder):
@@ -128,11 +106,11 @@ def read_scores(folder):
 
 
 def write_scores(folder, rows):
-    """Write scores.csv anew, in the order of the pairs."""
+    """Write scores.csv anew."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, FIELDS)
     writer.writeheader()
-    writer.writerows(sorted(rows, key=lambda row: int(row["pair"])))
+    writer.writerows(rows)
     content = text.getvalue().encode(TEXT["encoding"], TEXT["errors"])
     write_whole(folder / "scores.csv", lambda file: file.write(content))
 
@@ -140,12 +118,8 @@ def write_scores(folder, rows):
 def write_index(folder, rows, words, pictures=True):
     """Write a page of all pairs, the most similar first, and what failed at its end.
 
-    Parameters
-    ----------
-    folder : Path
-    rows : sequence of dict, of scores.csv
-    words : str, which network they are of
-    pictures : bool, whether their pictures lie in the folder
+    The rows are those of scores.csv, the words say which network they are of, and pictures whether
+    their pictures lie in the folder.
     """
     paths = [row[name] for row in rows for name in ("image1", "image2")]
     common = os.path.commonprefix(paths).rfind(os.sep) + 1  # letters of the folder of all

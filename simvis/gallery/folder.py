@@ -45,7 +45,8 @@ class ImageFolder:
 
     Examples
     --------
-    >>> folder = ImageFolder(Path(__file__).parent / "example_images")
+    >>> from simvis.pair import EXAMPLES
+    >>> folder = ImageFolder(EXAMPLES)
     >>> sorted(folder.files())[0]
     'room_a_view1.jpg'
     >>> folder.read("../README.md")
@@ -54,7 +55,7 @@ class ImageFolder:
     """
 
     def __init__(self, place):
-        self._without_text = set()  # names of bytes that are no text, in other words
+        self._without_text = set()  # paths that are not UTF-8, as `files` spells them
         if "://" in str(place):
             self.filesystem, self.root, self.place = _open_uri(str(place))
         else:
@@ -76,9 +77,8 @@ class ImageFolder:
 
     def files(self):
         """Return a dict of the images' paths, relative and with slashes, to `File`."""
-        found = self._remote_files() if self.filesystem else self._local_files()
         files = {}
-        for path, file in found:
+        for path, file in self._remote_files() if self.filesystem else self._local_files():
             if path.lower().endswith(IMAGE_ENDINGS):
                 text = path.encode("utf-8", "backslashreplace").decode()
                 files[text] = file
@@ -95,7 +95,7 @@ class ImageFolder:
             For a path that leads out of the folder, what is no file, and one over `MAX_BYTES`.
         """
         if path in self._without_text:
-            raise ValueError(f"{path}: its name is no text, rename it")
+            raise ValueError(f"{path}: its name is not valid UTF-8, rename it")
         parts = PurePosixPath(path)
         if parts.is_absolute() or ".." in parts.parts or "\0" in path:
             raise ValueError(f"{path}: leads out of {self.place}")
@@ -132,7 +132,9 @@ class ImageFolder:
                 path = f"{folder}{entry.name}"
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(f"{path}/")
-                elif entry.is_file() and self._stays(entry):
+                elif entry.is_file() and (
+                    not entry.is_symlink() or self._holds(os.path.realpath(entry.path))
+                ):
                     status = entry.stat()
                     yield path, File(status.st_size, status.st_mtime_ns)
 
@@ -144,9 +146,6 @@ class ImageFolder:
             hidden = any(part.startswith(".") for part in path.split("/"))
             if info.type == fs.FileType.File and not hidden:
                 yield path, File(info.size, info.mtime_ns or 0)
-
-    def _stays(self, entry):
-        return not entry.is_symlink() or self._holds(os.path.realpath(entry.path))
 
     def _holds(self, real):
         return real.startswith(self.root.rstrip(os.sep) + os.sep)

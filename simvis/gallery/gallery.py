@@ -1,7 +1,6 @@
 """A gallery: a folder of images, indexed once, and searched with an image or a part of one."""
 
 import os
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,19 +10,18 @@ import numpy as np
 from tqdm import tqdm
 
 from simvis import image_ops, models
-from simvis.batch.pipeline import BATCH_SIZE, prefetch
+from simvis.batch.pipeline import BATCH_SIZE
 from simvis.files import LOCK, locked
 from simvis.gallery.folder import ImageFolder
-from simvis.gallery.indexing import embed_rows
-from simvis.gallery.results import SearchResult, look_at
+from simvis.gallery.indexing import commit, embed_rows, keep_touched
+from simvis.gallery.results import SearchResult, look_at, run_query
 from simvis.gallery.table import NAME, ImageTable
-from simvis.maps import Method, check_place
+from simvis.maps import check_place
 
+DAMAGED = "the gallery is damaged, or of another version of this program"
 FORMAT = 1  # of what a gallery says of itself
-SECONDS = 4  # between commits
-COMMITS = 64  # between two times that small files are merged
 MOST = 1000  # hits of a search
-# Options of load_network that name files, which are not opened on a gallery's word.
+# Options of load_network that name files, which are not opened because a gallery names them.
 FILE_OPTIONS = ("checkpoint", "mean_image", "weights", "import_file", "allow_unsafe")
 
 
@@ -70,9 +68,9 @@ class Gallery:
     """
 
     def __init__(self, path, network=None, *, images=None, **options):
-        self.path = str(path)
-        self._asked, self._options, self._images = network, options, images
-        self._network = None
+        self.path, self._images = str(path), images
+        self._given, self._options = network, options
+        self._network = network if isinstance(network, models.EmbeddingNetwork) else None
 
     def index(self, folder, *, batch_size=None, engine=None, workers=None):
         """Take the new and the changed images of a folder in, and drop those that are gone.
@@ -81,9 +79,9 @@ class Gallery:
 
         Parameters
         ----------
-        folder : str or Path, or a URI, see `image_folder.ImageFolder`
-        batch_size : None or int, how many images go through the network at once
-        engine : None for this process, or "ray" for a Ray cluster, see `ray_indexing`
+        folder : str or Path, or a URI, see `folder.ImageFolder`
+        batch_size : None for one, or int, how many images go through the network at once
+        engine : None for this process, or "ray" for a Ray cluster, see `on_ray`
         workers : None or int, of Ray
 
         Returns
@@ -96,51 +94,35 @@ class Gallery:
             If the gallery is of another network or folder, or is being written to by another run,
             or if there is no image.
         """
-        images, batch_size = ImageFolder(folder), batch_size or BATCH_SIZE
+        images = ImageFolder(folder)
         listed = images.files()
         if not listed:
-            raise ValueError(
-                f"{images.place}: holds no image, of {', '.join(image_ops.IMAGE_ENDINGS)}"
-            )
+            endings = ", ".join(image_ops.IMAGE_ENDINGS)
+            raise ValueError(f"{images.place}: holds no image, of {endings}")
         network = self._load(graph=True)
-        if not network.batch_independent:
-            raise ValueError(
-                "network: with batch statistics an image has no embedding of its own, say "
-                'batch_norm="moving"'
-            )
+        batch_size = batch_size or BATCH_SIZE
         with self._owned():
             table = self._open_or_create(images, listed, network)
             known, failed = table.files(), table.failed()
-            gone = known.keys() - listed.keys()
+            new, gone = listed.keys() - known.keys(), known.keys() - listed.keys()
             table.drop(gone)
-            left = sorted(
-                path for path in listed if path in failed or known.get(path) != listed[path]
-            )
-            done = len(listed) - len(left)
-            with tqdm(total=len(listed), initial=done, unit=" images", disable=None) as bar:
-                changed = [path for path in left if path in known]
-                touched = _keep_touched(table, images, listed, changed, bar.update)
-                left = [path for path in left if path not in touched]
-                if engine == "ray":
-                    from simvis.gallery.on_ray import index_on_ray
+            left = [path for path in listed if path in failed or known.get(path) != listed[path]]
+            touched = keep_touched(table, images, listed, [path for path in left if path in known])
+            left = sorted(path for path in left if path not in touched)
+            total, done = len(listed), len(listed) - len(left)
+            progress = partial(tqdm, total=total, initial=done, unit=" images", disable=None)
+            given = table, images, listed, left
+            if engine == "ray":
+                from simvis.gallery.on_ray import index_on_ray
 
-                    loader = self._loader()
-                    index_on_ray(
-                        table, images, listed, left, loader, workers, bar.update, batch_size
-                    )
-                else:
-                    rows = embed_rows(images, listed, left, network, batch_size)
-                    _commit(table, rows, bar.update)
+                with progress() as bar:
+                    index_on_ray(*given, self._loader(), workers, bar.update, batch_size)
+            else:
+                commit(table, progress(embed_rows(*given[1:], network, batch_size)))
             if gone or left:
                 table.maintain()
-        new = listed.keys() - known.keys()
-        return Indexed(
-            images=len(table),
-            new=len(new),
-            changed=len(set(left) - new),
-            gone=len(gone),
-            failed=table.failed(),
-        )
+        changed = len(set(left) - new)
+        return Indexed(len(table), len(new), changed, len(gone), table.failed())
 
     def find(self, image, region=None, point=None, top=12, *, exact=False, rerank=0, look=None):
         """Search for an image, or a part of it, and see why each hit is one.
@@ -167,41 +149,28 @@ class Gallery:
         """
         pixels = image_ops.as_image(image)
         check_search(pixels.shape[:2], region, point, top, rerank)
-        table = ImageTable(self.path)
-        identity = _identity(table)
-        images = self._folder(identity)
-        network = self._load()
+        table, identity = self._open()
+        images, network = self._folder(identity), self._load()
         _check_same_network(self.path, identity["network"], identity_of(network))
-        vector, region = _embed_query(network, pixels, region, point)
-        if len(vector) != table.dimension:
+        query = run_query(network, pixels, region, point, by_part=bool(rerank))
+        if len(query.vector) != table.dimension:
             raise ValueError(f"{self.path}: the gallery is damaged: its embeddings do not fit")
-        named = isinstance(image, (str, os.PathLike))
-        method = Method(region1=region)
-        nearest = table.nearest(vector, max(top, rerank), exact)
+        nearest = table.nearest(query.vector, max(top, rerank), exact)
         rows = table.rows(path for path, _ in nearest)
-        hits = look_at(
-            [(rows[path], similarity) for path, similarity in nearest],
-            images,
-            pixels,
-            vector,
-            network,
-            method,
-            look,
-            by_part=bool(rerank),
-        )
+        found = [(rows[path], similarity) for path, similarity in nearest]
+        named = isinstance(image, (str, os.PathLike))
         return SearchResult(
-            hits=hits[:top],
+            hits=look_at(found, images, query, network, look, by_part=bool(rerank))[:top],
             query=pixels,
             name=str(image) if named else "the query",
             network=network,
             images=len(table),
-            method=method,
+            method=query.method,
         )
 
     def info(self):
         """Return what the gallery says of itself, a dict of plain values."""
-        table = ImageTable(self.path)
-        identity = _identity(table)
+        table, identity = self._open()
         return {
             "folder": identity["folder"],
             **identity["network"],
@@ -251,37 +220,43 @@ class Gallery:
         with locked(folder):
             yield
 
+    def _open(self):
+        """Return the table, and what it says of itself, which has the form that it should have."""
+        table = ImageTable(self.path)
+        identity, kinds = table.identity, {"folder": str, "network": dict, "load": list}
+        forms = [isinstance(identity.get(name), kind) for name, kind in kinds.items()]
+        if identity.get("format") != FORMAT or not all(forms):
+            raise ValueError(f"{self.path}: {DAMAGED}")
+        return table, identity
+
     def _open_or_create(self, images, listed, network):
         """Return the table for a folder and a network."""
         wanted = identity_of(network)
         if not ImageTable.exists(self.path):
-            dimension = len(network.run(_black(network), need="embeddings")[1][0])
-            name, options = self._said()
+            black = network.preprocess([np.zeros((*network.input_size, 3), np.uint8)])
+            dimension = network.run(black, need="embeddings")[1].shape[1]
             identity = {"format": FORMAT, "folder": images.place, "network": wanted}
-            identity["load"] = [name, options]
+            identity["load"] = list(self._spec())
             return ImageTable.create(self.path, identity, dimension)
-        table = ImageTable(self.path)
-        identity = _identity(table)
+        table, identity = self._open()
         _check_same_network(self.path, identity["network"], wanted)
         if identity["folder"] != images.place:
             known = table.files()
             moved = not os.path.isdir(identity["folder"]) and "://" not in identity["folder"]
             if known and not (moved and 2 * len(known.keys() & listed.keys()) >= len(known)):
-                raise ValueError(
-                    f"{self.path}: holds the images of {identity['folder']}, name another gallery"
-                )
+                words = f"holds the images of {identity['folder']}, name another gallery"
+                raise ValueError(f"{self.path}: {words}")
             table.set_identity({**identity, "folder": images.place})
         return table
 
     def _folder(self, identity):
-        """Return the folder of images, opened only where the user has a say in it."""
-        if self._images is None and "://" in identity["folder"]:
-            raise ValueError(
-                f"images: they are at {identity['folder']}, which is not asked on a gallery's word,"
-                " name it"
-            )
+        """Return the folder of images; one at a URI must have been named by the user."""
+        place = identity["folder"]
+        if self._images is None and "://" in place:
+            words = f"they are at {place}, which is not asked on a gallery's word, name it"
+            raise ValueError(f"images: {words}")
         try:
-            return ImageFolder(self._images or identity["folder"])
+            return ImageFolder(self._images or place)
         except FileNotFoundError as error:
             raise FileNotFoundError(f"images: {error}, name where they are now") from None
 
@@ -290,34 +265,39 @@ class Gallery:
     def _load(self, graph=False):
         """Return the network that was asked for, or that of the gallery."""
         if self._network is None:
-            if isinstance(self._asked, models.EmbeddingNetwork):
-                self._network = self._asked
-            else:
-                self._network = self._loader()(graph=graph)
+            self._network = self._loader()(graph=graph)
+        if not self._network.batch_independent:
+            words = 'has no embedding of its own, say batch_norm="moving"'
+            raise ValueError(f"network: with batch statistics an image {words}")
         return self._network
 
     def _loader(self):
         """Return a function that loads the network, here or in another process."""
-        if isinstance(self._asked, models.EmbeddingNetwork):
+        name, options = self._spec()
+        if name is None:
             raise ValueError("network: Ray's workers load it themselves, give its name")
-        name, options = self._said()
         return partial(load_explained, name, **options)
 
-    def _said(self):
-        """Return the network's name and options, of plain values, None for one without a name."""
-        if isinstance(self._asked, models.EmbeddingNetwork):
+    def _spec(self):
+        """Return the network's name and options, plain values; no name if it was given itself."""
+        name, options = self._given, self._options
+        if isinstance(name, models.EmbeddingNetwork):
             return None, {}
-        name, options = self._asked, self._options
         if name is None and ImageTable.exists(self.path):
-            name, known = _named_by(self.path, _identity(ImageTable(self.path)))
+            name, known = _named_by(self.path, self._open()[1])
             options = known | options
         name = "imagenet" if name is None else name
         if not isinstance(name, (str, os.PathLike)):
             raise ValueError("network: expected a name or an EmbeddingNetwork")
-        name = str(name)
-        if not _is_known(name) and os.path.exists(name):
+        given = {option: value for option, value in options.items() if value}
+        for option, value in given.items():
+            if option in FILE_OPTIONS and isinstance(value, (str, os.PathLike)):
+                given[option] = os.path.abspath(value) if os.path.exists(value) else value
+            elif isinstance(value, tuple):
+                given[option] = list(value)
+        if not _is_known(str(name)) and os.path.exists(name):
             name = os.path.abspath(name)
-        return name, {key: _plain(key, value) for key, value in options.items() if value}
+        return str(name), given
 
 
 def load_explained(name, power=None, explain=None, **options):
@@ -352,31 +332,18 @@ def check_search(size, region=None, point=None, top=12, rerank=0):
             raise ValueError(f"{name}: expected {least} to {MOST} images, got {count!r}")
 
 
-def _identity(table):
-    """Return what a gallery says of itself, of the form that it should have."""
-    identity = table.identity
-    kinds = {"folder": str, "network": dict, "load": list}
-    if identity.get("format") != FORMAT or not all(
-        isinstance(identity.get(name), kind) for name, kind in kinds.items()
-    ):
-        raise ValueError(f"{table.uri}: the gallery is damaged, or of another version of this")
-    return identity
-
-
 def _named_by(path, identity):
     """Return the name and the options of a gallery's network, if they name no file."""
     name, options = (*identity["load"], None, None)[:2]
     if not isinstance(options, dict) or not isinstance(name, (str, type(None))):
-        raise ValueError(f"{path}: the gallery is damaged, or of another version of this")
+        raise ValueError(f"{path}: {DAMAGED}")
     if name is None:
         raise ValueError("network: the gallery is of one of your own, pass it")
     files = [option for option in FILE_OPTIONS if options.get(option)]
     if files or not _is_known(name):
         its = f", and its {', '.join(files)}" if files else ""
-        raise ValueError(
-            f"network: the gallery is of {name}: name it{its}, since no file is opened on a "
-            "gallery's word"
-        )
+        words = f"name it{its}, since no file is opened on a gallery's word"
+        raise ValueError(f"network: the gallery is of {name}: {words}")
     return name, options
 
 
@@ -388,78 +355,12 @@ def _check_same_network(path, before, now):
         if now[name] != before.get(name)
     ]
     if differences:
+        words = f"with another one, with {', '.join(differences)[:300]}"
         raise ValueError(
-            f"network: the gallery {path} was indexed with another one, with "
-            f"{', '.join(differences)[:300]}; name that one, or another gallery"
+            f"network: the gallery {path} was indexed {words}; name that one, or another gallery"
         )
 
 
 def _is_known(name):
-    """Tell whether a network's name is no file's."""
+    """Return whether a network's name is one that this project knows, and not a file's."""
     return name in models.NETWORKS or name.startswith("keras:")
-
-
-def _plain(option, value):
-    """Return an option of load_network as a plain value, a file by its whole path."""
-    if option in FILE_OPTIONS and isinstance(value, (str, os.PathLike)) and os.path.exists(value):
-        return os.path.abspath(value)
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _black(network):
-    return network.preprocess([np.zeros((*network.input_size, 3), np.uint8)])
-
-
-def _embed_query(network, pixels, region, point):
-    """Return the embedding to search with, and the region that it is of."""
-    batch, size = network.preprocess([pixels]), pixels.shape[:2]
-    if region is None and point is None:
-        vector = network.run(batch, need="embeddings")[1][0]
-    else:
-        (conv,), _ = network.run(batch)
-        if point is not None:
-            region = image_ops.box_of_point(point, size, conv.shape[:2])
-        vector = network.pooled(conv, image_ops.region_weights(region, size, conv.shape[:2]))
-    if not np.any(vector) or not np.isfinite(vector).all():
-        raise ValueError("the network sees nothing there: the embedding is zero, or not finite")
-    return vector, region
-
-
-# --- indexing ------------------------------------------------------------------------------------
-
-
-def _keep_touched(table, images, listed, changed, advance):
-    """Give the rows of files that were only touched their new times; return the set of them."""
-
-    def is_touched(row):
-        try:
-            return row.size == listed[row.path].size and images.digest(row.path) == row.contents
-        except (ValueError, OSError):
-            return False
-
-    kept = set()
-    for start in range(0, len(changed), 1000):
-        part = table.rows(changed[start : start + 1000]).values()
-        rows = [row for row in part if row.error is None]
-        answers = prefetch(is_touched, rows, 4 * images.readers, images.readers)
-        touched = [row for row, same in zip(rows, answers, strict=True) if same]
-        if touched:
-            table.put([row._replace(modified=listed[row.path].modified) for row in touched])
-            kept.update(row.path for row in touched)
-            advance(len(touched))
-    return kept
-
-
-def _commit(table, rows, advance):
-    """Put rows into the table, every few seconds those that there are."""
-    waiting, commits, last = [], 0, time.monotonic()
-    for row in rows:
-        waiting.append(row)
-        advance(1)
-        if time.monotonic() - last > SECONDS:
-            table.put(waiting)
-            waiting, commits, last = [], commits + 1, time.monotonic()
-            if commits % COMMITS == 0:
-                table.maintain()
-    if waiting:
-        table.put(waiting)

@@ -1,23 +1,18 @@
 """A folder's images through a network, into the rows of a gallery's table."""
 
-from simvis.batch.pipeline import BATCH_SIZE, stream_activations
+import time
+
+from simvis.batch.pipeline import BATCH_SIZE, prefetch, stream_activations
 from simvis.gallery.table import row_of
+
+SECONDS = 4  # between commits
+COMMITS = 64  # between two times that small files are merged
 
 
 def embed_rows(images, listed, paths, network, batch_size=BATCH_SIZE):
-    """Yield the row of each image, for a gallery's table.
+    """Yield the `table.Row` of each of the paths in an ImageFolder, listed as path to `File`.
 
-    Parameters
-    ----------
-    images : ImageFolder
-    listed : dict of path to File
-    paths : list of str
-    network : EmbeddingNetwork
-    batch_size : int, how many images go through the network at once
-
-    Yields
-    ------
-    row : image_table.Row
+    So many of them as ``batch_size`` says go through the network at once.
     """
     from threadpoolctl import threadpool_limits
 
@@ -30,3 +25,50 @@ def embed_rows(images, listed, paths, network, batch_size=BATCH_SIZE):
         stream = stream_activations(paths, run, network, images.load, batch_size, images.readers)
         for path, (_, embedding, size, error, contents) in zip(paths, stream, strict=True):
             yield row_of(path, listed[path], embedding, size, error, contents)
+
+
+def keep_touched(table, images, listed, changed):
+    """Give the rows of files that were only touched their new times; return the set of these."""
+
+    def is_touched(row):
+        try:
+            return row.size == listed[row.path].size and images.digest(row.path) == row.contents
+        except (ValueError, OSError):
+            return False
+
+    kept = set()
+    for start in range(0, len(changed), 1000):
+        part = table.rows(changed[start : start + 1000]).values()
+        rows = [row for row in part if row.error is None]
+        answers = prefetch(is_touched, rows, 4 * images.readers, images.readers)
+        touched = [row for row, same in zip(rows, answers, strict=True) if same]
+        if touched:
+            table.put([row._replace(modified=listed[row.path].modified) for row in touched])
+        kept.update(row.path for row in touched)
+    return kept
+
+
+def commit(table, rows):
+    """Put rows into the table as they come, and merge small files now and then."""
+    for commits, waiting in enumerate(every_few_seconds(rows), 1):
+        table.put(waiting)
+        if commits % COMMITS == 0:
+            table.maintain()
+
+
+def every_few_seconds(values):
+    """Yield lists of values, every few seconds those that have come.
+
+    Examples
+    --------
+    >>> list(every_few_seconds("abc"))
+    [['a', 'b', 'c']]
+    """
+    waiting, last = [], time.monotonic()
+    for value in values:
+        waiting.append(value)
+        if time.monotonic() - last > SECONDS:
+            yield waiting
+            waiting, last = [], time.monotonic()
+    if waiting:
+        yield waiting

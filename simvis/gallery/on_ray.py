@@ -4,34 +4,21 @@ import math
 import os
 import secrets
 import socket
-import subprocess
 import sys
 import tempfile
-import time
 import warnings
-from contextlib import contextmanager
-from functools import cached_property, partial
-from ipaddress import ip_address
+from contextlib import contextmanager, suppress
+from functools import lru_cache, partial
+from itertools import islice
 
 from simvis.batch.pipeline import BATCH_SIZE
-from simvis.gallery.indexing import embed_rows
+from simvis.gallery.indexing import embed_rows, every_few_seconds
 from simvis.gallery.table import ImageTable
 
-SECONDS = 4  # between commits
 BLOCKS = 16  # that a worker gets, at the least, so that all end at about the same time
 SMALLEST, LARGEST = 16, 4096  # images of a block, which is what a worker's death costs
 DEATHS = 3  # of workers over one block, after which it is the block's fault
 OBJECTS = 2**27  # bytes of Ray's own store: only paths and names of files go through it
-
-# What the guard does once its standard input ends, with the process that writes there.
-GUARD = """
-import contextlib, os, shutil, signal, sys, time
-for process in sys.stdin.read().split():
-    with contextlib.suppress(OSError):
-        os.kill(int(process), signal.SIGKILL)
-time.sleep(5)  # until the workers are gone
-shutil.rmtree(sys.argv[1], ignore_errors=True)
-"""
 
 
 def index_on_ray(table, images, listed, left, loader, workers, advance, batch_size=BATCH_SIZE):
@@ -39,122 +26,69 @@ def index_on_ray(table, images, listed, left, loader, workers, advance, batch_si
 
     The cluster is the one that ``RAY_ADDRESS`` names, or that this process is connected to already.
     Without one it is this machine's cores, for this process alone and no longer than it lives.
+    The workers, one for each core of the cluster unless their number is given, embed the paths in
+    ``left``; they must find the table and the ImageFolder at the same places, and load the network
+    with ``loader(graph=True)``, which can be pickled.  ``advance`` is told how many more are done.
 
-    Parameters
-    ----------
-    table : ImageTable
-    images : ImageFolder
-        The workers must find it and the table at the same places.
-    listed : dict of path to File
-    left : list of str, the paths to embed
-    loader : function that loads the network, given graph=True, and that can be pickled
-    workers : None or int, one for each core of the cluster, if there is work for so many
-    advance : function of how many more are done
-    batch_size : int, how many images go through the network at once
-
-    Raises
-    ------
-    ValueError, OSError
-        If Ray is missing, does not answer or has fewer cores than workers, or if a worker finds
-        something else than this process does, or dies again and again.
+    Raises a ValueError or an OSError if Ray is missing, does not answer or has fewer cores than
+    workers, or if a worker finds something else than this process does, or dies again and again.
     """
     if not left:
         return
     uri = table.uri if "://" in table.uri else os.path.abspath(table.uri)
-    old, waiting, last = table.files().keys() & set(left), [], time.monotonic()
-
-    def commit():
-        # Between the two commits rows are missing, which the next run would embed; never is an
-        # image there twice.
-        table.drop(old.intersection(path for block, _ in waiting for path, _ in block))
-        table.add([written for _, written in waiting])
-        waiting.clear()
-
+    weights, old = table.identity["network"]["weights"], table.files().keys() & set(left)
     with _cluster() as ray:
         workers, cores = _shares(ray, workers, math.ceil(len(left) / SMALLEST))
-        # Ray starts a worker that died again, and gives it what it was doing.
-        start = ray.remote(num_cpus=cores, max_restarts=-1, max_task_retries=DEATHS - 1)(Worker)
-        pool = [start.remote(uri, images, loader, batch_size, cores) for _ in range(workers)]
         size = min(max(SMALLEST, len(left) // (BLOCKS * workers)), LARGEST)
-        blocks = (
-            [(path, listed[path]) for path in left[begin : begin + size]]
-            for begin in range(0, len(left), size)
-        )
-        try:
-            for block, written in _run(ray, pool, blocks, len(left)):
-                waiting.append((block, written))
-                advance(len(block))
-                if time.monotonic() - last > SECONDS:
-                    commit()
-                    last = time.monotonic()
-            commit()
-        finally:
-            for worker in pool:
-                ray.kill(worker)
+        given = ray.cloudpickle.dumps((uri, images, loader, weights, batch_size, cores))
+        embed = ray.remote(num_cpus=cores, max_retries=DEATHS - 1)(embed_block)
+        start, begins = partial(embed.remote, given), range(0, len(left), size)
+        blocks = ({path: listed[path] for path in left[i : i + size]} for i in begins)
+        for done in every_few_seconds(_run(ray, start, blocks, workers, advance)):
+            # Between the two commits rows are missing, which the next run would embed; never is an
+            # image there twice.
+            table.drop(old.intersection(path for block, _ in done for path in block))
+            table.add(written for _, written in done)
 
 
-class Worker:
-    """A process of its own that embeds blocks of images.
-
-    What it works with is opened on use: of what fails earlier, Ray makes a long tale.
-    """
-
-    def __init__(self, uri, images, loader, batch_size, cores):
-        for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
-            os.environ[name] = str(cores)
-        self.uri, self.given, self.loader, self.batch_size = uri, images, loader, batch_size
-
-    @cached_property
-    def table(self):
-        return ImageTable(self.uri)
-
-    @cached_property
-    def images(self):
-        self.given.check()
-        return self.given
-
-    @cached_property
-    def network(self):
-        network = self.loader(graph=True)
-        if network.fingerprint() != self.table.identity["network"]["weights"]:
-            raise ValueError("network: it has other weights on a worker's machine")
-        return network
-
-    def embed(self, block):
-        """Write the rows of a block, a list of (path, File), and return what `add` takes of them.
-
-        An empty block makes it load the network.
-        """
-        paths, listed = [path for path, _ in block], dict(block)
-        rows = list(embed_rows(self.images, listed, paths, self.network, self.batch_size))
-        return self.table.write(rows) if rows else None
+def embed_block(given, listed):
+    """Write the rows of images, in a worker, and return what `ImageTable.add` takes of them."""
+    table, images, network, batch_size = _open(given)
+    return table.write(list(embed_rows(images, listed, list(listed), network, batch_size)))
 
 
-def _run(ray, pool, blocks, images):
-    """Yield each block, once, with what a worker wrote of it, until so many images are done."""
-    # At first no work, so that none waits for a worker for whom the cluster has no place yet.
-    running = {worker.embed.remote([]): (worker, []) for worker in pool}
-    while images:
+@lru_cache(maxsize=1)
+def _open(given):
+    """Return what a worker works with, which it opens once."""
+    from ray import cloudpickle
+
+    uri, images, loader, weights, batch_size, cores = cloudpickle.loads(given)
+    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        os.environ[name] = str(cores)
+    images.check()
+    network = loader(graph=True)
+    if network.fingerprint() != weights:
+        raise ValueError("network: it has other weights on a worker's machine")
+    return ImageTable(uri), images, network, batch_size
+
+
+def _run(ray, start, blocks, workers, advance):
+    """Yield each block with what a worker wrote of it, while one for each worker is under way."""
+    running = {start(block): block for block in islice(blocks, workers)}
+    while running:
         (done,), _ = ray.wait(list(running))
-        worker, block = running.pop(done)
-        written = _result(ray, done, block)
-        if following := next(blocks, None):
-            running[worker.embed.remote(following)] = worker, following
-        if block:
-            images -= len(block)
-            yield block, written
-
-
-def _result(ray, done, block):
-    """Return what a worker returned, or raise what it raised."""
-    try:
-        return ray.get(done)
-    except ray.exceptions.RayTaskError as error:
-        raise error.cause from None
-    except ray.exceptions.RayError as error:
-        images = f"at the images {block[0][0]} to {block[-1][0]}" if block else "on starting"
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"engine: Ray's workers died {images}: {reason}") from None
+        block = running.pop(done)
+        try:
+            written = ray.get(done)
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from None
+        except ray.exceptions.RayError as error:
+            paths, reason = list(block), " ".join(str(error).split())[:200]
+            images = f"the images {paths[0]} to {paths[-1]}"
+            raise ValueError(f"engine: Ray's workers died at {images}: {reason}") from None
+        running.update((start(block), block) for block in islice(blocks, 1))
+        advance(len(block))
+        yield block, written
 
 
 def _shares(ray, workers, useful):
@@ -170,31 +104,10 @@ def _shares(ray, workers, useful):
 @contextmanager
 def _cluster():
     """Yield Ray, connected to the cluster there is, or to one of this machine's until the end."""
-    address = os.environ.get("RAY_ADDRESS")
-    ray = _import_ray(address)
-    if ray.is_initialized():
-        yield ray
-        return
-    quiet = {"log_to_driver": False, "logging_level": "error"}
-    try:
-        if address:
-            _connect(ray, address, **quiet)
-            yield ray
-        else:
-            with _local_cluster(ray, **quiet):
-                yield ray
-    finally:
-        ray.shutdown()
-
-
-def _import_ray(address):
-    settings = {
-        "RAY_USAGE_STATS_ENABLED": "0",
-        # what workers fail at is raised here, and need not be printed too
-        "RAY_IGNORE_UNHANDLED_ERRORS": "1",
-        "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
-    }
-    if not address:
+    settings = {"RAY_USAGE_STATS_ENABLED": "0"}
+    # what workers fail at is raised here, and need not be printed, too
+    settings |= {"RAY_IGNORE_UNHANDLED_ERRORS": "1", "RAY_DEDUP_LOGS_SKIP_REGEX": "."}
+    if not os.environ.get("RAY_ADDRESS"):
         # or else it listens on all addresses of the machine, for the other machines of a cluster
         settings["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         # the token that keeps the machine's other users out, which it would write into the home
@@ -204,77 +117,54 @@ def _import_ray(address):
     try:
         import ray
     except ImportError:
-        raise ValueError(
-            'engine: Ray is missing: pip install "similarity-visualization[ray]"'
-        ) from None
-    return ray
+        extra = "similarity-visualization[ray]"
+        raise ValueError(f'engine: Ray is missing: pip install "{extra}"') from None
+    if ray.is_initialized():
+        yield ray
+        return
+    # the path of a socket may have 107 bytes, of which Ray uses 64 below its folder
+    parent = "/tmp" if len(tempfile.gettempdir()) > 30 else None
+    folder = tempfile.TemporaryDirectory(prefix="ray", dir=parent, ignore_cleanup_errors=True)
+    with folder, warnings.catch_warnings():
+        # Ray forks to start programs, which touch nothing of Lance's.
+        warnings.filterwarnings("ignore", message="lance is not fork-safe")
+        try:
+            _start(ray, os.environ.get("RAY_ADDRESS"), folder.name)
+            yield ray
+        finally:
+            _stop(ray)
 
 
-def _connect(ray, address, **quiet):
-    host, _, port = address.rpartition(":")
+def _stop(ray):
+    """Leave the cluster, and end what it started here, of which some would stay for a minute."""
+    import psutil  # which Ray brings
+
+    raylets = [each for each in psutil.Process().children() if each.name() == "raylet"]
+    started = [each for raylet in raylets for each in raylet.children(recursive=True)]
+    ray.shutdown()
+    for process in started:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def _start(ray, address, folder):
+    """Connect to the cluster at an address, or to a new one of this machine, in a folder."""
+    options, (host, _, port) = {}, (address or "").rpartition(":")
+    if not address:
+        # The workers find the modules that this process finds.
+        path = {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}}
+        options |= {"_node_ip_address": "127.0.0.1", "_temp_dir": folder, "runtime_env": path}
+        options |= {"include_dashboard": False, "object_store_memory": OBJECTS}
     try:
         if port.isdigit() and "//" not in host:
             # where nobody answers, Ray would try again for minutes
             socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
-        ray.init(address, **quiet)
+        ray.init(address or "local", log_to_driver=False, logging_level="error", **options)
     except (OSError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"RAY_ADDRESS: no cluster at {address}: {reason}") from None
-
-
-@contextmanager
-def _local_cluster(ray, **quiet):
-    """Start a cluster of this machine's cores, and end it, whatever happens."""
-    # The path of a socket may have 107 bytes, of which Ray uses 64 below its folder.
-    parent = "/tmp" if len(tempfile.gettempdir()) > 30 else None
-    temporary = partial(tempfile.TemporaryDirectory, ignore_cleanup_errors=True)
-    with temporary(prefix="ray", dir=parent) as folder, _guard(folder) as guard:
-        try:
-            with warnings.catch_warnings():
-                # Ray forks to start programs, which touch nothing of Lance's.
-                warnings.filterwarnings("ignore", message="lance is not fork-safe")
-                ray.init(
-                    "local",
-                    _node_ip_address="127.0.0.1",
-                    include_dashboard=False,
-                    object_store_memory=OBJECTS,
-                    _temp_dir=folder,
-                    # The workers find the modules that this process finds.
-                    runtime_env={
-                        "env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-                    },
-                    **quiet,
-                )
-            guard()
-            if not ip_address(ray.util.get_node_ip_address()).is_loopback:
-                raise ValueError(
-                    "engine: Ray listens to other machines, for it was imported too early: set "
-                    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 before that"
-                )
-            yield
-        finally:
-            ray.shutdown()
-
-
-@contextmanager
-def _guard(folder):
-    """Have a process that outlives a kill of this one, and clears up after it.
-
-    Yields a function that tells it of the processes there are.  Most of Ray's end with this one,
-    but some try to tell of it for a minute.
-    """
-    command = [sys.executable, "-c", GUARD, folder]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as guard:
-
-        def tell():
-            import psutil  # Ray brings it
-
-            processes = psutil.Process().children(recursive=True)
-            words = " ".join(str(each.pid) for each in processes if each.pid != guard.pid)
-            guard.stdin.write(words.encode())
-            guard.stdin.flush()
-
-        try:
-            yield tell
-        finally:
-            guard.kill()
+        what = f"RAY_ADDRESS: no cluster at {address}" if address else "engine: Ray does not start"
+        raise ValueError(f"{what}: {' '.join(str(error).split())[:200]}") from None
+    if not address and ray.util.get_node_ip_address() != "127.0.0.1":
+        raise ValueError(
+            "engine: Ray was imported too early, and listens to other machines: set "
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 before that"
+        )

@@ -5,6 +5,7 @@ import io
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,7 +13,14 @@ from simvis import image_ops
 from simvis.batch.pipeline import prefetch
 from simvis.gallery.folder import RESULTS
 from simvis.image_ops import write_whole
-from simvis.maps import PairMaps, compute_maps, is_quicker_by_pairs, network_words, run_network
+from simvis.maps import (
+    Method,
+    PairMaps,
+    compute_maps,
+    is_quicker_by_pairs,
+    network_words,
+    run_network,
+)
 from simvis.overlay import Look, lay_over, mark
 from simvis.plotting.contact_sheet import contact_sheet
 from simvis.similarity_ops import best_box, local_features, strongest_part
@@ -21,6 +29,7 @@ FIELDS = ("rank", "path", "similarity", "whole_similarity", "x0", "y0", "x1", "y
 SHEET, TABLE = sorted(RESULTS)
 OVERLAY = "hit_{:02d}.jpg"
 ALIKE = 0.99999  # the cosine, at the least, of two whole images that are one picture
+EXPLAINED = ("pooling", "projection", "power", "explain")  # of a network, for the explorer
 READ = 8  # images that are read ahead of the network
 
 
@@ -93,9 +102,8 @@ class SearchResult:
         return self.method.region1
 
     def __repr__(self):
-        return (
-            f"SearchResult({len(self.hits)} of {self.images:,} images, {self.network.name} network)"
-        )
+        found = f"{len(self.hits)} of {self.images:,} images"
+        return f"SearchResult({found}, {self.network.name} network)"
 
     def picture(self):
         """Return the contact sheet, uint8 (H, W, 3): the query and the hits' overlays."""
@@ -123,8 +131,7 @@ class SearchResult:
             if _is_ours(old.name):
                 old.unlink()
         # the table first: what is with it is ours
-        content = self._table().encode("utf-8")
-        write_whole(folder / TABLE, lambda file: file.write(content))
+        write_whole(folder / TABLE, lambda file: file.write(self._table()))
         for hit in self.hits:
             if hit.overlay is not None:
                 image_ops.save_image(folder / OVERLAY.format(hit.rank), hit.marked())
@@ -136,11 +143,9 @@ class SearchResult:
 
         cards = [
             Card(
-                name=hit.path,
-                similarity=hit.score,
-                image=hit.image,
-                overlay=hit.overlay,
-                box=hit.box,
+                hit.path,
+                hit.score,
+                *(hit.image, hit.overlay, hit.box),
                 notes=(hit.note,) if hit.note else (),
                 pair=hit.maps and self._explorer(hit),
             )
@@ -151,18 +156,12 @@ class SearchResult:
 
     def _explorer(self, hit):
         """Return what the explorer of the query and a hit is made from."""
-        network, convs = self.network, (hit.maps.conv1, hit.maps.conv2)
+        network, (conv1, conv2) = self.network, (hit.maps.conv1, hit.maps.conv2)
         if network.pair_forward:  # the page needs more of them than the maps did
-            convs = network.activations(network.preprocess([self.query, hit.image]))
+            conv1, conv2 = network.activations(network.preprocess([self.query, hit.image]))
         return {
-            "image1": self.query,
-            "image2": hit.image,
-            "conv1": convs[0],
-            "conv2": convs[1],
-            "pooling": network.pooling,
-            "projection": network.projection,
-            "power": network.power,
-            "explain": network.explain,
+            **{"image1": self.query, "image2": hit.image, "conv1": conv1, "conv2": conv2},
+            **{name: getattr(network, name) for name in EXPLAINED},
             "regions": (self.region, None),
             "names": (Path(self.name).name, hit.path),
             "network": f"{network.name}: {network.description}",
@@ -179,7 +178,7 @@ class SearchResult:
             whole = "" if hit.whole_similarity is None else f"{hit.whole_similarity:.6f}"
             box = [""] * 4 if hit.box is None else [f"{edge:.1f}" for edge in hit.box]
             writer.writerow((hit.rank, hit.path, f"{hit.score:.6f}", whole, *box, hit.note))
-        return text.getvalue()
+        return text.getvalue().encode("utf-8")
 
     def _repr_html_(self):
         from simvis.pair import notebook_view
@@ -187,27 +186,46 @@ class SearchResult:
         return notebook_view(self.picture(), self.words())
 
 
-def look_at(rows, images, query, vector, network, method, look=None, by_part=False):
-    """Look at the images that a search found, and see why each is one.
+class Query(NamedTuple):
+    """What is searched with, and what the network made of it."""
 
-    Parameters
-    ----------
-    rows : list of (Row, similarity), of a gallery's table
-    images : ImageFolder
-    query : uint8 (H, W, 3) array
-    vector : (D,) array, the embedding that was searched with
-    network : EmbeddingNetwork
-    method : Method, its region1 being the part of the query that was searched with
-    look : None or Look, of the overlays
-    by_part : bool, order the hits by their best box instead of by their whole
+    pixels: np.ndarray  # uint8 (H, W, 3)
+    vector: np.ndarray  # (D,), the embedding
+    method: Method  # its region1 is the part of the image that is searched with
+    # float32 (h, w, C), and the network's own embedding or None; or None instead of both, if each
+    # pair of the query and a hit goes through the network together
+    activations: tuple | None
 
-    Returns
-    -------
-    hits : list of Hit, best first
+
+def run_query(network, pixels, region=None, point=None, by_part=False):
+    """Run an image, uint8 (H, W, 3), through the network, once; return the `Query` that it makes.
+
+    With ``by_part``, hits will be ordered by their best box.  Raises a ValueError if the network
+    sees nothing in the image, its region or its point.
     """
-    # boxes need all of the local features
-    by_pairs = not by_part and is_quicker_by_pairs(network, method)
-    look = look or Look()
+    # boxes need all of the local features, and so does a part of the image
+    by_pairs = not by_part and is_quicker_by_pairs(network, Method(region1=region, point1=point))
+    need = "embeddings" if by_pairs else "maps"
+    convs, embeddings = network.run(network.preprocess([pixels]), need=need)
+    weights, size = None, pixels.shape[:2]
+    if point is not None:
+        region = image_ops.box_of_point(point, size, convs[0].shape[:2])
+    if region is not None:
+        weights = image_ops.region_weights(region, size, convs[0].shape[:2])
+    own = None if embeddings is None else embeddings[0]
+    vector = own if weights is None and own is not None else network.pooled(convs[0], weights)
+    if not np.any(vector) or not np.isfinite(vector).all():
+        raise ValueError("the network sees nothing there: the embedding is zero, or not finite")
+    return Query(pixels, vector, Method(region1=region), None if by_pairs else (convs[0], own))
+
+
+def look_at(rows, images, query, network, look=None, by_part=False):
+    """Return what a search found, a list of (table.Row, similarity), as `Hit` objects, best first.
+
+    ``images`` is the ImageFolder that they lie in, ``look`` None or the Look of their overlays.
+    With ``by_part``, they are ordered by their best box instead of by their whole.
+    """
+    by_pairs = not by_part and is_quicker_by_pairs(network, query.method)
 
     def load(found):
         row, _ = found
@@ -221,45 +239,44 @@ def look_at(rows, images, query, vector, network, method, look=None, by_part=Fal
 
     def activations(*pixels):
         batch = network.preprocess(list(pixels))
-        convs, embeddings = run_network(network, batch, method, by_pairs)
-        return list(
-            zip(convs, [None] * len(convs) if embeddings is None else embeddings, strict=True)
-        )
+        convs, embeddings = run_network(network, batch, query.method, by_pairs)
+        return zip(convs, [None] * len(convs) if embeddings is None else embeddings, strict=True)
 
-    first = activations(query) if network.batch_independent and not by_pairs else None
     hits = []
     for (row, similarity), (image, note) in zip(rows, prefetch(load, rows, READ), strict=True):
         hit = Hit(0, row.path, float(similarity), note=note)
         if image is not None:
-            pair = [*first, *activations(image)] if first else activations(query, image)
-            hit = _explained(hit, pair, (query, image), network, method, look)
+            if query.activations:
+                pair = query.activations, *activations(image)
+            else:
+                pair = activations(query.pixels, image)
+            hit = _explained(hit, pair, image, query, network, look or Look())
             if not abs(hit.similarity - similarity) <= network.tolerance:
                 hit = replace(hit, note="the gallery holds another embedding than the network's")
-            if by_part:
-                hit = _with_best_box(hit, vector, network)
+            if by_part and hit.maps is not None:
+                hit = _with_best_box(hit, query.vector, network)
         hits.append(hit)
     hits.sort(key=lambda hit: -hit.score)
     return [replace(hit, rank=rank) for rank, hit in enumerate(hits, 1)]
 
 
-def _explained(hit, pair, pixels, network, method, look):
+def _explained(hit, pair, image, query, network, look):
     """Return a hit with its map, overlay and box."""
-    (convs, embeddings), sizes = zip(*pair, strict=True), [image.shape[:2] for image in pixels]
-    names = ("the query", hit.path)
+    (convs, embeddings), names = zip(*pair, strict=True), ("the query", hit.path)
+    sizes = query.pixels.shape[:2], image.shape[:2]
     try:
-        maps = compute_maps(convs, sizes, network, method, names, embeddings=embeddings)
+        maps = compute_maps(convs, sizes, network, query.method, names, embeddings=embeddings)
     except ValueError as error:
-        return replace(hit, note=" ".join(str(error).split()), image=pixels[1])
+        return replace(hit, note=" ".join(str(error).split()), image=image)
     shown, share = maps.similarity2, 1 / maps.similarity2.size
-    _, (overlay,), _ = lay_over(pixels[1:], [shown], look, [share])
-    box = image_ops.box_of_cells(strongest_part(shown), sizes[1])
+    _, (overlay,), _ = lay_over([image], [shown], look, [share])
     return replace(
         hit,
         similarity=maps.similarity,
         whole_similarity=maps.whole_similarity,
-        box=box,
+        box=image_ops.box_of_cells(strongest_part(shown), sizes[1]),
         note="the query itself" if maps.whole_similarity >= ALIKE else "",
-        image=pixels[1],
+        image=image,
         overlay=overlay,
         maps=maps,
     )
@@ -267,8 +284,6 @@ def _explained(hit, pair, pixels, network, method, look):
 
 def _with_best_box(hit, vector, network):
     """Return a hit with the box of it that looks most like what was searched with."""
-    if hit.maps is None:
-        return hit
     local = local_features(
         hit.maps.conv2,
         network.pooling,
@@ -279,9 +294,8 @@ def _with_best_box(hit, vector, network):
     similarity, (y0, x0, y1, x1) = best_box(local, vector)
     cells = np.zeros(local.shape[:2], bool)
     cells[y0:y1, x0:x1] = True
-    return replace(
-        hit, part_similarity=similarity, box=image_ops.box_of_cells(cells, hit.image.shape[:2])
-    )
+    box = image_ops.box_of_cells(cells, hit.image.shape[:2])
+    return replace(hit, part_similarity=similarity, box=box)
 
 
 def check_results_folder(folder):

@@ -19,10 +19,11 @@ IDENTITY = b"similarity-visualization"  # of the metadata that say what the embe
 EXACT = 20_000
 PARTITION = 8192  # images in a partition of the index, about
 PROBES = 56  # partitions that a search looks into, or 9 of 20 if that is more
-REFINE = 3  # times the images that are wanted, looked at exactly
-REBUILD = 2  # times the partitions that an index has, of which there should be, to build it anew
+REFINE = 3  # so many times the images that are wanted are compared exactly
+REBUILD = 2  # an index is built anew if it should have so many times its partitions
 FRAGMENT = 2**16  # rows of a file that compaction leaves alone
-LARGEST = 2**16  # dimensions of an embedding
+OPTIONAL = "error", "embedding"  # columns
+LARGEST = 2**16  # numbers of an embedding
 KEPT = timedelta(hours=1)  # how long versions are kept, for those who are reading them
 
 
@@ -65,9 +66,8 @@ class ImageTable:
             except (ValueError, OSError) as error:
                 if "not found" not in str(error):
                     raise
-                raise FileNotFoundError(
-                    f"{self.uri}: no gallery, make one with index FOLDER"
-                ) from None
+                words = f"{self.uri}: no gallery, make one with index FOLDER"
+                raise FileNotFoundError(words) from None
             schema = self.dataset.schema
             self.identity = dict(json.loads(schema.metadata[IDENTITY]))
             self.dimension = schema.field("embedding").type.list_size
@@ -77,13 +77,11 @@ class ImageTable:
     @classmethod
     def create(cls, uri, identity, dimension):
         """Make an empty table in a gallery that has none."""
-        lance = _import_lance()
-        schema = _schema(dimension).with_metadata({IDENTITY: json.dumps(identity)})
-        try:
-            lance.write_dataset([], f"{uri}/{NAME}", schema=schema, mode="create")
-        except (OSError, ValueError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise ValueError(f"{uri}: the gallery cannot be written: {reason}") from None
+        table = cls.__new__(cls)
+        table.uri, schema = str(uri), _schema(dimension)
+        schema = schema.with_metadata({IDENTITY: json.dumps(identity)})
+        with table._in_words("cannot be written"):
+            _import_lance().write_dataset([], f"{uri}/{NAME}", schema=schema, mode="create")
         return cls(uri)
 
     @classmethod
@@ -119,14 +117,17 @@ class ImageTable:
         chosen = pc.field("path").isin(list(paths))
         with self._in_words():
             table = self.dataset.to_table(columns=list(Row._fields), filter=chosen)
-        return {row["path"]: _row(row) for row in table.to_pylist()}
+        rows = [Row(**columns) for columns in table.to_pylist()]
+        return {
+            row.path: row._replace(embedding=row.embedding and np.float32(row.embedding))
+            for row in rows
+        }
 
     def put(self, rows):
         """Add rows, in the place of those of the same paths."""
-        with self._in_words("cannot be written"):
+        with self._writing():
             merge = self.dataset.merge_insert("path").when_matched_update_all()
             merge.when_not_matched_insert_all().execute(arrow_table(rows, self.dimension))
-            self.dataset.checkout_latest()
 
     def write(self, rows):
         """Write rows into a file, in any process, and return what `add` takes of it, a text."""
@@ -140,31 +141,23 @@ class ImageTable:
         """Add the rows that `write` wrote, whose paths the table must not hold, in one commit."""
         from lance.fragment import FragmentMetadata
 
-        with self._in_words("cannot be written"):
-            fragments = [
-                FragmentMetadata.from_json(json.dumps(each))
-                for text in written
-                for each in json.loads(text)
-            ]
-            self.lance.LanceDataset.commit(
-                self.dataset,
-                self.lance.LanceOperation.Append(fragments),
-                read_version=self.dataset.version,
-            )
-            self.dataset.checkout_latest()
+        with self._writing():
+            parts = [json.dumps(part) for text in written for part in json.loads(text)]
+            append = self.lance.LanceOperation.Append(list(map(FragmentMetadata.from_json, parts)))
+            version = self.dataset.version
+            self.lance.LanceDataset.commit(self.dataset, append, read_version=version)
 
     def drop(self, paths):
         """Remove the rows of paths."""
         import pyarrow.compute as pc
 
         paths = sorted(paths)
-        with self._in_words("cannot be written"):
+        with self._writing():
             for start in range(0, len(paths), 10_000):
                 self.dataset.delete(pc.field("path").isin(paths[start : start + 10_000]))
-            self.dataset.checkout_latest()
 
     def set_identity(self, identity):
-        with self._in_words("cannot be written"):
+        with self._writing():
             self.dataset.update_schema_metadata({IDENTITY.decode(): json.dumps(identity)})
             self.identity = identity
 
@@ -198,20 +191,19 @@ class ImageTable:
 
     def maintain(self):
         """Take what was added into the index, if there is need of one, and merge small files."""
-        with self._in_words("cannot be written"):
+        with self._writing():
             self.dataset.optimize.compact_files(target_rows_per_fragment=FRAGMENT)
             self.dataset.checkout_latest()
-            count = self.dataset.count_rows()
+            partitions, built = self.dataset.count_rows() // PARTITION, 0
             if self._vector_index():
-                partitions = len(self.dataset.get_ivf_model("embedding_idx").centroids)
-                if count // PARTITION < REBUILD * partitions:
-                    self.dataset.optimize.optimize_indices()
-                else:
-                    self._build_indices(count)
-            elif count > EXACT:
-                self._build_indices(count)
+                built = len(self.dataset.get_ivf_model("embedding_idx").centroids)
+            if built and partitions < REBUILD * built:
+                self.dataset.optimize.optimize_indices()
+            elif built or self.dataset.count_rows() > EXACT:
+                self.dataset.create_scalar_index("path", "BTREE", replace=True)
+                options = {"metric": "l2", "num_partitions": max(1, partitions), "replace": True}
+                self.dataset.create_index("embedding", "IVF_RQ", **options)
             self.dataset.cleanup_old_versions(KEPT)
-            self.dataset.checkout_latest()
 
     def storage(self):
         """Return how the table lies on disk, a dict of plain values."""
@@ -223,20 +215,17 @@ class ImageTable:
                 "indexed": index.num_rows_indexed if index else 0,
             }
 
-    def _build_indices(self, count):
-        self.dataset.create_scalar_index("path", "BTREE", replace=True)
-        self.dataset.create_index(
-            "embedding",
-            "IVF_RQ",
-            metric="l2",
-            num_partitions=max(1, count // PARTITION),
-            replace=True,
-        )
-
     def _vector_index(self):
         """Return what Lance tells of the index of embeddings, None if there is none."""
         found = [each for each in self.dataset.describe_indices() if each.name == "embedding_idx"]
         return found[0] if found else None
+
+    @contextmanager
+    def _writing(self):
+        """Change the table in the block, and see it changed after that."""
+        with self._in_words("cannot be written"):
+            yield
+            self.dataset.checkout_latest()
 
     @contextmanager
     def _in_words(self, what="is damaged"):
@@ -254,14 +243,8 @@ class ImageTable:
             raise ValueError(f"{self.uri}: the gallery {what}: {reason[:200]}") from None
 
 
-def _row(columns):
-    """Return the `Row` of a dict of its columns."""
-    vector = columns["embedding"]
-    return Row(**{**columns, "embedding": None if vector is None else np.float32(vector)})
-
-
 def row_of(path, file, embedding, size, error, contents):
-    """Return the `Row` of an image, or of why it has no embedding."""
+    """Return the `Row` of an image and its embedding, of any length, or of why it has none."""
     if not error:
         norm = float(np.linalg.norm(embedding.astype(np.float64)))
         if 0 < norm < np.inf:
@@ -276,12 +259,10 @@ def arrow_table(rows, dimension):
     import pyarrow as pa
 
     columns = dict(zip(Row._fields, zip(*rows, strict=True), strict=True))
-    empty = np.zeros(dimension, np.float32)
-    vectors = columns.pop("embedding")
+    vectors, empty = columns.pop("embedding"), np.zeros(dimension, np.float32)
     flat = np.concatenate([empty if vector is None else vector for vector in vectors])
-    missing = pa.array([vector is None for vector in vectors])
     columns["embedding"] = pa.FixedSizeListArray.from_arrays(
-        pa.array(flat, pa.float32()), dimension, mask=missing
+        pa.array(flat), dimension, mask=pa.array([vector is None for vector in vectors])
     )
     return pa.table(columns, schema=_schema(dimension))
 
@@ -291,13 +272,8 @@ def _schema(dimension):
 
     types = [pa.string(), pa.int64(), pa.int64(), pa.string(), pa.int32(), pa.int32(), pa.string()]
     types.append(pa.list_(pa.float32(), dimension))
-    optional = "error", "embedding"
-    return pa.schema(
-        [
-            pa.field(name, kind, nullable=name in optional)
-            for name, kind in zip(Row._fields, types, strict=True)
-        ]
-    )
+    fields = zip(Row._fields, types, strict=True)
+    return pa.schema([pa.field(*each, nullable=each[0] in OPTIONAL) for each in fields])
 
 
 def _import_lance():
@@ -306,7 +282,6 @@ def _import_lance():
     try:
         import lance
     except ImportError as error:
-        raise ValueError(
-            f'a gallery needs {error.name}: pip install "similarity-visualization[gallery]"'
-        ) from None
+        extra = "similarity-visualization[gallery]"
+        raise ValueError(f'a gallery needs {error.name}: pip install "{extra}"') from None
     return lance

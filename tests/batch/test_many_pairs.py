@@ -1,26 +1,32 @@
 """Many pairs: what they are read from, what is written, and what happens when things go wrong."""
 
 import csv
+import fcntl
 import json
 import os
 import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import ROOT
+from galleries import color_network
 from numpy.testing import assert_allclose
 from PIL import Image
 
-from models import EmbeddingNetwork, load_network
+from models import load_network
 from similarity_ops import compute_spatial_similarity
 from simvis import image_ops
 from simvis.batch import pairs as image_pairs
+from simvis.batch.pairs import pairs_against, read_pairs, visualize_pairs
 from simvis.maps import Method
 from visualize_similarity import main, visualize_pair
 
@@ -54,28 +60,15 @@ def read_scores(folder):
 
 
 def tiny_network(independent=True):
-    """A network without TensorFlow: 2 x 2 means of 4 x 4 pixels, which may depend on the batch."""
+    """Return a network that may depend on the batch, and a list of the sizes of its batches."""
     seen = []
 
     def activations(batch):
-        batch = np.asarray(batch)
         seen.append(len(batch))
         shift = 0 if independent else batch.mean(axis=(0, 1, 2)) / 2
-        return batch.reshape(-1, 2, 2, 2, 2, 3).mean(axis=(2, 4)) - shift
+        return batch.reshape(-1, 7, 4, 7, 4, 3).mean(axis=(2, 4)) - shift
 
-    def preprocess(images):
-        return np.stack([image_ops.resize(image, (4, 4)) for image in images]).astype(np.float32)
-
-    network = EmbeddingNetwork(
-        name="tiny",
-        input_size=(4, 4),
-        pooling="average",
-        projection=None,
-        preprocess=preprocess,
-        activations=activations,
-        batch_independent=independent,
-    )
-    return network, seen
+    return color_network(activations=activations, batch_independent=independent), seen
 
 
 # --- which pairs ---------------------------------------------------------------------------------
@@ -100,7 +93,7 @@ def tiny_network(independent=True):
 def test_pairs_are_read_relative_to_their_file(folder, text, expected):
     (folder / "lists").mkdir()
     (folder / "lists" / "pairs.csv").write_text(text, encoding="utf-8", newline="")
-    found = image_pairs.read_pairs("lists/pairs.csv")
+    found = read_pairs("lists/pairs.csv")
     assert found == [tuple(os.path.join("lists", path) for path in pair) for pair in expected]
 
 
@@ -111,7 +104,7 @@ def test_paths_are_told_without_detours(folder):
     (folder / "lists" / "p.csv").write_text("../a.png,../link/../b.png\n")
     # what a link leads to is not where the link is
     real = os.path.realpath(folder / "elsewhere" / "b.png")
-    assert image_pairs.read_pairs("lists/p.csv") == [("a.png", real)]
+    assert read_pairs("lists/p.csv") == [("a.png", real)]
 
 
 def test_against_a_folder_takes_its_other_images(folder):
@@ -119,147 +112,116 @@ def test_against_a_folder_takes_its_other_images(folder):
     (folder / "notes.txt").write_text("no image")
     (folder / "broken.png").write_text("no image either, but called one")
     expected = [(names[1], other) for other in (names[0], names[2], "broken.png")]
-    assert image_pairs.pairs_against(names[1], ".") == expected
+    assert pairs_against(names[1], ".") == expected
 
 
-# --- activations ---------------------------------------------------------------------------------
+# --- maps and scores -----------------------------------------------------------------------------
 
 
-def collect(pairs, network, folder, **options):
-    """Return (similarity1, similarity2) of each pair, as score() computes them, and the rows."""
-    maps = {}
-
-    def finish(number, convs, embeddings, sizes, load_images):
-        assert [image.shape[:2] for image in load_images()] == list(sizes)
-        maps[number] = compute_spatial_similarity(*convs)
-        return maps[number][0].sum(), 1.0, None
-
-    rows = list(image_pairs.score(pairs, network, finish, folder, **options))
-    return maps, rows
+def run_tiny(pairs, network=None, **options):
+    """Run visualize_pairs, without TensorFlow; return the rows and how many were old."""
+    options = {"pictures": False, **options}
+    return visualize_pairs(pairs, network or tiny_network()[0], "results", **options)
 
 
 @pytest.mark.parametrize("independent", [True, False])
-@pytest.mark.parametrize("keep_images", [True, False])
-def test_maps_of_many_are_the_maps_of_each(folder, rng, independent, keep_images):
+@pytest.mark.parametrize("pictures", [True, False])
+def test_maps_of_many_are_the_maps_of_each(folder, rng, independent, pictures):
     names = write_images(folder, 9)
-    pairs = dict(enumerate([tuple(rng.choice(names, 2)) for _ in range(40)], 1))
-    pairs[41] = (names[0], names[0])
+    pairs = [tuple(map(str, rng.choice(names, 2))) for _ in range(40)] + [(names[0], names[0])]
     network, seen = tiny_network(independent)
-    options = {} if not independent else {"batch_size": 2}
-    maps, rows = collect(pairs, network, folder, keep_images=keep_images, **options)
-    distinct = {path for pair in pairs.values() for path in pair}
-    assert sum(seen) == (len(distinct) if independent else 82) and max(seen) == 2
-    assert [row["pair"] for row in rows] == list(pairs)
-    for number, pair in pairs.items():
+    options = {"pictures": pictures, "save_maps": True, "batch_size": 2 if independent else None}
+    rows, _ = run_tiny(pairs, network, **options)
+    assert sum(seen) == (9 if independent else 82) and max(seen) == 2
+    assert [(row["image1"], row["image2"]) for row in rows] == pairs
+    for number, pair in enumerate(pairs, 1):
         convs = network.activations(network.preprocess([image_ops.load_image(p) for p in pair]))
-        for found, expected in zip(maps[number], compute_spatial_similarity(*convs), strict=True):
-            assert_allclose(found, expected, atol=1e-6)
-    assert sorted(os.listdir(folder)) == names  # the temporary file is gone
+        expected = compute_spatial_similarity(*convs, data_format="channels_last")
+        (path,) = Path("results").glob(f"{number:05d}_*.npz")
+        with np.load(path) as maps:
+            for name, each in zip(("similarity1", "similarity2"), expected, strict=True):
+                assert_allclose(maps[name], each, atol=1e-6)
+        assert_allclose(float(rows[number - 1]["similarity"]), expected[0].sum(), atol=2e-6)
+    others = {"scores.csv", "settings.json", "index.html", ".lock"}
+    left = {path.name for path in Path("results").iterdir() if path.name[0] != "0"}
+    assert left == others  # the temporary file is gone
+    assert len(list(Path("results").glob("*.jpg"))) == 41 * pictures
 
 
-def test_pairs_that_fail_leave_the_others(folder):
+@pytest.mark.parametrize("independent", [True, False])
+def test_pairs_that_fail_leave_the_others(folder, monkeypatch, independent):
     names = write_images(folder, 4)
     (folder / "broken.png").write_text("no image")
     pairs = [(names[0], names[1]), ("broken.png", names[1]), (names[2], "gone.png")]
-    pairs = dict(enumerate([*pairs, (names[2], names[3])], 1))
-    for independent in (True, False):
-        maps, rows = collect(pairs, tiny_network(independent)[0], folder)
-        assert sorted(maps) == [1, 4]
-        assert [bool(row["error"]) for row in rows] == [False, True, True, False]
-        assert "broken.png: not an image" in rows[1]["error"] and rows[1]["similarity"] == ""
-        assert "gone.png: no such image file" in rows[2]["error"]
+    pairs += [(names[2], names[3]), (names[1], names[3]), (names[0], names[3])]
+    failures = {pairs[3]: ValueError("region: too\nsmall"), pairs[4]: MemoryError()}
+    compute = image_pairs.compute_maps
 
-    def finish(number, *_):
-        if number == 4:
-            raise ValueError("region: too\nsmall")
-        return 0.5, 0.5, 0.25
+    def compute_maps(convs, sizes, network, method, names, *rest):
+        if tuple(names) in failures:
+            raise failures[tuple(names)]
+        return compute(convs, sizes, network, method, names, *rest)
 
-    rows = list(image_pairs.score(pairs, tiny_network()[0], finish, folder))
-    assert rows[3]["error"] == "region: too small" and rows[0]["similarity"] == "0.500000"
+    monkeypatch.setattr(image_pairs, "compute_maps", compute_maps)
+    rows, _ = run_tiny(pairs, tiny_network(independent)[0])
+    errors = [row["error"] for row in rows]
+    assert "broken.png: not an image" in errors[1] and "gone.png: no such image file" in errors[2]
+    assert errors[3:5] == ["region: too small", "there is not enough memory for it"]
+    assert [bool(row["similarity"]) for row in rows] == [not error for error in errors]
+    assert not errors[0] and not errors[5]
 
 
 # --- the program ---------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def two_hundred(tmp_path_factory):
-    """A folder with 200 pairs over 40 images, three of which are broken, and their results."""
-    folder = tmp_path_factory.mktemp("two_hundred")
-    names = write_images(folder, 40)
+def test_the_program_on_many_pairs(folder, imagenet, capsys):
+    names, rng = write_images(folder, 12), np.random.default_rng(1)
     (folder / names[7]).write_text("no image")
-    (folder / names[20]).write_bytes((folder / names[20]).read_bytes()[:90])
-    (folder / names[33]).unlink()
-    rng = np.random.default_rng(1)
-    pairs = [tuple(names[i] for i in rng.choice(40, 2, replace=False)) for _ in range(200)]
+    (folder / names[10]).write_bytes((folder / names[10]).read_bytes()[:90])
+    pairs = [tuple(names[i] for i in rng.choice(12, 2, replace=False)) for _ in range(30)]
     write_pairs(folder / "pairs.csv", pairs)
-    process = start(folder)
-    out, err = process.communicate()
-    assert process.returncode == 1 and err == ""
-    return folder, pairs, {names[7], names[20], names[33]}, out
-
-
-def start(folder, *options):
-    command = [*PROGRAM, "--pairs", "pairs.csv", "--save-maps", *options]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder
-    )
-
-
-def test_two_hundred_pairs(two_hundred, imagenet, tmp_path):
-    folder, pairs, broken, out = two_hundred
-    output = folder / "pairs_similarity"
+    assert main(["--pairs", "pairs.csv", "--save-maps"]) == 1
+    out, output = capsys.readouterr().out, folder / "pairs_similarity"
     rows = read_scores(output)
     assert [(row["image1"], row["image2"]) for row in rows] == pairs
-    assert [int(row["pair"]) for row in rows] == list(range(1, 201))
     failed = [bool(row["error"]) for row in rows]
-    assert failed == [bool(broken & set(pair)) for pair in pairs]
-    assert f"pairs       {200 - sum(failed)} of 200\n" in out
+    assert failed == [bool({names[7], names[10]} & set(pair)) for pair in pairs]
+    assert f"pairs       {30 - sum(failed)} of 30\n" in out
     assert f"failed      {sum(failed)}," in out
     for ending in ("jpg", "npz"):
-        assert len(list(output.glob(f"*.{ending}"))) == 200 - sum(failed)
-    for row in rows[:12]:
-        if not row["error"]:
-            paths = folder / row["image1"], folder / row["image2"]
-            pair = visualize_pair(*paths, imagenet)
-            assert_allclose(float(row["similarity"]), pair.similarity, atol=2e-6)
-            (path,) = output.glob(f"{int(row['pair']):05d}_*.jpg")
-            drawn = image_ops.combine_horizontal([pair.overlay1, pair.overlay2])
-            image_ops.save_image(tmp_path / "drawn.jpg", drawn)
-            expected = image_ops.load_image(tmp_path / "drawn.jpg").astype(int)
-            assert np.abs(image_ops.load_image(path) - expected).mean() < 0.2
+        assert len(list(output.glob(f"*.{ending}"))) == 30 - sum(failed)
+    for row in [row for row in rows if not row["error"]][:3]:
+        pair = visualize_pair(row["image1"], row["image2"], imagenet)
+        assert_allclose(float(row["similarity"]), pair.similarity, atol=2e-6)
+        (path,) = output.glob(f"{int(row['pair']):05d}_*.jpg")
+        drawn = image_ops.combine_horizontal([pair.overlay1, pair.overlay2])
+        image_ops.save_image("drawn.jpg", drawn)
+        expected = image_ops.load_image("drawn.jpg").astype(int)
+        assert np.abs(image_ops.load_image(path) - expected).mean() < 0.2
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_an_interrupted_run_goes_on_where_it_was(two_hundred, number):
+@pytest.mark.slow
+def test_an_interrupted_run_goes_on_where_it_was(folder):
     # a shell in the background ignores it, which its children would inherit
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    folder = two_hundred[0]
-    output = folder / str(number)
-    process = start(folder, "--output", output)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    names, output = write_images(folder, 40), folder / "pairs_similarity"
+    write_pairs("pairs.csv", [(a, b) for a in names for b in names[::4]])
+    process = subprocess.Popen([*PROGRAM, "--pairs", "pairs.csv"], stderr=subprocess.PIPE)
     while not (output / "scores.csv").is_file() or len(read_scores(output)) < 30:
         assert process.poll() is None
         time.sleep(0.005)
-    process.send_signal(number)
+    process.send_signal(signal.SIGINT)
+    signal.signal(signal.SIGINT, before)
     _, err = process.communicate()
-    assert process.returncode != 0 and "Traceback" not in err
-    before = read_scores(output)
-    assert 30 <= len(before) < 200, "it was interrupted too late to tell"
-    finished = {path: path.stat().st_mtime_ns for path in output.glob("0*")}
-    done = {f"{int(row['pair']):05d}" for row in before if not row["error"]}
-    process = start(folder, "--output", output)
-    out, err = process.communicate()
-    assert process.returncode == 1 and err == ""
-    assert f"{len(done)} of them by an earlier run" in out
-    again = [path for path, at in finished.items() if path.stat().st_mtime_ns != at]
-    assert not {path.name[:5] for path in again} & done
-    assert [path.name for path in output.iterdir() if path.name.startswith(".")] == [".lock"]
-    # to the bit, pictures and maps too
-    whole = folder / "pairs_similarity"
-    for path in sorted(whole.iterdir()):
-        if path.name != ".lock":
-            assert (output / path.name).read_bytes() == path.read_bytes(), path
+    assert process.returncode == 130 and err.count(b"\n") == 1 and b"interrupted" in err
+    done = len(read_scores(output))
+    assert 30 <= done < 400, "it was interrupted too late to tell"
+    run = subprocess.run([*PROGRAM, "--pairs", "pairs.csv"], capture_output=True, text=True)
+    assert run.returncode == 0 and run.stderr == ""
+    assert f"pairs       400 of 400, {done} of them by an earlier run" in run.stdout
 
 
+@pytest.mark.slow
 def test_memory_is_flat(folder):
     """Four times as many pairs, of as many more distinct images, take the same memory."""
     (name,) = write_images(folder, 1, size=(480, 320))
@@ -307,88 +269,66 @@ def test_against_a_folder_with_a_region_and_maps(folder, imagenet, capsys):
         assert_allclose(float(row["whole_similarity"]), expected.whole_similarity, atol=2e-6)
 
 
-def test_a_folder_of_results_is_not_mixed_with_other_things(folder, capsys):
+# --- what a folder of results may hold ------------------------------------------------------------
+
+
+def test_a_folder_of_results_is_not_mixed_with_other_things(folder):
     names = write_images(folder, 3)
     pairs = [(names[0], names[1]), (names[1], names[2])]
-    write_pairs("pairs.csv", pairs[:1])
-    command = ["--pairs", "pairs.csv", "--no-pictures"]
-    assert main(command) == 0
-    before = (folder / "pairs_similarity" / "scores.csv").read_bytes()
-    capsys.readouterr()
-    assert main([*command, "--pooling", "max"]) == 2
-    assert "holds results of other arguments" in capsys.readouterr().err
-    write_pairs("pairs.csv", pairs[::-1])
-    assert main(command) == 2
-    assert "holds results of other pairs" in capsys.readouterr().err
-    assert main([*command, "--output", "."]) == 2
-    assert "holds other files" in capsys.readouterr().err
-    assert (folder / "pairs_similarity" / "scores.csv").read_bytes() == before
+    run_tiny(pairs[:1])
+    before = Path("results/scores.csv").read_bytes()
+    with pytest.raises(ValueError, match="holds results of other arguments"):
+        run_tiny(pairs[:1], method=Method(pooling="max"))
+    with pytest.raises(ValueError, match="holds results of other pairs"):
+        run_tiny(pairs[::-1])
+    with pytest.raises(ValueError, match="holds other files"):
+        visualize_pairs(pairs, tiny_network()[0], ".")
+    assert Path("results/scores.csv").read_bytes() == before
     # pairs that were added are computed on top, and half a row is forgotten
-    write_pairs("pairs.csv", pairs)
-    with open(folder / "pairs_similarity" / "scores.csv", "ab") as file:
+    with open("results/scores.csv", "ab") as file:
         file.write(b"2,001.png,002")
-    assert main(command) == 0
-    assert "pairs       2 of 2, 1 of them by an earlier run" in capsys.readouterr().out
-    rows = read_scores(folder / "pairs_similarity")
+    rows, resumed = run_tiny(pairs)
+    assert resumed == 1 and rows == read_scores(Path("results"))
     assert [(row["image1"], row["image2"]) for row in rows] == pairs
     # a picture that was deleted is made again
-    assert main([*command[:2], "--output", "pictures"]) == 0
-    next((folder / "pictures").glob("00001*")).unlink()
-    assert main([*command[:2], "--output", "pictures"]) == 0
-    assert next((folder / "pictures").glob("00001*")).is_file()
-
-
-# --- results depend on contents, and a folder has one owner --------------------------------------
-
-
-def run_tiny(folder, pairs, network=None, **options):
-    """Run visualize_pairs, without TensorFlow; return the rows and how many were old."""
-    network = network or tiny_network()[0]
-    options = {"pictures": False, **options}
-    return image_pairs.visualize_pairs(pairs, network, folder / "results", **options)
+    for _ in range(2):
+        visualize_pairs(pairs, tiny_network()[0], "pictures")
+        (picture,) = Path("pictures").glob("00001*.jpg")
+        picture.unlink()
 
 
 def test_a_changed_image_redoes_its_own_pairs(folder):
     names = write_images(folder, 4)
     pairs = [(names[0], names[1]), (names[1], names[2]), (names[2], names[3])]
-    before, resumed = run_tiny(folder, pairs)
+    before, resumed = run_tiny(pairs)
     assert resumed == 0
-    assert run_tiny(folder, pairs) == (before, 3)
+    assert run_tiny(pairs) == (before, 3)
     # the same contents under another time are the same
     os.utime(folder / names[0], ns=(1, 1))
-    assert run_tiny(folder, pairs) == (before, 3)
+    assert run_tiny(pairs) == (before, 3)
     # others of the same size are not, if the time is another
     image = Image.open(folder / names[1])
     image.point(lambda value: 255 - value // 2).save(folder / names[1])
-    after, resumed = run_tiny(folder, pairs)
+    after, resumed = run_tiny(pairs)
     assert resumed == 1 and after[2] == before[2]
     assert all(after[i]["similarity"] != before[i]["similarity"] for i in (0, 1))
-    (folder / "again").mkdir()
-    fresh, _ = image_pairs.visualize_pairs(
-        pairs, tiny_network()[0], folder / "again", pictures=False
-    )
-    assert fresh == after
+    assert visualize_pairs(pairs, tiny_network()[0], "again", pictures=False) == (after, 0)
 
 
-def test_changed_weights_and_masks_are_refused(folder, capsys):
+def test_changed_weights_and_masks_are_refused(folder):
     names = write_images(folder, 2)
-    network = tiny_network()[0]
-    weights = [np.zeros(3), np.ones((2, 2))]
-    network = replace(network, weights=lambda: weights)
-    run_tiny(folder, [names], network)
+    weights, mask = [np.zeros(3), np.ones((2, 2))], np.zeros((45, 60), bool)
+    network = replace(tiny_network()[0], weights=lambda: weights)
+    mask[:, 10:] = True
+    run_tiny([names], network, method=Method(region1=mask))
+    assert run_tiny([names], network, method=Method(region1=mask.copy()))[1] == 1
+    mask[:, 10:30] = False
+    with pytest.raises(ValueError, match="results of other arguments .settings.json, region1"):
+        run_tiny([names], network, method=Method(region1=mask))
     weights[1][0, 0] = 2
+    mask[:, 10:] = True
     with pytest.raises(ValueError, match="results of other arguments .settings.json, weights"):
-        run_tiny(folder, [names], network)
-    # a mask, in the program
-    write_pairs(folder / "p.csv", [names])
-    command = ["--pairs", "p.csv", "--region1", "mask.png", "--no-pictures"]
-    mask = np.zeros((45, 60), np.uint8)
-    for x, status in ((10, 0), (10, 0), (30, 2)):
-        mask[:, x:] = 255
-        mask[:, :x] = 0
-        Image.fromarray(mask).save(folder / "mask.png")
-        assert main(command) == status
-    assert "results of other arguments (settings.json, mask1)" in capsys.readouterr().err
+        run_tiny([names], network, method=Method(region1=mask))
 
 
 def test_a_network_is_known_by_its_contents(imagenet, tmp_path):
@@ -413,30 +353,31 @@ def test_a_second_run_is_refused_while_the_first_lives(folder):
     pairs, network = [(names[0], names[1]), (names[1], names[2])], tiny_network()[0]
     (folder / "results").mkdir()
     owner = (
-        "import sys, time; from pathlib import Path; from files import locked\n"
+        "import sys, time; from pathlib import Path; from simvis.files import locked\n"
         "with locked(Path(sys.argv[1])): print('owned', flush=True); time.sleep(600)"
     )
     command = [sys.executable, "-c", owner, folder / "results"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stdout.readline() == "owned\n"
         with pytest.raises(ValueError, match="results: another run writes to this folder"):
-            run_tiny(folder, pairs, network)
+            run_tiny(pairs, network)
         assert os.listdir(folder / "results") == [".lock"]
         process.kill()
-    rows, _ = run_tiny(folder, pairs, network)  # what it leaves stops nobody
+    rows, _ = run_tiny(pairs, network)  # what it leaves stops nobody
     assert [row["error"] for row in rows] == ["", ""]
 
     def nested(batch):
         with pytest.raises(ValueError, match="another run writes to this folder"):
-            run_tiny(folder, pairs, tiny_network()[0])
+            run_tiny(pairs, tiny_network()[0])
         return network.activations(batch)
 
     os.utime(folder / names[0], ns=(1, 1))
     Image.new("RGB", (9, 9), "red").save(folder / names[0])
-    rows, resumed = run_tiny(folder, pairs, replace(network, activations=nested))
+    rows, resumed = run_tiny(pairs, replace(network, activations=nested))
     assert (len(rows), resumed) == (2, 1)
 
 
+@pytest.mark.slow
 def test_killed_at_any_time_a_run_comes_to_the_same_end(tmp_path):
     command = [sys.executable, "-m", "tests.kills", "--kills", "3", "--folder", tmp_path]
     subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
@@ -444,29 +385,16 @@ def test_killed_at_any_time_a_run_comes_to_the_same_end(tmp_path):
 
 def test_only_what_a_run_itself_left_behind_is_swept(folder):
     names = write_images(folder, 2)
-    run_tiny(folder, [names])
+    run_tiny([names])
     results = folder / "results"
     own = [".scores.csv.0123456789ab.tmp", ".00001_000_001.jpg.0123456789ab.tmp"]
     own.append(".index.html.0123456789ab.tmp")
     others = [".o.png.0123456789ab.tmp", ".hidden"]
     for name in own + others:
         (results / name).touch()
-    run_tiny(folder, [names])
+    run_tiny([names])
     assert not [name for name in own if (results / name).exists()]
     assert not [name for name in others if not (results / name).exists()]
-
-
-def test_a_pair_that_takes_more_memory_than_there_is_leaves_the_others(folder):
-    names = write_images(folder, 3)
-
-    def finish(number, *_):
-        if number == 1:
-            raise MemoryError
-        return 0.5, 0.5, None
-
-    pairs = {1: (names[0], names[1]), 2: (names[1], names[2])}
-    rows = list(image_pairs.score(pairs, tiny_network()[0], finish, folder))
-    assert [row["error"] for row in rows] == ["there is not enough memory for it", ""]
 
 
 def cards_in(results):
@@ -481,7 +409,7 @@ def test_an_index_shows_the_most_similar_first_and_what_failed_last(folder):
     (folder / "sub" / "x<\udcff>.png").write_text("no image")
     others = ["sub/x<\udcff>.png", *names[1:]]
     pairs = [(str(folder / names[0]), str(folder / other)) for other in others]
-    rows, _ = run_tiny(folder, pairs, pictures=True, method=Method(region1=(0, 0, 30, 30)))
+    rows, _ = run_tiny(pairs, pictures=True, method=Method(region1=(0, 0, 30, 30)))
     scored = sorted(rows[1:], key=lambda row: -float(row["similarity"]))
     assert scored != rows[1:]
     cards, results = cards_in(folder / "results"), folder / "results"
@@ -497,17 +425,11 @@ def test_an_index_shows_the_most_similar_first_and_what_failed_last(folder):
     before = (results / "index.html").read_bytes()
     for change in (Path.unlink, lambda path: path.write_text("1,a,b")):
         change(results / "index.html")
-        assert run_tiny(folder, pairs, pictures=True, method=Method(region1=(0, 0, 30, 30))) == (
+        assert run_tiny(pairs, pictures=True, method=Method(region1=(0, 0, 30, 30))) == (
             rows,
             4,
         )
         assert (results / "index.html").read_bytes() == before
-
-
-def test_an_index_without_pictures_asks_for_none(folder):
-    names = write_images(folder, 3)
-    run_tiny(folder, [names[:2], names[1:]])
-    assert all("picture" not in card for card in cards_in(folder / "results"))
 
 
 @pytest.mark.parametrize(
@@ -526,26 +448,23 @@ def test_an_index_without_pictures_asks_for_none(folder):
 )
 def test_damaged_results_are_named(folder, name, damage):
     names = write_images(folder, 2)
-    run_tiny(folder, [names])
+    run_tiny([names])
     path = folder / "results" / name
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(ValueError, match=f"{name}: damaged, delete its folder or name a new one"):
-        run_tiny(folder, [names])
+        run_tiny([names])
 
 
 def test_odd_names_are_no_trouble(folder):
     names = write_images(folder, 2)
     odd = "a,\n\"'$x \udcff" + "語" * 70 + ".png"
     (folder / names[1]).rename(folder / odd)
-    command = [*PROGRAM, names[0], "--against", ".", "--output", "o"]
-    subprocess.run(command, check=True)
-    (picture,) = (folder / "o").glob("*.jpg")
+    pairs = pairs_against(names[0], ".")
+    rows, _ = run_tiny(pairs, pictures=True)
+    (picture,) = Path("results").glob("*.jpg")
     assert re.fullmatch(r"[\w.-]+", picture.name)
-    (row,) = image_pairs.read_scores(folder / "o")
-    assert row["image2"] == odd
-    settings = json.loads((folder / "o" / "settings.json").read_text())
-    pairs = {1: (names[0], odd)}
-    assert image_pairs.resume(folder / "o", settings, pairs, [".jpg"]) == {1: row}
+    assert pairs == [(names[0], odd)] and rows[0]["image2"] == odd
+    assert run_tiny(pairs, pictures=True) == (rows, 1)
 
 
 @pytest.mark.parametrize(
@@ -596,17 +515,16 @@ def test_bad_input_is_one_line(folder, capsys, arguments, message):
     assert sorted(folder.rglob("*")) == before
 
 
-def test_a_progress_bar_stands_on_a_terminal(folder):
-    names = write_images(folder, 2)
-    write_pairs(folder / "p.csv", [names])
+def test_a_progress_bar_stands_on_a_terminal(folder, monkeypatch):
     controller, terminal = os.openpty()
-    process = subprocess.Popen([*PROGRAM, "--pairs", "p.csv"], stderr=terminal, stdout=terminal)
-    os.close(terminal)
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    with os.fdopen(terminal, "w") as file:
+        monkeypatch.setattr(sys, "stderr", file)
+        run_tiny([write_images(folder, 2)])
+        monkeypatch.undo()
     shown = b""
-    while True:
-        try:
+    with suppress(OSError):  # at the end of it
+        while True:
             shown += os.read(controller, 1000)
-        except OSError:
-            break
-    assert process.wait() == 0
-    assert b"1/1" in shown and b"pairs/s" in shown and b"scores.csv" in shown
+    os.close(controller)
+    assert b"1/1" in shown and b"pairs/s" in shown

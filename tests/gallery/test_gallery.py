@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ from PIL import Image
 from models import load_network
 from similarity_ops import best_box, local_features, pool_features
 from simvis import image_ops
-from simvis.gallery import gallery as image_gallery
+from simvis.gallery import indexing
 from simvis.gallery.gallery import Gallery, Indexed
 from simvis.gallery.table import ImageTable
 from simvis.pair import EXAMPLES, visualize_pair
@@ -70,16 +69,11 @@ def checked(found, expected):
 # --- indexing ------------------------------------------------------------------------------------
 
 
-def test_a_folder_is_taken_in_once(gallery, folder):
+def test_a_folder_is_taken_in_once(gallery, folder, network):
     assert gallery.index(folder) == Indexed(images=9, new=9, changed=0, gone=0, failed={})
-    version = ImageTable(gallery.path).dataset.version
-    assert gallery.index(folder) == Indexed(images=9, new=0, changed=0, gone=0, failed={})
-    assert ImageTable(gallery.path).dataset.version == version
-
-
-def test_rows_say_what_files_hold(gallery, folder, network):
-    gallery.index(folder)
     table = ImageTable(gallery.path)
+    assert gallery.index(folder) == Indexed(images=9, new=0, changed=0, gone=0, failed={})
+    assert ImageTable(gallery.path).dataset.version == table.dataset.version
     rows = table.rows(table.files())
     assert len(rows) == 9
     for path, row in rows.items():
@@ -111,27 +105,19 @@ def test_new_changed_gone_and_touched(gallery, folder, network):
     checked(counted.find(folder / "0" / "0_0000.png", top=10), ranked(network, folder, red))
 
 
-def test_a_changed_image_of_the_same_size_and_time_is_noticed_when_shown(gallery, folder):
-    path = folder / "plain.bmp"
-    Image.new("RGB", (8, 8), "red").save(path)
+def test_a_changed_image_of_the_same_size_is_noticed(gallery, folder):
+    path, red, blue = folder / "plain.bmp", (255, 0, 0), (0, 0, 255)
+    Image.new("RGB", (8, 8), red).save(path)
     gallery.index(folder)
     status = path.stat()
-    Image.new("RGB", (8, 8), "blue").save(path)
+    Image.new("RGB", (8, 8), blue).save(path)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    red = np.full((8, 8, 3), (255, 0, 0), np.uint8)
-    (hit,) = gallery.find(red, top=1).hits
+    (hit,) = gallery.find(np.full((8, 8, 3), red, np.uint8), top=1).hits  # when it is shown
     assert hit.path == "plain.bmp"
     assert hit.overlay is None and "changed since it was indexed" in hit.note
-
-
-def test_a_changed_image_of_the_same_size_is_embedded_anew(gallery, folder):
-    path = folder / "plain.bmp"
-    Image.new("RGB", (8, 8), "red").save(path)
-    gallery.index(folder)
-    Image.new("RGB", (8, 8), "blue").save(path)
     os.utime(path, ns=(1, 1))
-    assert gallery.index(folder).changed == 1
-    (hit,) = gallery.find(np.full((8, 8, 3), (0, 0, 255), np.uint8), top=1).hits
+    assert gallery.index(folder).changed == 1  # and when its time is another
+    (hit,) = gallery.find(np.full((8, 8, 3), blue, np.uint8), top=1).hits
     assert hit.path == "plain.bmp" and hit.similarity == pytest.approx(1)
 
 
@@ -150,16 +136,7 @@ def test_bad_images_are_recorded_and_tried_again(gallery, folder):
     assert indexed.failed.keys() == {"black.png"}
 
 
-def test_an_empty_folder_empties_no_gallery(gallery, folder):
-    gallery.index(folder)
-    shutil.rmtree(folder)
-    folder.mkdir()
-    with pytest.raises(ValueError, match="holds no image"):
-        gallery.index(folder)
-    assert gallery.info()["images"] == 9
-
-
-def test_a_gallery_is_of_one_folder(gallery, folder, tmp_path):
+def test_a_gallery_is_of_one_folder_that_holds_images(gallery, folder, tmp_path):
     gallery.index(folder)
     other = write_images(tmp_path / "other", 3, seed=2)
     with pytest.raises(ValueError, match="holds the images of"):
@@ -167,6 +144,10 @@ def test_a_gallery_is_of_one_folder(gallery, folder, tmp_path):
     shutil.rmtree(folder)  # as if its disk were gone
     with pytest.raises(ValueError, match="holds the images of"):
         gallery.index(other)
+    folder.mkdir()
+    with pytest.raises(ValueError, match="holds no image"):
+        gallery.index(folder)
+    assert gallery.info()["images"] == 9
 
 
 def test_a_folder_may_move(gallery, folder, tmp_path):
@@ -192,32 +173,26 @@ def test_remove_takes_out_and_index_brings_back(gallery, folder):
     assert gallery.index(folder).new == 4
 
 
-def test_compacting_changes_nothing_that_is_found(gallery, folder, monkeypatch):
-    monkeypatch.setattr(image_gallery, "SECONDS", 0)  # a commit for each image
-    gallery.index(folder)
-    query = folder / "0" / "0_0000.png"
-    before = gallery.find(query, top=9)
-    gallery.compact()
-    assert len(ImageTable(gallery.path).dataset.get_fragments()) == 1
-    after = gallery.find(query, top=9)
-    assert [(hit.path, hit.similarity) for hit in after.hits] == [
-        (hit.path, hit.similarity) for hit in before.hits
-    ]
+def test_small_files_are_merged_and_the_same_is_found(gallery, folder, monkeypatch):
+    monkeypatch.setattr(indexing, "SECONDS", 0)  # a commit for each image
+    monkeypatch.setattr(indexing, "COMMITS", 4)
+    fragments, before, kept = [], [], ImageTable.maintain
 
-
-def test_small_files_are_merged_while_indexing_goes_on(gallery, folder, monkeypatch):
-    monkeypatch.setattr(image_gallery, "SECONDS", 0)  # a commit for each image
-    monkeypatch.setattr(image_gallery, "COMMITS", 4)
-    fragments = []
+    def found():
+        hits = gallery.find(folder / "0" / "0_0000.png", top=9).hits
+        return [(hit.path, hit.similarity) for hit in hits]
 
     def maintain(table):
         fragments.append(len(table.dataset.get_fragments()))
+        before.append(found())
         kept(table)
+        assert found() == before[-1]
 
-    kept = ImageTable.maintain
     monkeypatch.setattr(ImageTable, "maintain", maintain)
     gallery.index(folder)
-    assert fragments == [4, 5, 2]  # before each merge
+    gallery.compact()
+    assert fragments == [4, 5, 2, 1]  # before each time
+    assert [len(each) for each in before] == [4, 8, 9, 9]
 
 
 def test_one_run_at_a_time(gallery, folder, network):
@@ -246,10 +221,12 @@ def test_asking_makes_no_gallery(tmp_path, ask):
     assert not (tmp_path / "nothing").exists()
 
 
-def test_batch_statistics_give_no_image_an_embedding(folder, tmp_path):
-    network = color_network(batch_independent=False)
-    with pytest.raises(ValueError, match='batch_norm="moving"'):
-        Gallery(tmp_path / "gallery", network).index(folder)
+def test_batch_statistics_give_no_image_an_embedding(gallery, folder):
+    gallery.index(folder)
+    other = Gallery(gallery.path, color_network(batch_independent=False))
+    for ask in (lambda: other.index(folder), lambda: other.find(folder / "0" / "0_0000.png")):
+        with pytest.raises(ValueError, match='batch_norm="moving"'):
+            ask()
 
 
 @pytest.mark.parametrize(
@@ -296,11 +273,19 @@ def test_a_point_is_what_interpolates_between_cells(gallery, folder, network):
     checked(gallery.find(image, point=(25, 17), top=4), expected[:4])
 
 
-def test_maps_are_those_of_the_pair(gallery, folder, network):
+@pytest.mark.parametrize("place", [{}, {"region": (10, 5, 30, 40)}, {"point": (25, 17)}])
+def test_maps_are_those_of_the_pair(gallery, folder, network, place):
     gallery.index(folder)
-    query, region = folder / "0" / "0_0000.png", (10, 5, 30, 40)
-    for hit in gallery.find(query, region).hits:
-        pair = visualize_pair(query, folder / hit.path, network, region1=region)
+    runs, query = [], folder / "0" / "0_0000.png"
+
+    def activations(batch):
+        runs.append(batch)
+        return network.activations(batch)
+
+    found = Gallery(gallery.path, replace(network, activations=activations)).find(query, **place)
+    assert len(runs) == 10  # each hit once, and the query once
+    for hit in found.hits:
+        pair = visualize_pair(query, folder / hit.path, network, region1=found.region)
         assert_allclose(hit.maps.similarity2, pair.similarity2, rtol=1e-12)
         assert hit.similarity == pair.similarity
         assert (hit.overlay == pair.overlay2).all()
@@ -336,6 +321,7 @@ def test_reranking_orders_by_the_best_box(gallery, folder, network):
         assert_allclose(hit.box, cells, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_right_room_comes_first_as_often_as_by_the_evaluations_own_search(tmp_path):
     """The search of `evaluation.object_search`, by its exact numbers, on some of its views."""
     from evaluation.focus import SMALL, objects_of
@@ -447,7 +433,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(gallery, folder):
     write_images(folder, 300, seed=1)
     script = f"""if True:
         import resource, signal, sys
-        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        sys.path.insert(0, {str(ROOT / "tests")!r})
         from galleries import color_network
         from simvis.gallery.gallery import Gallery
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
