@@ -143,7 +143,7 @@ def build(room, folder):
     furniture.build_picture(scene, painting(room))
     furniture.build_dresser(scene, look["wood"])
     furniture.build_television(scene)
-    furniture.build_armchair(scene, 4.35, 4.55, look["armchair"], look["wood"])
+    furniture.build_armchair(scene, 4.35, 4.55, look["wood"], look["armchair"])
     return scene
 
 
