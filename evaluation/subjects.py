@@ -11,12 +11,12 @@ from simvis.similarity_ops import compute_spatial_similarity, pool_features
 NETWORKS = ("imagenet", "rooms", "rooms-headboard", "rooms-carpet")
 
 
-def load_subject(name, size=(224, 224)):
-    """Load one of NETWORKS as a Subject."""
+def load_subject(name, size=(224, 224), weights=None):
+    """Load one of NETWORKS as a Subject, those of rooms from other weights than ship, if given."""
     convolutions = efficientnet_lite0.fold_batch_norms(efficientnet_lite0.read_weights())
     if name == "imagenet":
         return Subject(name, convolutions, size=size)
-    taught, kernel = rooms.read_weights(name)
+    taught, kernel = rooms.read_weights(name, weights)
     return Subject(name, convolutions | taught, (kernel, None), size)
 
 
