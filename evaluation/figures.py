@@ -19,19 +19,15 @@ CAPTIONS = {
 
 
 def pair_picture(views, subjects):
-    """Draw two views above each other, plain and under each network.
+    """Draw two views above each other, plain and under each network, uint8 (H, W, 3).
 
-    Parameters
-    ----------
-    views : two Views
-    subjects : list of Subject
-
-    Returns
-    -------
-    picture : uint8 (H, W, 3) array
-        A column for the photographs and one for each network, with its cosine.
+    There is a column for the photographs and one for each of the subjects, with its cosine.
     """
-    images = [image_ops.resize(view.image(), _size(view)) for view in views]
+    images = [view.image() for view in views]
+    images = [
+        image_ops.resize(image, (round(WIDTH * image.shape[0] / image.shape[1]), WIDTH))
+        for image in images
+    ]
     columns = [("Two views of a room", "", images)]
     for subject in subjects:
         similarity = cosines(*(subject.embeddings([view]) for view in views))[0, 0]
@@ -43,37 +39,25 @@ def pair_picture(views, subjects):
     return np.hstack([_column(*column) for column in columns])[:, GAP // 2 : -GAP // 2]
 
 
-def _size(view):
-    height, width = view.image().shape[:2]
-    return round(WIDTH * height / width), WIDTH
-
-
 def _column(caption, line, images):
+    from matplotlib import font_manager  # it brings a font of its own
+
     parts = [np.full((BAND, WIDTH, 3), 255, np.uint8)]
     for image in images:
         parts += [image, np.full((GAP, WIDTH, 3), 255, np.uint8)]
-    column = Image.fromarray(
-        np.pad(np.vstack(parts[:-1]), [(0, 0), [GAP // 2] * 2, (0, 0)], constant_values=255)
-    )
-    draw = ImageDraw.Draw(column)
+    sides = [(0, 0), [GAP // 2] * 2, (0, 0)]
+    column = Image.fromarray(np.pad(np.vstack(parts[:-1]), sides, constant_values=255))
+    draw, path = ImageDraw.Draw(column), font_manager.findfont("DejaVu Sans")
     for text, top, size in ((caption, 6, 36), (line, 50, 30)):
-        draw.text((column.width / 2, top), text, "black", _font(size), anchor="ma")
+        font = ImageFont.truetype(path, size)
+        draw.text((column.width / 2, top), text, "black", font, anchor="ma")
     return np.array(column)
-
-
-def _font(size):
-    from matplotlib import font_manager  # it brings a font of its own
-
-    return ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)
 
 
 def correlation_figure(path, cells):
     """Draw the rank correlations of explanations with what swaps do, with their intervals.
 
-    Parameters
-    ----------
-    path : str or Path
-    cells : dict of (explanation, network) to Figure
+    cells is a dict of (explanation, network) to Figure, path where the picture goes.
     """
     from matplotlib.figure import Figure as Drawing
 

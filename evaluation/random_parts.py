@@ -115,16 +115,13 @@ def _armchair(rng):
     }
 
 
-_PARTS = {
-    "headboard": _headboard,
-    "picture": _picture,
-    "carpet": _carpet,
-    "runner": _runner,
-    "cushions": _cushions,
-    "curtains": _cloth,
-    "lamps": _lamps,
-    "armchair": _armchair,
-}
+_PARTS = dict(
+    zip(
+        IDENTITY,
+        (_headboard, _picture, _carpet, _runner, _cushions, _cloth, _lamps, _armchair),
+        strict=True,
+    )
+)
 
 
 def draw_nuisance(seed, *index):

@@ -71,7 +71,8 @@ def render_view(parts, width=360, samples=2, seed=0):
 
 def camera_sensor(camera, height, width):
     """Return a sensor for Mitsuba, a dict."""
-    look = mi.ScalarTransform4f().look_at(camera["origin"], camera["target"], [0, 0, 1])
+    origin, target = list(camera["origin"]), list(camera["target"])
+    look = mi.ScalarTransform4f().look_at(origin, target, [0, 0, 1])
     film = {"type": "hdrfilm", "width": width, "height": height, "rfilter": {"type": "box"}}
     return {"type": "perspective", "fov": camera["fov"], "to_world": look, "film": film}
 
