@@ -63,7 +63,7 @@ def report(count=160, repeats=9):
 
         parts = decode, run_network, encode, run, partial(run, pictures=False)
         decoding, bare, encoding, pictures, scores = medians(*parts, repeats=repeats, pick=min)
-        convs = network.activations(batches[0])[:2]
+        convs = network.activations(np.stack(inputs[:2]))
         maps = partial(compute_maps, convs, (SIZE, SIZE), network, Method(), ("", ""))
         (per_pair,) = medians(maps, repeats=200)
     unavoidable = decoding + bare + encoding
