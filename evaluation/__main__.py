@@ -87,11 +87,10 @@ def draw(sets, report, output):
     """Write the two pictures."""
     from evaluation import examination, figures
     from evaluation.subjects import load_subject
-    from simvis.image_ops import save_image
 
     pair = examination.telling_pair(sets["held_all"])
     subjects = [load_subject(name) for name in ("imagenet", "rooms-headboard", "rooms-carpet")]
-    save_image(output / "taught.jpg", figures.pair_picture(pair, subjects))
+    figures.pair_figure(output / "taught.jpg", pair, subjects)
     cells = report.tables[examination.RIVALS_TABLE]
     cells = {cell: value for cell, value in cells.items() if cell[1] != "runs"}
     figures.correlation_figure(output / "counterfactuals.png", cells)

@@ -28,27 +28,17 @@ COLUMNS = ("rooms", "pairs", "objects", "changes", "drop")
 def intervene(subject, views, explain, partners=3, most=None):
     """Change objects and record what the maps had said of them.
 
-    Parameters
-    ----------
-    subject : Subject
-    views : list of View
-        Base views, other views of their rooms, and changed views.
-    explain : function of (subject, view, list of partners) -> dict of name to list of maps
-        `free_explanations` or `all_explanations`.
-    partners : int
-        At most so many other views of the room.
-    most : None or int
-        How many views are taken, those with the most changes first.
+    views are base views, other views of their rooms, and changed views; explain is a function of
+    (subject, view, list of partners) -> dict of name to list of maps, `free_explanations` or
+    `all_explanations`; partners is how many other views of the room there are at most, and most how
+    many views are taken, those with the most changes first.
 
-    Returns
-    -------
-    rows : recarray
-        One row for each object that was changed in a view that shows more than a sliver of it, and
-        each partner of that view: ``rooms``, ``pairs`` and ``objects`` name the view's room, the
-        two views, and what was changed, ``changes`` is "swap" or "delete", and ``drop`` is
-        cos(view, partner) - cos(changed view, partner).  Then comes a column for each explanation,
-        its mass on the object in the view's map; "maps, signed" is the sum of the map on the
-        object, in units of the cosine, and "area" the object's area.
+    Returns a recarray with a row for each object that was changed in a view that shows more than a
+    sliver of it, and each partner of that view: ``rooms``, ``pairs`` and ``objects`` name its room,
+    the two views, and what was changed, ``changes`` is "swap" or "delete", and ``drop`` is
+    cos(view, partner) - cos(changed view, partner).  Then comes a column for each explanation, its
+    mass on the object in the view's map; "maps, signed" is the sum of the map on the object, in
+    units of the cosine, and "area" the object's area.
     """
     changed, rows = {}, []
     for view in views:
@@ -81,9 +71,7 @@ def intervene(subject, views, explain, partners=3, most=None):
 def free_explanations(subject, view, others, seed=0):
     """Return the maps of a view given each of several others, and the rivals that need no run.
 
-    Returns
-    -------
-    maps : dict of explanation to list of (h, w) arrays, one for each of the others
+    Returns a dict of explanation to list of (h, w) arrays, one for each of the others.
     """
     conv, projection = subject.conv(view), subject.head
     rng = np.random.default_rng([seed, *view.name.encode()])
@@ -113,12 +101,9 @@ def all_explanations(subject, view, others, steps=16):
 def correlations(rows, name):
     """Measure how well each explanation ranks the drops.
 
-    Returns
-    -------
-    cells : dict of way to dict of (explanation, network) to Figure
-        ``pooled``: over all rows.  ``within pairs``: over the objects of one view and partner,
-        then averaged over those that have FEWEST at least.  ``size of the change``: pooled,
-        whichever way the cosine went.
+    Returns a dict of way to dict of (explanation, network) to Figure: ``pooled``: over all
+    rows.  ``within pairs``: over the objects of one view and partner, then averaged over those
+    that have FEWEST at least.  ``size of the change``: pooled, whichever way the cosine went.
     """
     _, first, sizes = np.unique(rows.pairs, return_index=True, return_counts=True)
     first = first[sizes >= FEWEST]
@@ -145,10 +130,8 @@ def attainable(rows, name):
     An oracle renders the view without the object, or sees the same swap with another partner: what
     ranks the drops no better than that is not to be blamed on a map.
 
-    Returns
-    -------
-    cells : dict of (explanation, network) to Figure
-        Rank correlations on the same rows, those that have all of it.
+    Returns a dict of (explanation, network) to Figure: rank correlations on the same rows,
+    those that have all of it.
     """
     keys = list(zip(rows.pairs, rows.objects, rows.changes, strict=True))
     row_of, alike, found = {key: row for row, key in enumerate(keys)}, {}, []
@@ -177,9 +160,7 @@ def attainable(rows, name):
 def by_object(rows, name):
     """Measure each object's mean drop, and the mean mass of the maps on it.
 
-    Returns
-    -------
-    measured : dict of "drop" and "mass" to dict of (object, column) to Figure
+    Returns a dict of "drop" and "mass" to dict of (object, column) to Figure.
     """
     measured = {"drop": {}, "mass": {}}
     for thing in sorted(set(rows.objects), key=OBJECTS.index):
@@ -195,9 +176,7 @@ def by_object(rows, name):
 def distractibility(rows, name):
     """Measure what explanations put on objects whose change changes nothing, over their area.
 
-    Returns
-    -------
-    cells : dict of (explanation, network) to Figure, the lift: 0 is perfect, 1 is a flat map
+    Returns a dict of (explanation, network) to Figure, the lift: 0 is perfect, 1 is a flat map.
     """
     nothing = rows[abs(rows.drop) < UNCHANGED]
     cells = {("rows", name): f"{len(nothing)} of {len(rows)}"}
@@ -221,12 +200,10 @@ def contrastivity(subject, views, explain, most=None):
     This is FunnyBirds' target sensitivity, on rooms where each view shares headboard and pictures
     with some views, and the carpet with others, but both with none; at most so many views.
 
-    Returns
-    -------
-    measured : dict of measure to dict of (explanation, network) to Figure
-        ``follows``: how often what is shared has more of the mass than it has given a partner that
-        shares the other thing; 0.5 is chance, and what a map has that takes no notice of the
-        partner.  ``peak``: how often the peak lies on what is shared.
+    Returns a dict of measure to dict of (explanation, network) to Figure: ``follows``: how
+    often what is shared has more of the mass than it has given a partner that shares the other
+    thing; 0.5 is chance, and what a map has that takes no notice of the partner.  ``peak``: how
+    often the peak lies on what is shared.
     """
     shared = {"headboard": ("headboard", "picture"), "carpet": ("carpet",)}
     rooms, found = [], {}

@@ -39,13 +39,10 @@ def cover(image, kind):
 def covering(subject, pairs, maps, steps=7):
     """Cover cells in each explanation's order, in equal steps, and each alone; watch the cosine.
 
-    Returns
-    -------
-    cells : dict of (explanation, column) to Figure
-        As in RISE, from the highest cell on: the area under the cosine while cells are covered by
-        the mean colour (*deletion*, low is good), and while they are uncovered in a blurred image
-        (*insertion*, high is good).  The rank correlations of the map with the drop that covering
-        each single cell makes.
+    Returns a dict of (explanation, column) to Figure.  As in RISE, from the highest cell on: the
+    area under the cosine while cells are covered by the mean colour (*deletion*, low is good),
+    and while they are uncovered in a blurred image (*insertion*, high is good).  The rank
+    correlations of the map with the drop that covering each single cell makes.
     """
     found = {}
     for (view, other), of_pair in zip(pairs, maps, strict=True):
@@ -71,12 +68,10 @@ def preservation_and_deletion(subject, pairs, maps, views, share=0.5):
     FunnyBirds' checks by these names, with objects blurred where theirs are rendered away.  Objects
     are taken by mass over area, from the highest on, until they hold the share of the mass.
 
-    Returns
-    -------
-    cells : dict of (explanation, column) to Figure
-        ``kept, room found``: the share of views that still have a view of their room first with
-        all other objects blurred (high is good); ``removed, room lost``: that have not with these
-        blurred (high is good); ``pixels``: how much of the image these objects are.
+    Returns a dict of (explanation, column) to Figure: ``kept, room found``: the share of views
+    that still have a view of their room first with all other objects blurred (high is good);
+    ``removed, room lost``: that have not with these blurred (high is good); ``pixels``: how
+    much of the image these objects are.
     """
     gallery, found = subject.embeddings(views), {}
     for (view, _), of_pair in zip(pairs, maps, strict=True):
@@ -120,11 +115,8 @@ def important_objects(similarity, objects, share=0.5):
 def randomization(subject, pairs, depths):
     """Redraw the last layers and compare the maps with those of the trained network.
 
-    Returns
-    -------
-    cells : dict of ("last N", network) to Figure
-        For each of the depths N: the rank correlation of the cells of the maps before and after,
-        averaged over pairs.
+    Returns a dict of ("last N", network) to Figure: for each of the depths N, the rank
+    correlation of the cells of the maps before and after, averaged over pairs.
     """
     rooms, cells = [room_of(view) for view, _ in pairs], {}
     before = [subject.maps(*pair)[0].ravel() for pair in pairs]

@@ -3,13 +3,10 @@
 import io
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
 from evaluation.rivals import cosines
-from simvis import image_ops
-from simvis.image_ops import write_whole
+from simvis.image_ops import combine_image_and_heatmap, write_whole
 
-WIDTH, GAP, BAND = 440, 12, 92  # of each picture, between pictures, above them, in pixels
 CAPTIONS = {
     "imagenet": "Classifier",
     "rooms": "Taught rooms",
@@ -18,40 +15,27 @@ CAPTIONS = {
 }
 
 
-def pair_picture(views, subjects):
-    """Draw two views above each other, plain and under each network, uint8 (H, W, 3).
+def pair_figure(path, views, subjects):
+    """Draw two views above each other, plain and under each of the subjects, with its cosine."""
+    from matplotlib.figure import Figure as Drawing
 
-    There is a column for the photographs and one for each of the subjects, with its cosine.
-    """
     images = [view.image() for view in views]
-    images = [
-        image_ops.resize(image, (round(WIDTH * image.shape[0] / image.shape[1]), WIDTH))
-        for image in images
-    ]
-    columns = [("Two views of a room", "", images)]
+    columns = [("Two views of a room\n", images)]
     for subject in subjects:
         similarity = cosines(*(subject.embeddings([view]) for view in views))[0, 0]
         overlays = [
-            image_ops.combine_image_and_heatmap(image, one, method="bicubic")
+            combine_image_and_heatmap(image, one, method="bicubic")
             for image, one in zip(images, subject.maps(*views), strict=True)
         ]
-        columns.append((CAPTIONS[subject.name], f"similarity {similarity:.2f}", overlays))
-    return np.hstack([_column(*column) for column in columns])[:, GAP // 2 : -GAP // 2]
-
-
-def _column(caption, line, images):
-    from matplotlib import font_manager  # it brings a font of its own
-
-    parts = [np.full((BAND, WIDTH, 3), 255, np.uint8)]
-    for image in images:
-        parts += [image, np.full((GAP, WIDTH, 3), 255, np.uint8)]
-    sides = [(0, 0), [GAP // 2] * 2, (0, 0)]
-    column = Image.fromarray(np.pad(np.vstack(parts[:-1]), sides, constant_values=255))
-    draw, path = ImageDraw.Draw(column), font_manager.findfont("DejaVu Sans")
-    for text, top, size in ((caption, 6, 36), (line, 50, 30)):
-        font = ImageFont.truetype(path, size)
-        draw.text((column.width / 2, top), text, "black", font, anchor="ma")
-    return np.array(column)
+        columns.append((f"{CAPTIONS[subject.name]}\nsimilarity {similarity:.2f}", overlays))
+    drawing = Drawing((4.5 * len(columns), 7), layout="constrained")
+    axes = drawing.subplots(2, len(columns), squeeze=False)
+    for column, (title, pictures) in zip(axes.T, columns, strict=True):
+        column[0].set_title(title, fontsize=24)
+        for place, picture in zip(column, pictures, strict=True):
+            place.imshow(picture, interpolation="bicubic")
+            place.set_axis_off()
+    _save(drawing, path, format="jpg", dpi=100, pil_kwargs={"quality": 90})
 
 
 def correlation_figure(path, cells):
@@ -74,6 +58,10 @@ def correlation_figure(path, cells):
     axes.set_ylabel("rank correlation")
     axes.set_title("What a map puts on an object, and what swapping it does to the cosine")
     drawing.legend(loc="outside lower center", ncols=len(networks), fontsize="small")
+    _save(drawing, path, format="png", dpi=150)
+
+
+def _save(drawing, path, **options):
     file = io.BytesIO()
-    drawing.savefig(file, dpi=150, format="png")
+    drawing.savefig(file, **options)
     write_whole(path, lambda whole: whole.write(file.getvalue()))

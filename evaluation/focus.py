@@ -27,9 +27,7 @@ def retrieval(subject, views, label="room"):
     The label is "room", "headboard" or "carpet"; views that no other view shares it with are not
     asked.
 
-    Returns
-    -------
-    cells : dict of (measure, network) to Figure
+    Returns a dict of (measure, network) to Figure.
     """
     labels = np.array([view.labels[label] for view in views])
     rooms = np.array([room_of(view) for view in views])
@@ -89,9 +87,7 @@ def lifts(subject, pairs, groups=()):
 
     Objects of a group, a tuple of names, are taken together, besides each one alone.
 
-    Returns
-    -------
-    cells : dict of (object, network) to Figure, for objects that ten maps at least see
+    Returns a dict of (object, network) to Figure, for objects that ten maps at least see.
     """
     mass, area, rooms, cells = [], [], [], {}
     for pair in pairs:
@@ -114,9 +110,7 @@ def lifts(subject, pairs, groups=()):
 def variants(subject, pairs, names):
     """Measure the lift on some objects for the pooled feature and for the head, if there is one.
 
-    Returns
-    -------
-    cells : dict of (object, "NETWORK, head, 7x7") to Figure
+    Returns a dict of (object, "NETWORK, head, 7x7") to Figure.
     """
     cells, explained = {}, {"pooled": subject.without_head()}
     if subject.head is not None:
@@ -135,10 +129,8 @@ def explanations_on(pairs, maps, names, network):
 
     Pairs and maps are those of `evaluation.faithfulness`.
 
-    Returns
-    -------
-    measured : dict of measure to dict of (explanation, network) to Figure
-        The share of the mass on the objects, and of maps whose peak lies on one of them.
+    Returns a dict of measure to dict of (explanation, network) to Figure: the share of the mass
+    on the objects, and of maps whose peak lies on one of them.
     """
     numbers, rooms = [OBJECTS.index(name) for name in names], [room_of(a) for a, _ in pairs]
     found, area = {}, []

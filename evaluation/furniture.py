@@ -35,15 +35,11 @@ VASE = (
 def build_shell(scene, look, floor, sky, drapes, floor_name="floor"):
     """Add floor, ceiling, three walls with a window, curtains, skirting and the light.
 
-    Parameters
-    ----------
-    look : dict
-        Materials of ``wall``, ``accent`` (the headboard's wall), ``curtains`` and ``wood``;
-        ``light``, the radiance of the photographer's lamp; if the curtains have a pattern,
-        ``curtains_repeat``, its repeats a metre.
-    floor : a material whose texture spans 5 x 6.2 m
-    sky : radiances (H, W, 3) that the window shows
-    drapes : pairs of (where along the wall, length of that); none for no curtains
+    look is a dict of the materials of ``wall``, ``accent`` (the headboard's wall), ``curtains`` and
+    ``wood``, of ``light``, the radiance of the photographer's lamp, and, if the curtains have a
+    pattern, of ``curtains_repeat``, its repeats a metre.  floor is a material whose texture spans
+    5 x 6.2 m, sky the radiances (H, W, 3) that the window shows, drapes are pairs of where along
+    the wall a curtain begins and its length.
     """
     low, high, near, far = WINDOW
     for name, corner, along, up, material in (

@@ -18,13 +18,10 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "example_images"
 def pointing(subject, views, names):
     """Ask each view about each named object, and look at the map of another view of its room.
 
-    Returns
-    -------
-    measured : dict of measure to dict of (object, network) to Figure
-        The share of pairs whose peak lies on the same object, or whose highest cell shows some of
-        it, and the mass on it, with the region (asked) and without (not asked).
-    silent : int
-        How many queries had no activation at all in their region: they have no map.
+    Returns a dict of measure to dict of (object, network) to Figure: the share of pairs whose peak
+    lies on the same object, or whose highest cell shows some of it, and the mass on it, with the
+    region (asked) and without (not asked).  Then how many queries had no activation at all in their
+    region, and so no map.
     """
     pairs = [(view, other) for view in views for other in partners_of(view, views)[:1]]
     measures = [
@@ -47,12 +44,9 @@ def pointing(subject, views, names):
 def gallery_search(subject, views, names):
     """Search all other views with the region of each named object alone.
 
-    Returns
-    -------
-    measured : dict of measure to dict of (object, network) to Figure
-        The share of queries that have a view of their room first, and among the first five.
-    silent : int
-        How many queries had no activation at all in their region.
+    Returns a dict of measure to dict of (object, network) to Figure: the share of queries that have
+    a view of their room first, and among the first five.  Then how many queries had no activation
+    at all in their region.
     """
     gallery, labels = subject.embeddings(views), np.array([view.room for view in views])
     queries = [(view,) for view in views if np.sum(labels == view.room) > 1]
@@ -96,9 +90,8 @@ def _ask(subject, queries, names, measures, look):
 def example_headboard(subject):
     """Ask the first example image about its headboard, and look at the second's map.
 
-    Returns
-    -------
-    cells : dict of (what, column) to str, shares of the pixels and of the map's positive mass
+    Returns a dict of (what, column) to str, shares of the pixels and of the map's positive
+    mass.
     """
     paths = [EXAMPLES / f"room_a_view{number}.jpg" for number in (1, 2)]
     convs = subject.run(subject.preprocess([load_image(path) for path in paths])).numpy()

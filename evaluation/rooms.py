@@ -118,20 +118,10 @@ def draw_set(folder, teach, rooms, views, seed, chained=0):
 def draw_swaps(folder, drawn, shares, medians, seed, count, deletions=0):
     """Return (View, parts) of a set's views with one object changed, in turns over the objects.
 
-    Parameters
-    ----------
-    folder : Path
-        Where the new views go.
-    drawn : list of (View, parts)
-        The set, as from `draw_set`.
-    shares : dict
-        By view's name, the share of its pixels that each of the OBJECTS covers.
-    medians : dict
-        By view's name, the brightness that it was exposed for, and that the new views are, too,
-        unless the light is what changes.
-    seed : int
-    count, deletions : int
-        Views in which each object is swapped for another room's, and in which it is taken away.
+    The new views go to folder, which is a Path; drawn is the set, as from `draw_set`, shares and
+    medians are from `measure_views`.  A new view is exposed as its base is, unless the light is
+    what changes.  Each object is swapped for another room's in so many views as count says, and
+    taken away in so many as deletions says.
     """
     missing = [view.name for view, _parts in drawn if view.name not in shares]
     if missing or min(count, deletions) < 0:

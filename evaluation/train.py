@@ -165,25 +165,11 @@ class Learner:
 def train(network, data, output, *, seed=0, steps=STEPS, chained=CHAINED, report=print):
     """Train a network and return the path of its weights.
 
-    Parameters
-    ----------
-    network : str
-        A key of LABELS.
-    data : sequence of str or Path
-        Folders of the views to train on, see `evaluation.views`.
-    output : str or Path
-        A folder for all that is written.
-    seed : int
-        Of the head and the batches.
-    steps, chained : int
-        See `draw_batch` for the second.
-    report : function of a str
-        Gets a line every 50 steps.
-
-    Raises
-    ------
-    ValueError, OSError
-        For too few views, or a state in output that belongs to another training.
+    network is a key of LABELS, data a sequence of folders of the views to train on, see
+    `evaluation.views`, output a folder for all that is written.  seed is of the head and the
+    batches; for chained see `draw_batch`; report, a function of a str, gets a line every 50 steps.
+    Raises a ValueError or an OSError for too few views, or a state in output that belongs to
+    another training.
     """
     views, output = [view for folder in data for view in load_views(folder)], Path(output)
     groups = group_views(views, LABELS[network])
