@@ -4,12 +4,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import ROOT
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
+from scipy.stats import spearmanr
 
-from evaluation import measures, rivals
-from evaluation.views import LABELS, OBJECTS, View, save_views
+from evaluation import counterfactuals, faithfulness, focus, measures, object_search, rivals
+from evaluation.__main__ import main
+from evaluation.subjects import NETWORKS, Subject, load_subject
+from evaluation.views import LABELS, OBJECTS, View, load_views, save_views
+from models import load_network
 from simvis.image_ops import upsample_map
 
 
@@ -17,11 +22,10 @@ def test_mass_by_object_against_a_loop_over_pixels(rng):
     similarity, objects = rng.normal(size=(3, 4)), rng.integers(0, 5, (30, 44))
     pixels = upsample_map(similarity, objects.shape)
     expected, total = np.zeros(6), 0
-    for y in range(30):
-        for x in range(44):
-            if pixels[y, x] > 0:
-                expected[objects[y, x]] += pixels[y, x]
-                total += pixels[y, x]
+    for place in np.ndindex(30, 44):
+        if pixels[place] > 0:
+            expected[objects[place]] += pixels[place]
+            total += pixels[place]
     mass = measures.mass_by_object(similarity, objects, 6)
     assert_allclose(mass, expected / total, rtol=1e-12)
     assert mass[5] == 0
@@ -45,13 +49,9 @@ def test_ranks_and_average_precision_against_a_loop(rng):
     ranks, precisions = [], []
     for row, hits in zip(similarities, relevant, strict=True):
         order = sorted(range(12), key=lambda entry: -row[entry])
-        found, shares = 0, []
-        for place, entry in enumerate(order):
-            if hits[entry]:
-                if found == 0:
-                    ranks.append(place)
-                found += 1
-                shares.append(found / (place + 1))
+        places = [place for place, entry in enumerate(order) if hits[entry]]
+        ranks.append(places[0])
+        shares = [found / (place + 1) for found, place in enumerate(places, 1)]
         precisions.append(np.mean(shares))
     assert_array_equal(measures.rank_of_first(similarities, relevant), ranks)
     assert_allclose(measures.average_precision(similarities, relevant), precisions)
@@ -60,8 +60,6 @@ def test_ranks_and_average_precision_against_a_loop(rng):
 
 
 def test_rank_correlation_is_scipys_with_ties(rng):
-    from scipy.stats import spearmanr
-
     first, second = rng.integers(0, 6, (2, 40))
     assert_allclose(measures.rank_correlation(first, second), spearmanr(first, second).statistic)
 
@@ -80,18 +78,9 @@ def test_the_interval_draws_rooms_not_rows(rng):
     assert_allclose(again, (low, high))
 
 
-def test_covering_steps_cover_the_highest_cells_first(rng):
-    similarity = rng.normal(size=(4, 5))
-    covered = measures.covering_steps(measures.order_of_cells(similarity), 7)
-    assert_array_equal(covered.sum(axis=1), np.linspace(0, 20, 8).round())
-    for step in covered[1:-1]:
-        assert similarity.ravel()[step].min() > similarity.ravel()[~step].max()
-
-
 @pytest.fixture
 def linear(rng):
     """A linear network: embeddings x @ matrix of images (6, 9, 3), at a grid of (2, 3) cells."""
-    tf = pytest.importorskip("tensorflow")
     matrix = rng.normal(size=(6 * 9 * 3, 5)).astype(np.float32)
     image = rng.normal(size=(6, 9, 3)).astype(np.float32)
     other = rng.normal(size=5)
@@ -139,7 +128,6 @@ def test_occlusion_against_a_loop(linear, rng):
 
 @pytest.mark.parametrize("head", ["pooled", "kernel", "kernel and bias"])
 def test_grad_cam_is_that_of_tensorflows_gradient(rng, head):
-    tf = pytest.importorskip("tensorflow")
     conv1, conv2 = rng.random((2, 3, 4, 6))
     projection = None if head == "pooled" else (rng.normal(size=(6, 5)), None)
     if head == "kernel and bias":
@@ -164,8 +152,6 @@ COLUMNS = ("wall", "headboard", "headboard", "carpet", "carpet", "lamps", "lamps
 
 def build_colors(weights):
     """Return a network whose channels are the positive parts of a cell's mean colour, weighted."""
-    import tensorflow as tf
-
     return lambda batch: tf.nn.relu(tf.nn.avg_pool2d(batch, 32, 32, "VALID")) * weights["colors"]
 
 
@@ -205,8 +191,6 @@ def write_views(folder, rooms, swaps):
 @pytest.fixture
 def colors(tmp_path):
     """Four rooms, each with two objects swapped, and the network that sees red alone, then all."""
-    pytest.importorskip("tensorflow")
-    from evaluation.subjects import Subject
 
     def part(color, strength):
         return tuple(np.eye(3, dtype=int)[color] * strength)
@@ -227,8 +211,6 @@ def colors(tmp_path):
 
 
 def test_a_swap_counts_as_what_it_does_to_the_cosine(colors):
-    from evaluation import counterfactuals
-
     views, networks = colors
     subject = networks["all"]
     rows = counterfactuals.intervene(subject, views, counterfactuals.free_explanations)
@@ -251,8 +233,6 @@ def test_a_swap_counts_as_what_it_does_to_the_cosine(colors):
 
 
 def test_a_network_that_sees_one_object_alone_is_found_out(colors):
-    from evaluation import counterfactuals
-
     views, networks = colors
     rows = counterfactuals.intervene(networks["red"], views, counterfactuals.free_explanations)
     changed = abs(rows.drop) > counterfactuals.UNCHANGED
@@ -269,8 +249,6 @@ def test_a_network_that_sees_one_object_alone_is_found_out(colors):
 
 
 def test_the_map_follows_a_partner_that_shares_something_else(colors, tmp_path):
-    from evaluation import counterfactuals
-
     red, green = {"headboard": (200, 0, 0)}, {"carpet": (0, 200, 0)}
     (tmp_path / "parts").mkdir()
     views = write_views(tmp_path / "parts", {"both": red | green, "red": red, "green": green}, {})
@@ -288,8 +266,6 @@ def test_the_map_follows_a_partner_that_shares_something_else(colors, tmp_path):
 
 
 def test_regions_without_activation_are_counted(colors):
-    from evaluation import object_search
-
     views, networks = [view for view in colors[0] if not view.change], colors[1]
     measured, silent = object_search.gallery_search(networks["all"], views, ("wall", "headboard"))
     assert silent == 12  # all walls are black
@@ -300,13 +276,10 @@ def test_regions_without_activation_are_counted(colors):
 
 
 def test_cells_of_what_a_network_sees_are_missed_first(colors):
-    from evaluation import faithfulness
-    from evaluation.counterfactuals import free_explanations
-
     views, subject = [view for view in colors[0] if not view.change], colors[1]["red"]
     pairs, maps = [(views[0], views[1]), (views[3], views[4])], []
     for view, other in pairs:
-        free = free_explanations(subject, view, [other])
+        free = counterfactuals.free_explanations(subject, view, [other])
         maps.append({name: one for name, (one,) in free.items()})
         maps[-1]["opposite"] = -maps[-1]["maps"]
     cells = faithfulness.covering(subject, pairs, maps)
@@ -326,16 +299,11 @@ HELD_OUT = ROOT / "evaluation" / "held_out"
 
 @pytest.fixture(scope="module")
 def shipped():
-    from evaluation.views import load_views
-
     return {path.name: load_views(path) for path in sorted(HELD_OUT.iterdir())}
 
 
 @pytest.fixture(scope="module")
 def subjects():
-    pytest.importorskip("tensorflow")
-    from evaluation.subjects import NETWORKS, load_subject
-
     return {name: load_subject(name) for name in NETWORKS}
 
 
@@ -356,8 +324,6 @@ def test_what_ships_is_small_and_whole(shipped):
 
 
 def test_subjects_are_the_networks_that_users_load(subjects, shipped):
-    from models import load_network
-
     pair = shipped["held_all"][:2]
     for name, subject in subjects.items():
         network = load_network(name)
@@ -371,8 +337,6 @@ def test_subjects_are_the_networks_that_users_load(subjects, shipped):
 
 
 def test_each_network_looks_at_what_it_was_taught(subjects, shipped):
-    from evaluation import focus
-
     views = [view for view in shipped["held_all"] if view.number < 2]
     pairs = focus.same_pairs(views)
     groups = (("headboard", "picture"),)
@@ -391,8 +355,6 @@ def test_each_network_looks_at_what_it_was_taught(subjects, shipped):
 
 
 def test_maps_tell_what_a_swap_changes_better_than_what_costs_as_little(subjects, shipped):
-    from evaluation import counterfactuals
-
     swaps = [view for view in shipped["held_swaps"] if view.change == "swap"][:60]
     views, free = shipped["held_all"] + swaps, counterfactuals.free_explanations
     rows = counterfactuals.intervene(subjects["rooms"], views, free, partners=2)
@@ -409,8 +371,6 @@ def test_maps_tell_what_a_swap_changes_better_than_what_costs_as_little(subjects
     ],
 )
 def test_the_program_says_in_one_line_what_is_missing(capsys, arguments, words):
-    from evaluation.__main__ import main
-
     assert main(arguments) == 2
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err.count("\n") == 1 and words in captured.err
