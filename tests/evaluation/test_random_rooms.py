@@ -28,9 +28,6 @@ def write_view(folder, name="room_1", size=(6, 4), objects_size=None, number=7, 
     return View(folder, name, "room", 0, LABELS, **entry)
 
 
-# --- views on disk -------------------------------------------------------------------------------
-
-
 def test_views_come_back_as_they_were_saved(tmp_path):
     views = [
         write_view(tmp_path, "a", chain="chain_00_carpet"),
@@ -70,29 +67,24 @@ def test_an_entry_must_be_a_views(tmp_path, change, message):
         load_views(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["{}", "[1]", "not json", '[{"name": "a"}]', "[" * 100_000])
-def test_a_list_must_be_one_of_views(tmp_path, text):
-    (tmp_path / "views.json").write_text(text)
-    with pytest.raises(ValueError):
-        load_views(tmp_path)
-
-
 def test_files_must_be_there_of_one_size_and_named_once(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no views.json"):
-        load_views(tmp_path)
+    def refused(error, message="."):
+        with pytest.raises(error, match=message):
+            load_views(tmp_path)
+
+    refused(FileNotFoundError, "no views.json")
+    for text in ("{}", "[1]", "not json", '[{"name": "a"}]', "[" * 100_000):
+        (tmp_path / "views.json").write_text(text)
+        refused(ValueError)
     # names must differ even if case does not count
     save_views(tmp_path, [write_view(tmp_path, "room_1"), write_view(tmp_path, "Room_1")])
-    with pytest.raises(ValueError, match="once"):
-        load_views(tmp_path)
+    refused(ValueError, "once")
     save_views(tmp_path, [write_view(tmp_path, objects_size=(6, 5))])
-    with pytest.raises(ValueError, match="one size"):
-        load_views(tmp_path)
+    refused(ValueError, "one size")
     (tmp_path / "room_1_objects.png").write_bytes(b"no image")
-    with pytest.raises(ValueError, match="not PNG"):
-        load_views(tmp_path)
+    refused(ValueError, "not PNG")
     (tmp_path / "room_1_objects.png").unlink()
-    with pytest.raises(FileNotFoundError, match="missing"):
-        load_views(tmp_path)
+    refused(FileNotFoundError, "missing")
 
 
 def test_masks_must_be_palette_images_of_known_objects(tmp_path):
@@ -104,9 +96,6 @@ def test_masks_must_be_palette_images_of_known_objects(tmp_path):
     Image.new("RGB", (6, 4)).save(view.objects_path)
     with pytest.raises(ValueError, match="palette"):
         view.objects()
-
-
-# --- what is drawn -------------------------------------------------------------------------------
 
 
 def shared(parts, others):
@@ -157,20 +146,14 @@ def test_chained_rooms_share_exactly_one_object(tmp_path):
         assert len(labels["room"]) == len(rooms)
 
 
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
+def test_a_set_that_cannot_be_is_refused(tmp_path, capsys):
+    for arguments, message in (
         (("parts", 3, 4, 1), "at most the rooms"),
         (("all", 12, 1, 1, 7), "multiple of 6"),
         (("all", 0, 1, 1), "positive"),
-    ],
-)
-def test_a_set_that_cannot_be_is_refused(tmp_path, arguments, message):
-    with pytest.raises(ValueError, match=message):
-        draw_set(tmp_path, *arguments)
-
-
-def test_the_command_says_in_a_line_what_it_cannot_draw(tmp_path, capsys):
+    ):
+        with pytest.raises(ValueError, match=message):
+            draw_set(tmp_path, *arguments)
     with pytest.raises(SystemExit) as stop:
         main([str(tmp_path / "new"), "--teach=parts", "--rooms=3", "--views=4", "--seed=1"])
     assert stop.value.code == 2
@@ -238,9 +221,6 @@ def test_a_surface_is_covered_tile_by_tile():
     assert_array_equal(covered, np.tile(pixels, (4, 2, 1)))
 
 
-# --- viewpoints ----------------------------------------------------------------------------------
-
-
 def test_rays_go_through_the_corners_that_the_field_of_view_says():
     camera = {"origin": [1, 0, 1.5], "target": [1, 3, 1.5], "fov": 90}
     origin, rays = viewpoints.camera_rays(camera, 200, 100)
@@ -260,9 +240,6 @@ def test_all_views_see_carpet_and_most_see_headboard_and_picture(tmp_path):
         low, high = viewpoints.ZONES[view.number]
         x, y, _height = parts["camera"]["origin"]
         assert low[0] <= x <= high[0] and low[1] <= y <= high[1]
-
-
-# --- renders -------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
