@@ -230,9 +230,8 @@ def recall(weights, network, data):
 
 def main(argv=None):
     """Run the program; return its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m evaluation.train", description=__doc__.split("\n")[0]
-    )
+    summary = __doc__.split("\n")[0]
+    parser = argparse.ArgumentParser(prog="python -m evaluation.train", description=summary)
     add = parser.add_argument
     add("network", choices=LABELS)
     add("--data", required=True, nargs="+", metavar="FOLDER", help="views to train on")
