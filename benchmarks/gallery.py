@@ -117,7 +117,7 @@ def report_indexing(count=240, repeats=5):
 
         def run_network(size):
             for start in range(0, count, size):
-                network.run(np.concatenate(inputs[start : start + size]), need="embeddings")
+                network.embed(np.concatenate(inputs[start : start + size]))
 
         def index():
             with tempfile.TemporaryDirectory(dir=place) as gallery:

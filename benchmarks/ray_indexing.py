@@ -32,9 +32,7 @@ def report_indexing(count=1000, repeats=3):
         for number in range(repeats):
             gallery = Gallery(Path(place) / f"local{number}", network)
             network = gallery._load(graph=True)
-            network.run(
-                network.preprocess([ImageFolder(folder).load("0000.jpg")[0]]), need="embeddings"
-            )
+            network.embed(network.preprocess([ImageFolder(folder).load("0000.jpg")[0]]))
             one_process.append(count / seconds(gallery.index, folder))
         begun = time.perf_counter()
         with ray_indexing._cluster():

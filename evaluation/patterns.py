@@ -166,6 +166,10 @@ def cover(pixels, size, tile, shape):
     """Return a pattern repeated over a surface, (*shape, 3).
 
     size is the surface's height and width, tile one repeat's side, both in metres.
+
+    >>> cover(np.arange(4).reshape(2, 2, 1), (0.5, 1.0), 0.5, (2, 4))[..., 0]
+    array([[0, 1, 0, 1],
+           [2, 3, 2, 3]])
     """
     rows, columns = (
         (np.arange(count) / count * length / tile * len(pixels)).astype(int) % len(pixels)
