@@ -8,13 +8,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from evaluation.focus import objects_of, room_of
-from evaluation.measures import (
-    area_under,
-    covering_steps,
-    mass_by_object,
-    order_of_cells,
-    rank_correlation,
-)
+from evaluation.measures import area_under, covering_steps, mass_by_object, rank_correlation
 from evaluation.rivals import cosines, occlusion, run_covered
 from evaluation.subjects import Subject
 from evaluation.tables import figure, mean_figures
@@ -51,7 +45,7 @@ def covering(subject, pairs, maps, steps=7):
         mean, blurred = (cover(image, kind) for kind in COVERS)
         drops = [occlusion(*pixels, target, subject.grid, fill) for fill in (mean, blurred)]
         for name, similarity in of_pair.items():
-            covered = covering_steps(order_of_cells(similarity), steps)
+            covered = covering_steps(similarity, steps)
             row = [
                 area_under(cosines(run_covered(*pixels, cells, subject.grid, fill), target))
                 for cells, fill in ((covered, mean), (~covered, blurred))

@@ -176,25 +176,18 @@ def interval(statistic, rooms, *columns, repeats=500, seed=0):
     return float(low), float(high)
 
 
-def order_of_cells(similarity):
-    """Return a map's cells, as numbers row by row, from the highest value to the lowest.
+def covering_steps(similarity, steps):
+    """Return which of a map's n cells are covered after each of so many equal steps.
 
-    >>> order_of_cells([[0.1, 0.4], [0.3, 0.2]])
-    array([1, 2, 3, 0])
-    """
-    return np.argsort(-np.ravel(similarity), kind="stable")
+    The result is bool (steps + 1, n), cells row by row, those of the highest values first.
 
-
-def covering_steps(order, steps):
-    """Return which cells are covered after each of so many equal steps, bool (steps + 1, n).
-
-    >>> covering_steps(np.array([2, 0, 1, 3]), 2).astype(int)
+    >>> covering_steps([[0.3, 0.2], [0.4, 0.1]], 2).astype(int)
     array([[0, 0, 0, 0],
            [1, 0, 1, 0],
            [1, 1, 1, 1]])
     """
-    rank = np.argsort(order)
-    return rank < np.linspace(0, len(order), steps + 1).round()[:, None]
+    rank = np.argsort(np.argsort(-np.ravel(similarity), kind="stable"))
+    return rank < np.linspace(0, len(rank), steps + 1).round()[:, None]
 
 
 def area_under(curve):

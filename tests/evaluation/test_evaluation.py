@@ -194,8 +194,7 @@ def colors(tmp_path):
 
 
 def test_a_swap_counts_as_what_it_does_to_the_cosine(colors):
-    views, networks = colors
-    subject = networks["all"]
+    views, subject = colors[0], colors[1]["all"]
     rows = counterfactuals.intervene(subject, views, free_explanations)
     assert len(rows.drop) == 4 * 2 * 2  # rooms, swaps, partners
     by_name = {view.name: view for view in views}
