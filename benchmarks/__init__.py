@@ -7,28 +7,30 @@ import statistics
 import time
 
 
+def seconds(function, *arguments):
+    """Return the seconds that a call takes."""
+    start = time.perf_counter()
+    function(*arguments)
+    return time.perf_counter() - start
+
+
 def medians(*functions, repeats=30, pick=statistics.median):
     """Return the median seconds of each function, called in turn so that drift hits all alike.
 
-    ``pick=min`` takes the fastest instead: where threads share few cores, a system may keep them
-    all on one for a while, which says nothing of the program.
+    ``pick=min`` takes the fastest instead: if threads share few cores, a system may keep them all
+    on one for a while, which says nothing of the program.
     """
     for function in functions:
         function()
-    times = [[] for _ in functions]
-    for _ in range(repeats):
-        for function, taken in zip(functions, times, strict=True):
-            start = time.perf_counter()
-            function()
-            taken.append(time.perf_counter() - start)
-    return [pick(taken) for taken in times]
+    rounds = [[seconds(function) for function in functions] for _ in range(repeats)]
+    return [pick(taken) for taken in zip(*rounds, strict=True)]
+
+
+MEASURED = "", "measured"  # the header of a table with one value in each row
 
 
 def table(title, header, rows):
     """Print a Markdown table."""
-    print(f"\n### {title}\n")
-    print("| " + " | ".join(header) + " |")
-    print("|" + " --- |" * len(header))
-    for row in rows:
-        print("| " + " | ".join(str(cell) for cell in row) + " |")
+    lines = [header, ["---"] * len(header), *rows]
+    print(f"\n### {title}\n", *(f"| {' | '.join(map(str, row))} |" for row in lines), sep="\n")
     print(flush=True)

@@ -3,10 +3,5 @@
 from benchmarks import explorer, gallery, method, networks, pairs, program, ray_indexing
 
 if __name__ == "__main__":
-    method.report()
-    program.report()
-    pairs.report()
-    networks.report()
-    explorer.report()
-    gallery.report()
-    ray_indexing.report()
+    for benchmark in (method, program, pairs, networks, explorer, gallery, ray_indexing):
+        benchmark.report()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import medians, table
+from benchmarks import MEASURED, medians, seconds, table
 from benchmarks.pairs import write_images
 from benchmarks.program import cold
 from simvis import models
@@ -52,12 +52,11 @@ def make_table(folder, vectors):
             for i in range(start, min(start + 50_000, len(vectors)))
         ]
         made.put(rows)
-    begun = time.perf_counter()
-    made.maintain()
-    return made, time.perf_counter() - begun
+    return made, seconds(made.maintain)
 
 
 def report_search(sizes=SIZES):
+    """Searches of the table against exact numpy, and how much of its answer they find."""
     rows = []
     for count, dimension in sizes:
         vectors = clustered(count + QUERIES, dimension)
@@ -67,19 +66,12 @@ def report_search(sizes=SIZES):
             own, exact, recalls = [], [], []
             # by turns of many, since numpy's threads go on spinning for a while
             for turn in np.array_split(queries, TURNS):
-                nearest = []
-                for query in turn:
-                    begun = time.perf_counter()
-                    similarities = vectors @ query
-                    nearest.append(np.argpartition(-similarities, TOP)[:TOP])
-                    exact.append(time.perf_counter() - begun)
+                nearest, found = [], []
+                exact += [seconds(search_exactly, vectors, query, nearest) for query in turn]
                 made.nearest(turn[0], TOP)
-                for query, expected in zip(turn, nearest, strict=True):
-                    begun = time.perf_counter()
-                    found = made.nearest(query, TOP)
-                    own.append(time.perf_counter() - begun)
-                    paths = {f"{i:08d}.jpg" for i in expected}
-                    recalls.append(len(paths & dict(found).keys()) / TOP)
+                own += [seconds(search_table, made, query, found) for query in turn]
+                for expected, paths in zip(nearest, found, strict=True):
+                    recalls.append(len({f"{i:08d}.jpg" for i in expected} & paths) / TOP)
             size = made.storage()["bytes"]
         middle, late = np.median(own), np.quantile(own, 0.95)
         rows.append(
@@ -96,6 +88,14 @@ def report_search(sizes=SIZES):
         print("   ", *rows[-1], file=sys.stderr, flush=True)
     columns = "recall@10", "exact numpy", "p95 / p50", "p50", "index built in", "on disk"
     table(f"A search for {TOP}, in the time of exact numpy", ("vectors", *columns), rows)
+
+
+def search_exactly(vectors, query, answers):
+    answers.append(np.argpartition(-(vectors @ query), TOP)[:TOP])
+
+
+def search_table(made, query, answers):
+    answers.append(dict(made.nearest(query, TOP)).keys())
 
 
 def report_indexing(count=240, repeats=5):
@@ -117,7 +117,7 @@ def report_indexing(count=240, repeats=5):
 
         def run_network(size):
             for start in range(0, count, size):
-                network.run(np.concatenate(inputs[start : start + size]), need="embeddings")
+                network.embed(np.concatenate(inputs[start : start + size]))
 
         def index():
             with tempfile.TemporaryDirectory(dir=place) as gallery:
@@ -135,7 +135,7 @@ def report_indexing(count=240, repeats=5):
     least = sum(parts) / cores
     table(
         f"Indexing {count} images of 640 x 427 pixels, imagenet network, {cores} cores",
-        ("", "measured"),
+        MEASURED,
         [
             ("images per second, of what the parts allow", f"{least / indexing:.2f}"),
             ("images per second", f"{count / indexing:.0f}"),
@@ -157,8 +157,8 @@ def report_memory(counts=(1000, 10_000)):
             for number in range(len(originals), count):
                 os.link(originals[number % len(originals)], folder / f"{number:05d}.jpg")
             command = [sys.executable, str(PROGRAM), "index", str(folder)]
-            seconds, peak = cold(command, place)
-            rows.append((f"{count:,}", f"{peak:.0f} MB", f"{count / seconds:.0f}"))
+            taken, peak = cold(command, place)
+            rows.append((f"{count:,}", f"{peak:.0f} MB", f"{count / taken:.0f}"))
             if count == counts[-1]:
                 report_cold_search(place, originals[0])
     table("Indexing, cold", ("images", "peak memory", "images per second"), rows)
@@ -172,7 +172,7 @@ def report_cold_search(place, image, repeats=5):
     importing, searching = np.median(times, axis=0)
     table(
         "A cold search of the largest of these galleries, 12 maps and the contact sheet",
-        ("", "measured"),
+        MEASURED,
         [("in bare imports of TensorFlow", f"{searching / importing:.2f}x")],
     )
 

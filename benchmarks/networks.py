@@ -1,5 +1,7 @@
 """What the maps of a pair cost, by kind of network: python -m benchmarks.networks"""
 
+from functools import partial
+
 import numpy as np
 
 from benchmarks import medians, table
@@ -15,23 +17,20 @@ def report(repeats=5):
     rng = np.random.default_rng(0)
     images = list(rng.integers(0, 256, (2, 224, 224, 3), dtype=np.uint8))
     rows = []
+    dense = keras.layers.Dense
     for name, model in {
-        "CNN, average pooling, linear head": cnn(keras.layers.Dense(128)),
-        "CNN, average pooling, MLP head": cnn(
-            keras.layers.Dense(256, activation="gelu"), keras.layers.Dense(128)
-        ),
+        "CNN, average pooling, linear head": cnn(dense(128)),
+        "CNN, average pooling, MLP head": cnn(dense(256, activation="gelu"), dense(128)),
         "transformer of 6 blocks, first token": transformer(),
     }.items():
         network = load_network(model, preprocess="-1..1")
         batch = network.preprocess(images)
 
-        def bare(model=model, batch=batch):
-            return model(batch, training=False)
-
-        def maps(network=network):
-            return find_maps(images, network, Method(), ("", ""))
-
-        once, found = medians(bare, maps, repeats=repeats)
+        once, found = medians(
+            partial(model, batch, training=False),
+            partial(find_maps, images, network, Method(), ("", "")),
+            repeats=repeats,
+        )
         rows.append((name, f"{found / once:.1f}", network.description))
     table("Maps of a pair, in runs of the bare network", ("network", "runs", "how"), rows)
 

@@ -1,11 +1,12 @@
 """Many pairs at steady state, against the parts that no program can avoid: in one process."""
 
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks import medians, table
+from benchmarks import MEASURED, medians, table
 from simvis import image_ops, models
 from simvis.batch import pairs as image_pairs
 from simvis.batch.pipeline import BATCH_SIZE
@@ -55,32 +56,21 @@ def report(count=160, repeats=9):
         def run(pictures=True):
             # a folder of its own, since what is finished would not be done again
             with tempfile.TemporaryDirectory(dir=folder) as output:
-                rows, _ = image_pairs.visualize_pairs(
-                    pairs.values(), network, output, pictures=pictures
-                )
+                given = pairs.values(), network, output
+                rows, _ = image_pairs.visualize_pairs(*given, pictures=pictures)
                 if any(row["error"] for row in rows):
                     raise RuntimeError(rows)
 
-        decoding, bare, encoding, pictures, scores = medians(
-            decode,
-            run_network,
-            encode,
-            run,
-            lambda: run(pictures=False),
-            repeats=repeats,
-            pick=min,
-        )
-        convs = network.activations(batches[0])[:2]
-
-        def maps():
-            compute_maps(convs, (SIZE, SIZE), network, Method(), ("", ""))
-
+        parts = decode, run_network, encode, run, partial(run, pictures=False)
+        decoding, bare, encoding, pictures, scores = medians(*parts, repeats=repeats, pick=min)
+        convs = network.activations(np.stack(inputs[:2]))
+        maps = partial(compute_maps, convs, (SIZE, SIZE), network, Method(), ("", ""))
         (per_pair,) = medians(maps, repeats=200)
     unavoidable = decoding + bare + encoding
     table(
         f"{len(pairs)} pairs of {count} images, {SIZE[1]} x {SIZE[0]} pixels, imagenet network, "
         f"fastest of {repeats} rounds",
-        ("", "measured"),
+        MEASURED,
         [
             ("--pairs, in its unavoidable parts", f"{pictures / unavoidable:.2f}x"),
             ("of these parts: decoding each image once", f"{decoding / unavoidable:.0%}"),

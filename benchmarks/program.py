@@ -1,7 +1,6 @@
 """The whole program, cold, against a bare import of TensorFlow, and the parts of a cold run."""
 
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -18,9 +17,8 @@ PROGRAM = Path(__file__).resolve().parent.parent / "visualize_similarity.py"
 def cold(command, folder):
     """Return the seconds and the peak memory in MB of a process."""
     start = time.perf_counter()
-    process = subprocess.Popen(
-        command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, cwd=folder, **quiet)
     _pid, status, usage = os.wait4(process.pid, 0)
     process.returncode = status
     if status != 0:
@@ -42,29 +40,23 @@ def report(repeats=5):
             "hotels, a random checkpoint": [sys.executable, str(PROGRAM), *pair, *hotels],
         }
         for name, command in programs.items():
-            runs = [(cold(bare, folder), cold(command, folder)) for _ in range(repeats + 1)][1:]
-            ratios = [whole[0] / imported[0] for imported, whole in runs]
-            peak = statistics.median(whole[1] for _, whole in runs)
-            bare_peak = statistics.median(imported[1] for imported, _ in runs)
-            rows.append(
-                (name, f"{statistics.median(ratios):.2f}x", f"{peak:.0f} MB", f"{bare_peak:.0f} MB")
-            )
-    table(
-        "The program, cold",
-        ("run", "time, in bare imports of TensorFlow", "peak memory", "of the bare import"),
-        rows,
-    )
-    parts()
+            runs = [(*cold(bare, folder), *cold(command, folder)) for _ in range(repeats + 1)]
+            imported, bare_peak, whole, peak = np.array(runs[1:]).T
+            peaks = (f"{np.median(peaks):.0f} MB" for peaks in (peak, bare_peak))
+            rows.append((name, f"{np.median(whole / imported):.2f}x", *peaks))
+    columns = "run", "time, in bare imports of TensorFlow", "peak memory", "of the bare import"
+    table("The program, cold", columns, rows)
+    times = [line.rsplit(" ", 1) for line in run_here("measure_parts()").splitlines()]
+    total = sum(float(taken) for _, taken in times)
+    shares = [(part, f"{float(taken) / total:.1%}") for part, taken in times]
+    table("The parts of a cold run", ("part", "share"), shares)
 
 
 def run_here(call):
     """Return what a call of this module's prints in a process of its own."""
-    program = f"import sys; sys.path.insert(0, {str(PROGRAM.parent)!r}); " + (
-        f"from benchmarks.program import *; {call}"
-    )
-    return subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    ).stdout
+    command = [sys.executable, "-c", f"from benchmarks.program import *; {call}"]
+    options = {"capture_output": True, "text": True, "check": True}
+    return subprocess.run(command, cwd=PROGRAM.parent, **options).stdout
 
 
 def write_random_hotels(folder):
@@ -85,17 +77,6 @@ def write_random_hotels(folder):
         tensors=[tf.constant(values, tf.float32) for values in weights.values()],
     )
     np.save(Path(folder) / "mean.npy", np.full((*resnet_v2.INPUT_SIZE, 3), 123, np.float32))
-
-
-def parts():
-    """Print the share of each part of a cold run, measured in a process of its own."""
-    times = [line.rsplit(" ", 1) for line in run_here("measure_parts()").splitlines()]
-    total = sum(float(taken) for _, taken in times)
-    table(
-        "The parts of a cold run",
-        ("part", "share"),
-        [(part, f"{float(taken) / total:.1%}") for part, taken in times],
-    )
 
 
 def measure_parts():

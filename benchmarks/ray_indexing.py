@@ -11,7 +11,7 @@ import tracemalloc
 from functools import partial
 from pathlib import Path
 
-from benchmarks import table
+from benchmarks import MEASURED, seconds, table
 from benchmarks.gallery import clustered, make_table
 from benchmarks.pairs import write_images
 from simvis.gallery import on_ray as ray_indexing
@@ -32,12 +32,8 @@ def report_indexing(count=1000, repeats=3):
         for number in range(repeats):
             gallery = Gallery(Path(place) / f"local{number}", network)
             network = gallery._load(graph=True)
-            network.run(
-                network.preprocess([ImageFolder(folder).load("0000.jpg")[0]]), need="embeddings"
-            )
-            begun = time.perf_counter()
-            gallery.index(folder)
-            one_process.append(count / (time.perf_counter() - begun))
+            network.embed(network.preprocess([ImageFolder(folder).load("0000.jpg")[0]]))
+            one_process.append(count / seconds(gallery.index, folder))
         begun = time.perf_counter()
         with ray_indexing._cluster():
             started = time.perf_counter() - begun
@@ -50,7 +46,7 @@ def report_indexing(count=1000, repeats=3):
     table(
         f"{count:,} images of 640 x 427 pixels, imagenet network, {cores} cores, "
         f"fastest of {repeats} rounds",
-        ("", "measured"),
+        MEASURED,
         [
             ("one process, images per second", f"{local:.1f}"),
             (f"Ray, {cores} workers, images per second", f"{rate:.1f}"),
@@ -69,15 +65,8 @@ def run_on_ray(gallery, folder, path):
     identity = ImageTable(gallery.path).identity
     made = ImageTable.create(path, identity, ImageTable(gallery.path).dimension)
     begun = time.perf_counter()
-    ray_indexing.index_on_ray(
-        made,
-        images,
-        listed,
-        sorted(listed),
-        LOADER,
-        None,
-        lambda count: done.append((time.perf_counter(), count)),
-    )
+    given = made, images, listed, sorted(listed), LOADER, None
+    ray_indexing.index_on_ray(*given, lambda count: done.append((time.perf_counter(), count)))
     ended = time.perf_counter()
     (first, size), *_ = done
     return first - begun, (len(listed) - size) / (ended - first)
@@ -102,7 +91,7 @@ def report_costs(count=100_000, dimension=1280):
     per_image = (searches[1] - searches[0]) / (2 * count)
     table(
         f"Vectors of {dimension} numbers, {count:,} and {3 * count:,} of them",
-        ("", "measured"),
+        MEASURED,
         [
             ("merged and indexed, per million images", f"{built / len(vectors) * 1e6:,.0f} s"),
             *(
@@ -119,20 +108,18 @@ def report_costs(count=100_000, dimension=1280):
 
 def search_time(made, queries):
     made.nearest(queries[0], 10)
-    begun = time.perf_counter()
-    for query in queries:
-        made.nearest(query, 10)
-    return (time.perf_counter() - begun) / len(queries)
+    return sum(seconds(made.nearest, query, 10) for query in queries) / len(queries)
 
 
 def index_time(made, partitions):
-    begun = time.perf_counter()
-    made.dataset.create_index(
-        "embedding", "IVF_RQ", metric="l2", num_partitions=partitions, replace=True
-    )
-    return time.perf_counter() - begun
+    options = {"metric": "l2", "num_partitions": partitions, "replace": True}
+    return seconds(lambda: made.dataset.create_index("embedding", "IVF_RQ", **options))
+
+
+def report():
+    report_indexing()
+    report_costs()
 
 
 if __name__ == "__main__":
-    report_indexing()
-    report_costs()
+    report()

@@ -5,7 +5,6 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 import search_gallery
 from simvis import image_ops
@@ -45,16 +44,11 @@ def make_training_picture():
     for image, color in zip(images, classes, strict=True):
         cy, cx = rng.choice([8, 24], 2)
         image[(y - cy) ** 2 + (x - cx) ** 2 < 36] = ((230, 30, 30), (30, 230, 30))[color]
-    model = keras.Sequential(
-        [
-            keras.Input((32, 32, 3)),
-            layers.Rescaling(1 / 127.5, -1),
-            layers.Conv2D(16, 3, strides=2, padding="same", activation="relu"),
-            layers.Conv2D(24, 3, strides=2, padding="same", activation="relu"),
-            layers.GlobalAveragePooling2D(),
-            layers.Dense(2),
-        ]
-    )
+    model = keras.Sequential([keras.Input((32, 32, 3)), layers.Rescaling(1 / 127.5, -1)])
+    for channels in (16, 24):
+        model.add(layers.Conv2D(channels, 3, strides=2, padding="same", activation="relu"))
+    model.add(layers.GlobalAveragePooling2D())
+    model.add(layers.Dense(2))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(0.01), loss)
     with tempfile.TemporaryDirectory() as folder:
@@ -90,18 +84,16 @@ def make_screenshot():
 
 def make_search_picture():
     """Search the evaluation's rooms with the picture on the wall of one."""
-    from evaluation.views import OBJECTS
+    from evaluation.views import OBJECTS, load_views
 
-    rooms = EXAMPLES.parent / "evaluation" / "held_out" / "held_all"
-    query = rooms / "room_101_000_0.webp"
-    objects = np.array(Image.open(query.with_name("room_101_000_0_objects.png")))
-    y, x = np.nonzero(objects == OBJECTS.index("picture"))
+    rooms = load_views(DOCS.parent / "evaluation" / "held_out" / "held_all")
+    y, x = np.nonzero(rooms[0].objects() == OBJECTS.index("picture"))
     region = ",".join(map(str, (x.min(), y.min(), x.max() + 1, y.max() + 1)))
     with tempfile.TemporaryDirectory() as folder:
-        views = Path(folder) / "rooms"
+        views, query = Path(folder) / "rooms", rooms[0].image_path
         views.mkdir()
-        for path in rooms.glob("*.webp"):
-            shutil.copy(path, views)
+        for view in rooms:
+            shutil.copy(view.image_path, views)
         gallery, found = ["--gallery", f"{folder}/gallery"], ["--output", f"{folder}/found"]
         search_gallery.main(["index", str(views), "--network", "rooms", *gallery])
         search_gallery.main(

@@ -6,6 +6,7 @@ Prints Markdown tables, and writes them, their figures as a CSV file, and two pi
 import argparse
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 # Many small products: a second thread of numpy's BLAS costs more than it brings.
@@ -25,7 +26,13 @@ FRESH = {  # arguments of evaluation.rooms for each set
 
 def main(argv=None):
     """Run the program and return its exit status."""
-    arguments = _parser().parse_args(argv)
+    parser = argparse.ArgumentParser(prog="python -m evaluation", description=__doc__)
+    add = parser.add_argument
+    add("--data", type=Path, metavar="FOLDER", help="sets of views (default: those that ship)")
+    add("--output", type=Path, metavar="FOLDER", default=Path("evaluation_output"))
+    add("--full", action="store_true", help="render fresh rooms to the folder of --data first")
+    add("--seed", type=int, default=1001, help="of the fresh rooms (default: %(default)s)")
+    arguments = parser.parse_args(argv)
     try:
         if arguments.full:
             render(arguments.data, arguments.seed)
@@ -36,26 +43,12 @@ def main(argv=None):
     return 0
 
 
-def _parser():
-    parser = argparse.ArgumentParser(prog="python -m evaluation", description=__doc__)
-    add = parser.add_argument
-    add("--data", type=Path, metavar="FOLDER", help="sets of views (default: those that ship)")
-    add("--output", type=Path, metavar="FOLDER", default=Path("evaluation_output"))
-    add("--full", action="store_true", help="render fresh rooms to the folder of --data first")
-    add("--seed", type=int, default=1001, help="of the fresh rooms (default: %(default)s)")
-    return parser
-
-
 def render(folder, seed):
     """Render fresh sets to a folder, which takes hours; interrupted, it goes on where it was."""
     if folder is None:
         raise ValueError("--full needs --data FOLDER, where the fresh rooms go")
-    try:
-        import mitsuba  # noqa: F401
-    except ImportError:
-        raise ImportError(
-            "--full renders by Mitsuba, which is missing: pip install mitsuba"
-        ) from None
+    if find_spec("mitsuba") is None:
+        raise ImportError("--full renders by Mitsuba, which is missing: pip install mitsuba pyoidn")
     from evaluation import rooms
 
     for name, options in FRESH.items():
@@ -72,10 +65,8 @@ def evaluate(data=None, output=Path("evaluation_output")):
     from simvis.models import start_tensorflow
 
     folder = data or HELD_OUT
-    sets = {name: load_views(folder / name) for name in examination.SETS}
-    for name in examination.OPTIONAL_SETS:
-        if (folder / name).exists():
-            sets[name] = load_views(folder / name)
+    names = [name for name in examination.OPTIONAL_SETS if (folder / name).exists()]
+    sets = {name: load_views(folder / name) for name in (*examination.SETS, *names)}
     start_tensorflow()
     output.mkdir(parents=True, exist_ok=True)
     report = examination.Report()
@@ -96,11 +87,10 @@ def draw(sets, report, output):
     """Write the two pictures."""
     from evaluation import examination, figures
     from evaluation.subjects import load_subject
-    from simvis.image_ops import save_image
 
     pair = examination.telling_pair(sets["held_all"])
     subjects = [load_subject(name) for name in ("imagenet", "rooms-headboard", "rooms-carpet")]
-    save_image(output / "taught.jpg", figures.pair_picture(pair, subjects))
+    figures.pair_figure(output / "taught.jpg", pair, subjects)
     cells = report.tables[examination.RIVALS_TABLE]
     cells = {cell: value for cell, value in cells.items() if cell[1] != "runs"}
     figures.correlation_figure(output / "counterfactuals.png", cells)

@@ -5,8 +5,6 @@ dataset for a part-based analysis of explainable AI methods", ICCV 2023), which 
 parts of rendered birds and watches class scores, brought to pairs of images and their cosine.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from evaluation import rivals
@@ -19,59 +17,28 @@ from evaluation.measures import (
     rank_correlation,
     sum_by_object,
 )
-from evaluation.tables import figure
+from evaluation.tables import figure, mean_figures
 from evaluation.views import OBJECTS
 
 FEWEST = 4  # objects of a pair that are worth ranking
 UNCHANGED = 0.01  # a change that moves the cosine by less than this has changed nothing
-
-
-@dataclass(frozen=True)
-class Interventions:
-    """One row for each object that was changed in a view, and each partner of that view.
-
-    rooms, pairs, objects, changes : (n,) arrays of str, the view's room, the pair, what was changed
-        and whether by "swap" or "delete"
-    drop : float64 (n,) array, cos(view, partner) - cos(changed view, partner)
-    area : float64 (n,) array, of the object in the view
-    mass : dict of explanation to float64 (n,) array, on the object in the view's map; that of
-        "maps, signed" is the sum of the map on the object, in units of the cosine
-    """
-
-    rooms: np.ndarray
-    pairs: np.ndarray
-    objects: np.ndarray
-    changes: np.ndarray
-    drop: np.ndarray
-    area: np.ndarray
-    mass: dict
-
-    def where(self, chosen):
-        """Return the rows that a bool (n,) array chooses."""
-        mass = {name: values[chosen] for name, values in self.mass.items()}
-        columns = self.rooms, self.pairs, self.objects, self.changes, self.drop, self.area
-        return Interventions(*(column[chosen] for column in columns), mass)
+COLUMNS = ("rooms", "pairs", "objects", "changes", "drop")
 
 
 def intervene(subject, views, explain, partners=3, most=None):
     """Change objects and record what the maps had said of them.
 
-    Parameters
-    ----------
-    subject : Subject
-    views : list of View
-        Base views, other views of their rooms, and changed views.
-    explain : function of (subject, view, list of partners) -> dict of name to list of maps
-        `free_explanations` or `all_explanations`.
-    partners : int
-        At most so many other views of the room.
-    most : None or int
-        How many views are taken, those with the most changes first.
+    views are base views, other views of their rooms, and changed views; explain is a function of
+    (subject, view, list of partners) -> dict of name to list of maps, `free_explanations` or
+    `all_explanations`; partners is how many other views of the room there are at most, and most how
+    many views are taken, those with the most changes first.
 
-    Returns
-    -------
-    rows : Interventions
-        Of the objects that a view shows more than a sliver of.
+    Returns a recarray with a row for each object that was changed in a view that shows more than a
+    sliver of it, and each partner of that view: ``rooms``, ``pairs`` and ``objects`` name its room,
+    the two views, and what was changed, ``changes`` is "swap" or "delete", and ``drop`` is
+    cos(view, partner) - cos(changed view, partner).  Then comes a column for each explanation, its
+    mass on the object in the view's map; "maps, signed" is the sum of the map on the object, in
+    units of the cosine, and "area" the object's area.
     """
     changed, rows = {}, []
     for view in views:
@@ -90,27 +57,23 @@ def intervene(subject, views, explain, partners=3, most=None):
             for of in ([view], after)
         )
         for index, other in enumerate(others):
-            mass = [mass_by_object(of[index], objects, len(OBJECTS)) for of in maps.values()]
-            mass.append(sum_by_object(maps["maps"][index], objects, len(OBJECTS)))
+            said = [mass_by_object(of[index], objects, len(OBJECTS)) for of in maps.values()]
+            said += [sum_by_object(maps["maps"][index], objects, len(OBJECTS)), area]
             for drop, change in zip((before - now)[:, index], after, strict=True):
-                number = OBJECTS.index(change.swapped)
                 row = room_of(view), f"{view.name} {other.name}", change.swapped, change.change
-                rows.append((*row, drop, area[number], *(of[number] for of in mass)))
+                number = OBJECTS.index(change.swapped)
+                rows.append((*row, drop, *(of[number] for of in said)))
     if not rows:
         raise ValueError("views: expected some with one object changed, got none")
-    (*columns,) = (np.array(column) for column in zip(*rows, strict=True))
-    names = *maps, "maps, signed"
-    return Interventions(*columns[:6], dict(zip(names, columns[6:], strict=True)))
+    return np.rec.fromrecords(rows, names=[*COLUMNS, *maps, "maps, signed", "area"])
 
 
 def free_explanations(subject, view, others, seed=0):
     """Return the maps of a view given each of several others, and the rivals that need no run.
 
-    Returns
-    -------
-    maps : dict of explanation to list of (h, w) arrays, one for each of the others
+    Returns a dict of explanation to list of (h, w) arrays, one for each of the others.
     """
-    conv, projection = subject.conv(view), subject.projection()
+    conv, projection = subject.conv(view), subject.head
     rng = np.random.default_rng([seed, *view.name.encode()])
     return {
         "maps": [subject.maps(view, other)[0] for other in others],
@@ -138,26 +101,27 @@ def all_explanations(subject, view, others, steps=16):
 def correlations(rows, name):
     """Measure how well each explanation ranks the drops.
 
-    Returns
-    -------
-    cells : dict of way to dict of (explanation, network) to Figure
-        ``pooled``: over all rows.  ``within pairs``: over the objects of one view and partner,
-        then averaged over those that have FEWEST at least.  ``size of the change``: pooled,
-        whichever way the cosine went.
+    Returns a dict of way to dict of (explanation, network) to Figure: ``pooled``: over all
+    rows.  ``within pairs``: over the objects of one view and partner, then averaged over those
+    that have FEWEST at least.  ``size of the change``: pooled, whichever way the cosine went.
     """
     _, first, sizes = np.unique(rows.pairs, return_index=True, return_counts=True)
-    ranked = [rows.pairs == rows.pairs[row] for row in first[sizes >= FEWEST]]
+    first = first[sizes >= FEWEST]
+    ranked = [rows.pairs == rows.pairs[row] for row in first]
     ways = {"pooled": {}, "within pairs": {}, "size of the change": {}}
-    for explanation, mass in {**rows.mass, "area": rows.area}.items():
-        cell = explanation, name
-        ways["pooled"][cell] = figure(rank_correlation, rows.rooms, mass, rows.drop)
+    for explanation in explanations(rows):
+        cell, mass = (explanation, name), rows[explanation]
+        for way, drop in (("pooled", rows.drop), ("size of the change", abs(rows.drop))):
+            ways[way][cell] = figure(rank_correlation, rows.rooms, mass, drop)
         if ranked:
             within = [rank_correlation(mass[of], rows.drop[of]) for of in ranked]
-            rooms = rows.rooms[first[sizes >= FEWEST]]
-            ways["within pairs"][cell] = figure(np.mean, rooms, within)
-        size = abs(rows.drop)
-        ways["size of the change"][cell] = figure(rank_correlation, rows.rooms, mass, size)
+            ways["within pairs"][cell] = figure(np.mean, rows.rooms[first], within)
     return ways
+
+
+def explanations(rows):
+    """Return the names of the columns of `intervene`'s rows that say something of the drop."""
+    return rows.dtype.names[len(COLUMNS) :]
 
 
 def attainable(rows, name):
@@ -166,23 +130,16 @@ def attainable(rows, name):
     An oracle renders the view without the object, or sees the same swap with another partner: what
     ranks the drops no better than that is not to be blamed on a map.
 
-    Returns
-    -------
-    cells : dict of (explanation, network) to Figure
-        Rank correlations on the same rows, those that have all of it.
+    Returns a dict of (explanation, network) to Figure: rank correlations on the same rows,
+    those that have all of it.
     """
-    table = {}
-    for row, key in enumerate(zip(rows.pairs, rows.objects, rows.changes, strict=True)):
-        table[tuple(map(str, key))] = row
-    found = []
-    for (pair, thing, change), row in table.items():
-        view = pair.split()[0]
-        others = [
-            other
-            for (second, *rest), other in table.items()
-            if second.split()[0] == view and second != pair and rest == [thing, change]
-        ]
-        deleted = table.get((pair, thing, "delete"))
+    keys = list(zip(rows.pairs, rows.objects, rows.changes, strict=True))
+    row_of, alike, found = {key: row for row, key in enumerate(keys)}, {}, []
+    for row, (pair, *what) in enumerate(keys):
+        alike.setdefault((pair.split()[0], *what), []).append(row)
+    for row, (pair, thing, change) in enumerate(keys):
+        others = [other for other in alike[pair.split()[0], thing, change] if other != row]
+        deleted = row_of.get((pair, thing, "delete"))
         if change == "swap" and others and deleted is not None:
             found.append((row, deleted, others[0]))
     if not found:
@@ -191,28 +148,25 @@ def attainable(rows, name):
     told = {
         "the object rendered away": rows.drop[deleted],
         "the same swap, another partner": rows.drop[elsewhere],
-        **{explanation: mass[swapped] for explanation, mass in rows.mass.items()},
     }
+    told |= {said: rows[said][swapped] for said in explanations(rows) if said != "area"}
     cells = {("rows", name): len(found)}
     for explanation, values in told.items():
-        cells[explanation, name] = figure(
-            rank_correlation, rows.rooms[swapped], values, rows.drop[swapped]
-        )
+        columns = values, rows.drop[swapped]
+        cells[explanation, name] = figure(rank_correlation, rows.rooms[swapped], *columns)
     return cells
 
 
 def by_object(rows, name):
     """Measure each object's mean drop, and the mean mass of the maps on it.
 
-    Returns
-    -------
-    measured : dict of "drop" and "mass" to dict of (object, column) to Figure
+    Returns a dict of "drop" and "mass" to dict of (object, column) to Figure.
     """
     measured = {"drop": {}, "mass": {}}
     for thing in sorted(set(rows.objects), key=OBJECTS.index):
-        chosen = rows.where(rows.objects == thing)
+        chosen = rows[rows.objects == thing]
         views = len({pair.split()[0] for pair in chosen.pairs})
-        for measure, values in (("drop", chosen.drop), ("mass", chosen.mass["maps"])):
+        for measure, values in (("drop", chosen.drop), ("mass", chosen["maps"])):
             cells = measured[measure]
             cells[thing, "views, pixels"] = f"{views}, {chosen.area.mean():.1%}"
             cells[thing, name] = figure(np.mean, chosen.rooms, values)
@@ -222,23 +176,20 @@ def by_object(rows, name):
 def distractibility(rows, name):
     """Measure what explanations put on objects whose change changes nothing, over their area.
 
-    Returns
-    -------
-    cells : dict of (explanation, network) to Figure, the lift: 0 is perfect, 1 is a flat map
+    Returns a dict of (explanation, network) to Figure, the lift: 0 is perfect, 1 is a flat map.
     """
-    nothing = rows.where(abs(rows.drop) < UNCHANGED)
-    cells = {("rows", name): f"{len(nothing.drop)} of {len(rows.drop)}"}
-    if len(nothing.drop):
-        for explanation, mass in nothing.mass.items():
-            if explanation == "maps, signed":
-                continue  # no share
+    nothing = rows[abs(rows.drop) < UNCHANGED]
+    cells = {("rows", name): f"{len(nothing)} of {len(rows)}"}
+    for explanation in explanations(rows) if len(nothing) else ():
+        if explanation not in ("maps, signed", "area"):  # the first is no share, the last is 1
+            mass = nothing[explanation]
             cells[explanation, name] = figure(lift, nothing.rooms, mass, nothing.area)
     return cells
 
 
 def background_independence(rows, name, taught):
-    """Measure the share of changes of what was not taught that change nothing: of the network."""
-    others = rows.where(~np.isin(rows.objects, taught))
+    """Measure, of the network, the share of changes of what was not taught that change nothing."""
+    others = rows[~np.isin(rows.objects, taught)]
     nothing = abs(others.drop) < UNCHANGED
     return {("all objects not taught", name): figure(np.mean, others.rooms, nothing)}
 
@@ -246,55 +197,44 @@ def background_independence(rows, name, taught):
 def contrastivity(subject, views, explain, most=None):
     """Exchange the partner for one that shares something else, and see whether the map follows.
 
-    FunnyBirds' target sensitivity.  Of rooms where each view shares headboard and pictures with
-    some views, and the carpet with others, but both with none; at most so many views.
+    This is FunnyBirds' target sensitivity, on rooms where each view shares headboard and pictures
+    with some views, and the carpet with others, but both with none; at most so many views.
 
-    Returns
-    -------
-    measured : dict of measure to dict of (explanation, network) to Figure
-        ``follows``: how often what is shared has more of the mass than it has given a partner that
-        shares the other thing; 0.5 is chance, and what a map has that takes no notice of the
-        partner.  ``peak``: how often the peak lies on what is shared.
+    Returns a dict of measure to dict of (explanation, network) to Figure: ``follows``: how
+    often what is shared has more of the mass than it has given a partner that shares the other
+    thing; 0.5 is chance, and what a map has that takes no notice of the partner.  ``peak``: how
+    often the peak lies on what is shared.
     """
-    shared = {
-        label: [OBJECTS.index(name) for name in names]
-        for label, names in (("headboard", ("headboard", "picture")), ("carpet", ("carpet",)))
-    }
+    shared = {"headboard": ("headboard", "picture"), "carpet": ("carpet",)}
     rooms, found = [], {}
     for view in sorted(views, key=lambda view: view.number):  # all rooms once before any twice
         partners = [partners_of(view, views, label)[:1] for label in shared]
         if not all(partners) or len(rooms) == most:
             continue
         rooms.append(room_of(view))
-        masks = [np.isin(objects_of(view), numbers) for numbers in shared.values()]
+        numbers = [[OBJECTS.index(name) for name in names] for names in shared.values()]
+        masks = [np.isin(objects_of(view), of) for of in numbers]
         for name, maps in explain(subject, view, sum(partners, [])).items():
             follows, peaks = [], []
             for mask, given, otherwise in zip(masks, maps, maps[::-1], strict=True):
-                mass, less = (
-                    mass_by_object(similarity, mask.astype(int), 2)[1]
-                    for similarity in (given, otherwise)
-                )
+                mass, less = (mass_by_object(m, mask.astype(int), 2)[1] for m in (given, otherwise))
                 follows.append((np.sign(mass - less) + 1) / 2)
                 peaks.append(peak_on(given, mask))
             found.setdefault(name, []).append((np.mean(follows), np.mean(peaks)))
-    return {
-        measure: {
-            (name, subject.name): figure(np.mean, rooms, np.array(rows)[:, index])
-            for name, rows in found.items()
-        }
-        for index, measure in enumerate(("follows", "peak"))
-    }
+    measured = {"follows": {}, "peak": {}}
+    for name, measure, mean in mean_figures(rooms, found, measured):
+        measured[measure][name, subject.name] = mean
+    return measured
 
 
 def light(subject, views, name):
     """Measure how often day turned into night moves the cosine by less than UNCHANGED."""
-    changes = [view for view in views if view.swapped == "light"]
-    base = {view.name: view for view in views}
-    rooms, nothing = [], []
-    for change in changes:
-        others = partners_of(change, views)
-        both = subject.embeddings([base[change.swap_of], change])
-        before, after = rivals.cosines(both, subject.embeddings(others))
-        rooms += [room_of(change)] * len(others)
-        nothing += list(abs(before - after) < UNCHANGED)
-    return {("day and night", name): figure(np.mean, rooms, nothing)} if changes else {}
+    base, rooms, nothing = {view.name: view for view in views}, [], []
+    for change in views:
+        if change.swapped == "light":
+            others = partners_of(change, views)
+            both = subject.embeddings([base[change.swap_of], change])
+            before, after = rivals.cosines(both, subject.embeddings(others))
+            rooms += [room_of(change)] * len(others)
+            nothing += list(abs(before - after) < UNCHANGED)
+    return {("day and night", name): figure(np.mean, rooms, nothing)} if rooms else {}

@@ -8,6 +8,7 @@ import numpy as np
 
 from evaluation import counterfactuals, faithfulness, focus, object_search
 from evaluation.measures import area_by_object
+from evaluation.random_parts import IDENTITY
 from evaluation.rivals import COSTS
 from evaluation.subjects import load_subject
 from evaluation.views import LABELS, OBJECTS
@@ -15,11 +16,7 @@ from evaluation.views import LABELS, OBJECTS
 SETS = ("held_all", "held_swaps", "held_parts")
 OPTIONAL_SETS = ("held_chains",)
 SIZES = ((224, 224), (448, 448))
-# What a room is known by, and what each network was taught of it.
-IDENTITY = (
-    *("headboard", "picture", "carpet", "runner", "cushions", "curtains", "lamps", "armchair"),
-)
-TAUGHT = {
+TAUGHT = {  # what each network was taught of a room
     "imagenet": (),
     "rooms": IDENTITY,
     "rooms-headboard": ("headboard", "picture"),
@@ -52,6 +49,7 @@ class Report:
         self.tables, self.seconds = {}, {}
 
     def add(self, title, cells):
+        """Add cells to the table of this title."""
         if cells:
             self.tables.setdefault(title, {}).update(cells)
 
@@ -62,6 +60,7 @@ class Report:
 
     @contextmanager
     def timed(self, part):
+        """Add the seconds that pass to those of a part."""
         start = time.perf_counter()
         yield
         self.seconds[part] = self.seconds.get(part, 0) + time.perf_counter() - start
@@ -70,26 +69,22 @@ class Report:
 def examine(name, sets, report, budget):
     """Take all measurements of one network.
 
-    Parameters
-    ----------
-    name : str, one of `evaluation.subjects.NETWORKS`
-    sets : dict of SETS to list of View
-    report : Report
-    budget : Budget
+    name is one of `evaluation.subjects.NETWORKS`, sets a dict of SETS to list of View.
     """
     for size in SIZES:
         subject = load_subject(name, size)
+        small = size == SIZES[0]
         with report.timed("networks run on all views once"):
-            for name_of_set in SETS if budget.fine or size == SIZES[0] else SETS[:1]:
+            for name_of_set in SETS if budget.fine or small else SETS[:1]:
                 subject.look(sets[name_of_set])
         with report.timed("1 focus"):
             measure_focus(subject, sets, report, budget)
-        if budget.fine or size == SIZES[0]:
+        if budget.fine or small:
             with report.timed("2 counterfactuals"):
                 measure_counterfactuals(subject, sets, report, budget)
         with report.timed("3 object search"):
             measure_search(subject, sets["held_all"], report)
-        if size == SIZES[0]:  # both run the network many times
+        if small:  # both run the network many times
             with report.timed("4 faithfulness"):
                 measure_faithfulness(subject, sets["held_all"], report, budget)
 
@@ -116,15 +111,15 @@ def measure_counterfactuals(subject, sets, report, budget):
     grid, name = _grid(subject), subject.name
     views, free = sets["held_all"] + sets["held_swaps"], counterfactuals.free_explanations
     both = counterfactuals.intervene(subject, views, free, budget.partners)
-    swaps = both.where(both.changes == "swap")
+    swaps, deletions = (both[both.changes == change] for change in ("swap", "delete"))
     report_rows(report, "Counterfactuals", swaps, name, grid)
-    identity = swaps.where(np.isin(swaps.objects, IDENTITY))
+    identity = swaps[np.isin(swaps.objects, IDENTITY)]
     cells = counterfactuals.correlations(identity, name)["pooled"]
     report.add(f"Counterfactuals, identity: rank correlation, pooled, {grid}", cells)
     cells = counterfactuals.attainable(both, name)
     report.add(f"What is attainable: rank correlation with the drops of swaps, {grid}", cells)
-    if (both.changes == "delete").any():
-        report_rows(report, "Single deletion", both.where(both.changes == "delete"), name, grid)
+    if len(deletions):
+        report_rows(report, "Single deletion", deletions, name, grid)
     cells = counterfactuals.distractibility(swaps, name)
     report.add(f"Distractibility: lift on what changes nothing, {grid}", cells)
     cells = counterfactuals.background_independence(swaps, name, TAUGHT[name])
@@ -133,16 +128,14 @@ def measure_counterfactuals(subject, sets, report, budget):
     measured = counterfactuals.contrastivity(subject, sets["held_parts"], free)
     report.add_all(f"Contrastivity, {{}}, {grid}", measured)
     if subject.size == SIZES[0]:
-        every = counterfactuals.all_explanations
-        measured = counterfactuals.contrastivity(
-            subject, sets["held_parts"], every, budget.contrasts
-        )
+        every, most = counterfactuals.all_explanations, budget.contrasts
+        measured = counterfactuals.contrastivity(subject, sets["held_parts"], every, most)
         report.add_all("Contrastivity, {}, all rivals, 7x7", measured)
         rows = counterfactuals.intervene(subject, views, every, 1, budget.rivals)
         for change, title in (("swap", "Counterfactuals"), ("delete", "Single deletion")):
             for kind, things in (("identity", IDENTITY), ("all objects", OBJECTS)):
-                some = rows.where((rows.changes == change) & np.isin(rows.objects, things))
-                if len(some.drop):
+                some = rows[(rows.changes == change) & np.isin(rows.objects, things)]
+                if len(some):
                     cells = {(rival, "runs"): cost for rival, cost in COSTS.items()}
                     cells |= counterfactuals.correlations(some, name)["pooled"]
                     of = RIVALS_TABLE.replace("Counterfactuals", title).replace("identity", kind)
@@ -169,7 +162,10 @@ def measure_search(subject, views, report):
 
 
 def measure_faithfulness(subject, views, report, budget):
-    pairs, maps = one_pair_a_room(views)[: budget.covered], []
+    first_pairs = {}  # of each room
+    for pair in focus.same_pairs(views):
+        first_pairs.setdefault(pair[0].room, pair)
+    pairs, maps = list(first_pairs.values())[: budget.covered], []
     for view, other in pairs:
         of_view = counterfactuals.all_explanations(subject, view, [other])
         maps.append({name: similarity for name, (similarity,) in of_view.items()})
@@ -182,14 +178,6 @@ def measure_faithfulness(subject, views, report, budget):
         report.add_all("Maps and rivals on what was taught: {}", measured)
     cells = faithfulness.randomization(subject, pairs, LAYERS)
     report.add("Maps before and after layers are drawn anew, rank correlation", cells)
-
-
-def one_pair_a_room(views):
-    """Return the first two views of each room."""
-    pairs = {}
-    for pair in focus.same_pairs(views):
-        pairs.setdefault(pair[0].room, pair)
-    return list(pairs.values())
 
 
 def telling_pair(views):

@@ -1,18 +1,17 @@
-"""Table 4: the network run again with parts of an image covered, and with its weights redrawn."""
+"""Table 4: the network run again with parts of an image covered, and with its weights redrawn.
+
+``pairs`` are (View, View), ``maps`` the explanations of each pair's first view, a dict of name to
+map.
+"""
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from evaluation.focus import objects_of, room_of
-from evaluation.measures import (
-    area_under,
-    covering_steps,
-    mass_by_object,
-    order_of_cells,
-    rank_correlation,
-)
+from evaluation.measures import area_under, covering_steps, mass_by_object, rank_correlation
 from evaluation.rivals import cosines, occlusion, run_covered
-from evaluation.tables import figure
+from evaluation.subjects import Subject
+from evaluation.tables import figure, mean_figures
 from evaluation.views import OBJECTS
 
 BLUR = 1 / 14  # standard deviation of the blur, in parts of the image's width
@@ -22,8 +21,6 @@ COVERS = ("mean colour", "blur")
 def cover(image, kind):
     """Return what covered pixels show, as a whole preprocessed image, float32 (H, W, 3).
 
-    Examples
-    --------
     >>> cover(np.eye(14)[:, :, None].repeat(3, axis=2), "mean colour")[0, 0].round(3)
     array([0.071, 0.071, 0.071], dtype=float32)
     """
@@ -34,33 +31,21 @@ def cover(image, kind):
 
 
 def covering(subject, pairs, maps, steps=7):
-    """Cover cells in each explanation's order, and each cell alone, and watch the cosine.
+    """Cover cells in each explanation's order, in equal steps, and each alone; watch the cosine.
 
-    Parameters
-    ----------
-    subject : Subject
-    pairs : list of (View, View)
-        The first view's cells are covered.
-    maps : list of dict of explanation to map, of each pair's first view
-    steps : int
-        In how many equal steps all cells are covered.
-
-    Returns
-    -------
-    cells : dict of (explanation, column) to Figure
-        As in RISE, from the highest cell on: the area under the cosine while cells are covered by
-        the mean colour (*deletion*, low is good), and while they are uncovered in a blurred image
-        (*insertion*, high is good).  The rank correlations of the map with the drop that covering
-        each single cell makes.
+    Returns a dict of (explanation, column) to Figure.  As in RISE, from the highest cell on: the
+    area under the cosine while cells are covered by the mean colour (*deletion*, low is good),
+    and while they are uncovered in a blurred image (*insertion*, high is good).  The rank
+    correlations of the map with the drop that covering each single cell makes.
     """
-    rooms, found = [room_of(view) for view, _ in pairs], {}
+    found = {}
     for (view, other), of_pair in zip(pairs, maps, strict=True):
         (image,) = subject.preprocess([view.image()])
         target, pixels = subject.embeddings([other]), (subject.embed, image)
         mean, blurred = (cover(image, kind) for kind in COVERS)
         drops = [occlusion(*pixels, target, subject.grid, fill) for fill in (mean, blurred)]
         for name, similarity in of_pair.items():
-            covered = covering_steps(order_of_cells(similarity), steps)
+            covered = covering_steps(similarity, steps)
             row = [
                 area_under(cosines(run_covered(*pixels, cells, subject.grid, fill), target))
                 for cells, fill in ((covered, mean), (~covered, blurred))
@@ -68,11 +53,7 @@ def covering(subject, pairs, maps, steps=7):
             row += [rank_correlation(similarity.ravel(), drop.ravel()) for drop in drops]
             found.setdefault(name, []).append(row)
     columns = "deletion", "insertion", *(f"single cells, {kind}" for kind in COVERS)
-    return {
-        (name, column): figure(np.mean, rooms, values)
-        for name, rows in found.items()
-        for column, values in zip(columns, np.array(rows).T, strict=True)
-    }
+    return _cells(pairs, found, columns)
 
 
 def preservation_and_deletion(subject, pairs, maps, views, share=0.5):
@@ -81,15 +62,12 @@ def preservation_and_deletion(subject, pairs, maps, views, share=0.5):
     FunnyBirds' checks by these names, with objects blurred where theirs are rendered away.  Objects
     are taken by mass over area, from the highest on, until they hold the share of the mass.
 
-    Returns
-    -------
-    cells : dict of (explanation, column) to Figure
-        ``kept, room found``: the share of views that still have a view of their room first with
-        all other objects blurred (high is good); ``removed, room lost``: that have not with these
-        blurred (high is good); ``pixels``: how much of the image these objects are.
+    Returns a dict of (explanation, column) to Figure: ``kept, room found``: the share of views
+    that still have a view of their room first with all other objects blurred (high is good);
+    ``removed, room lost``: that have not with these blurred (high is good); ``pixels``: how
+    much of the image these objects are.
     """
-    gallery = subject.embeddings(views)
-    rooms, found = [room_of(view) for view, _ in pairs], {}
+    gallery, found = subject.embeddings(views), {}
     for (view, _), of_pair in zip(pairs, maps, strict=True):
         (image,) = subject.preprocess([view.image()])
         objects, fill = objects_of(view), cover(image, "blur")
@@ -106,19 +84,17 @@ def preservation_and_deletion(subject, pairs, maps, views, share=0.5):
             similarities[:, [v.name == view.name for v in views]] = -np.inf
             kept, removed = np.take(relevant, similarities.argmax(axis=1))
             found.setdefault(name, []).append((kept, not removed, chosen.mean()))
-    columns = ("kept, room found", "removed, room lost", "pixels")
-    return {
-        (name, column): figure(np.mean, rooms, values)
-        for name, rows in found.items()
-        for column, values in zip(columns, np.array(rows, float).T, strict=True)
-    }
+    return _cells(pairs, found, ("kept, room found", "removed, room lost", "pixels"))
+
+
+def _cells(pairs, found, columns):
+    figures = mean_figures([room_of(view) for view, _ in pairs], found, columns)
+    return {(name, column): mean for name, column, mean in figures}
 
 
 def important_objects(similarity, objects, share=0.5):
     """Return the numbers of the fewest objects, by mass over area, that hold a share of the mass.
 
-    Examples
-    --------
     >>> important_objects([[0.0, 3.0, 1.0]], np.array([[0, 1, 2]]))
     array([1])
     """
@@ -133,25 +109,40 @@ def important_objects(similarity, objects, share=0.5):
 def randomization(subject, pairs, depths):
     """Redraw the last layers and compare the maps with those of the trained network.
 
-    Parameters
-    ----------
-    depths : tuple of int
-        How many layers, from the last on, are drawn anew.
-
-    Returns
-    -------
-    cells : dict of ("last N", network) to Figure
-        The rank correlation of the cells of the maps before and after, averaged over pairs.
+    Returns a dict of ("last N", network) to Figure: for each of the depths N, the rank
+    correlation of the cells of the maps before and after, averaged over pairs.
     """
     rooms, cells = [room_of(view) for view, _ in pairs], {}
     before = [subject.maps(*pair)[0].ravel() for pair in pairs]
     for depth in depths:
-        redrawn = subject.randomized(depth)
+        redrawn = randomized(subject, depth)
         redrawn.look([view for pair in pairs for view in pair])
         same = [
             rank_correlation(first, redrawn.maps(*pair)[0].ravel())
             for first, pair in zip(before, pairs, strict=True)
         ]
-        layers = f"last {depth}" if depth < subject.depth else "all"
-        cells[layers, subject.name] = figure(np.mean, rooms, same)
+        layers = len(subject.convolutions) + (subject.head is not None)
+        row = f"last {depth}" if depth < layers else "all"
+        cells[row, subject.name] = figure(np.mean, rooms, same)
     return cells
+
+
+def randomized(subject, count, seed=0):
+    """Return a network with its last `count` layers drawn anew, the head being the last.
+
+    Kernels keep their mean and spread, so that the activations stay alive; biases become
+    permutations of themselves.  (Cascading randomisation: Adebayo et al., "Sanity checks for
+    saliency maps", NeurIPS 2018.)
+    """
+    rng = np.random.default_rng(seed)
+
+    def redrawn(kernel):
+        return rng.normal(kernel.mean(), kernel.std(), kernel.shape).astype(np.float32)
+
+    head, convolutions = subject.head, dict(subject.convolutions)
+    if head is not None and count > 0:
+        head, count = (redrawn(head[0]), None), count - 1
+    for name in list(convolutions)[::-1][:count]:
+        kernel, bias = convolutions[name]
+        convolutions[name] = redrawn(kernel), rng.permutation(bias)
+    return Subject(subject.name, convolutions, head, subject.size, graph=False)

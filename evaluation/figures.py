@@ -3,13 +3,10 @@
 import io
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
 from evaluation.rivals import cosines
-from simvis import image_ops
-from simvis.image_ops import write_whole
+from simvis.image_ops import combine_image_and_heatmap, write_whole
 
-WIDTH, GAP, BAND = 440, 12, 92  # of each picture, between pictures, above them, in pixels
 CAPTIONS = {
     "imagenet": "Classifier",
     "rooms": "Taught rooms",
@@ -18,62 +15,33 @@ CAPTIONS = {
 }
 
 
-def pair_picture(views, subjects):
-    """Draw two views above each other, plain and under each network.
+def pair_figure(path, views, subjects):
+    """Draw two views above each other, plain and under each of the subjects, with its cosine."""
+    from matplotlib.figure import Figure as Drawing
 
-    Parameters
-    ----------
-    views : two Views
-    subjects : list of Subject
-
-    Returns
-    -------
-    picture : uint8 (H, W, 3) array
-        A column for the photographs and one for each network, with its cosine.
-    """
-    images = [image_ops.resize(view.image(), _size(view)) for view in views]
-    columns = [("Two views of a room", "", images)]
+    images = [view.image() for view in views]
+    columns = [("Two views of a room\n", images)]
     for subject in subjects:
         similarity = cosines(*(subject.embeddings([view]) for view in views))[0, 0]
         overlays = [
-            image_ops.combine_image_and_heatmap(image, one, method="bicubic")
+            combine_image_and_heatmap(image, one, method="bicubic")
             for image, one in zip(images, subject.maps(*views), strict=True)
         ]
-        columns.append((CAPTIONS[subject.name], f"similarity {similarity:.2f}", overlays))
-    return np.hstack([_column(*column) for column in columns])[:, GAP // 2 : -GAP // 2]
-
-
-def _size(view):
-    height, width = view.image().shape[:2]
-    return round(WIDTH * height / width), WIDTH
-
-
-def _column(caption, line, images):
-    parts = [np.full((BAND, WIDTH, 3), 255, np.uint8)]
-    for image in images:
-        parts += [image, np.full((GAP, WIDTH, 3), 255, np.uint8)]
-    column = Image.fromarray(
-        np.pad(np.vstack(parts[:-1]), [(0, 0), [GAP // 2] * 2, (0, 0)], constant_values=255)
-    )
-    draw = ImageDraw.Draw(column)
-    for text, top, size in ((caption, 6, 36), (line, 50, 30)):
-        draw.text((column.width / 2, top), text, "black", _font(size), anchor="ma")
-    return np.array(column)
-
-
-def _font(size):
-    from matplotlib import font_manager  # it brings a font of its own
-
-    return ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)
+        columns.append((f"{CAPTIONS[subject.name]}\nsimilarity {similarity:.2f}", overlays))
+    drawing = Drawing((4.5 * len(columns), 7), layout="constrained")
+    axes = drawing.subplots(2, len(columns), squeeze=False)
+    for column, (title, pictures) in zip(axes.T, columns, strict=True):
+        column[0].set_title(title, fontsize=24)
+        for place, picture in zip(column, pictures, strict=True):
+            place.imshow(picture, interpolation="bicubic")
+            place.set_axis_off()
+    _save(drawing, path, format="jpg", dpi=100, pil_kwargs={"quality": 90})
 
 
 def correlation_figure(path, cells):
     """Draw the rank correlations of explanations with what swaps do, with their intervals.
 
-    Parameters
-    ----------
-    path : str or Path
-    cells : dict of (explanation, network) to Figure
+    cells is a dict of (explanation, network) to Figure, path where the picture goes.
     """
     from matplotlib.figure import Figure as Drawing
 
@@ -90,6 +58,10 @@ def correlation_figure(path, cells):
     axes.set_ylabel("rank correlation")
     axes.set_title("What a map puts on an object, and what swapping it does to the cosine")
     drawing.legend(loc="outside lower center", ncols=len(networks), fontsize="small")
+    _save(drawing, path, format="png", dpi=150)
+
+
+def _save(drawing, path, **options):
     file = io.BytesIO()
-    drawing.savefig(file, dpi=150, format="png")
+    drawing.savefig(file, **options)
     write_whole(path, lambda whole: whole.write(file.getvalue()))

@@ -14,26 +14,20 @@ from evaluation.measures import (
     rank_of_first,
 )
 from evaluation.rivals import cosines
-from evaluation.subjects import EMBEDDINGS
-from evaluation.tables import figure
-from evaluation.views import OBJECTS
+from evaluation.tables import figure, mean_figures
+from evaluation.views import OBJECTS, View
 
 SMALL = 0.002  # of the pixels: less of an object than this is not asked about
+objects_of = cache(View.objects)  # a view's objects, read once
 
 
 def retrieval(subject, views, label="room"):
     """Measure whether the nearest other view shows what has the same label.
 
-    Parameters
-    ----------
-    subject : Subject
-    views : list of View
-    label : "room", "headboard" or "carpet"
-        What identifies a view; those that no other view shares it with are not asked.
+    The label is "room", "headboard" or "carpet"; views that no other view shares it with are not
+    asked.
 
-    Returns
-    -------
-    cells : dict of (measure, network) to Figure
+    Returns a dict of (measure, network) to Figure.
     """
     labels = np.array([view.labels[label] for view in views])
     rooms = np.array([room_of(view) for view in views])
@@ -56,18 +50,8 @@ def retrieval(subject, views, label="room"):
 
 
 def room_of(view):
-    """Return what intervals are drawn over: the room, or the headboard where all else varies."""
+    """Return what intervals are drawn over: the room, or the headboard if all else varies."""
     return view.labels["headboard"]
-
-
-def objects_of(view):
-    """Return a view's objects, read once."""
-    return _read_objects(view.folder, view)
-
-
-@cache  # by the folder too, since views of one name are equal whatever their folder
-def _read_objects(_folder, view):
-    return view.objects()
 
 
 def partners_of(view, views, label="room"):
@@ -81,11 +65,10 @@ def partners_of(view, views, label="room"):
     ]
 
 
-def same_pairs(views, label="room"):
-    """Return all pairs of views that share a label."""
-    return [
-        (a, b) for a, b in itertools.combinations(views, 2) if a.labels[label] == b.labels[label]
-    ]
+def same_pairs(views):
+    """Return all pairs of views of one room."""
+    pairs = itertools.combinations(views, 2)
+    return [(a, b) for a, b in pairs if a.labels["room"] == b.labels["room"]]
 
 
 def different_pairs(views, count, seed=0):
@@ -99,37 +82,20 @@ def different_pairs(views, count, seed=0):
     return [pairs[index] for index in sorted(chosen)]
 
 
-def object_shares(subject, pairs, embedding=None):
-    """Return, for both maps of each pair, the mass and the area of each object.
+def lifts(subject, pairs, groups=()):
+    """Measure the mass on each object over its area, in both maps of each pair.
 
-    Returns
-    -------
-    rooms : (2 n,) array of `room_of` the first view
-    mass, area : float64 (2 n, len(OBJECTS)) arrays
+    Objects of a group, a tuple of names, are taken together, besides each one alone.
+
+    Returns a dict of (object, network) to Figure, for objects that ten maps at least see.
     """
-    mass, area, rooms = [], [], []
+    mass, area, rooms, cells = [], [], [], {}
     for pair in pairs:
-        for view, similarity in zip(pair, subject.maps(*pair, embedding), strict=True):
+        for view, similarity in zip(pair, subject.maps(*pair), strict=True):
             mass.append(mass_by_object(similarity, objects_of(view), len(OBJECTS)))
             area.append(area_by_object(objects_of(view), len(OBJECTS)))
             rooms.append(room_of(pair[0]))
-    return np.array(rooms), np.array(mass), np.array(area)
-
-
-def lifts(subject, pairs, embedding=None, groups=()):
-    """Measure the mass on each object over its area.
-
-    Parameters
-    ----------
-    groups : tuple of tuples of names
-        Objects to be taken together, besides each one alone.
-
-    Returns
-    -------
-    cells : dict of (object, subject) to Figure, for objects that ten maps at least see
-    """
-    rooms, mass, area = object_shares(subject, pairs, embedding)
-    cells = {}
+    mass, area, rooms = np.array(mass), np.array(area), np.array(rooms)
     for names in [*((name,) for name in OBJECTS), *groups]:
         numbers = [OBJECTS.index(name) for name in names]
         on, of = mass[:, numbers].sum(axis=1), area[:, numbers].sum(axis=1)
@@ -142,35 +108,29 @@ def lifts(subject, pairs, embedding=None, groups=()):
 
 
 def variants(subject, pairs, names):
-    """Measure the lift on some objects for the pooled feature and the head.
+    """Measure the lift on some objects for the pooled feature and for the head, if there is one.
 
-    Returns
-    -------
-    cells : dict of (object, "7x7, head") to Figure
+    Returns a dict of (object, "NETWORK, head, 7x7") to Figure.
     """
-    cells = {}
-    for embedding in EMBEDDINGS[: 1 if subject.head is None else 2]:
-        found = lifts(subject, pairs, embedding)
-        grid = "x".join(map(str, subject.grid))
+    cells, explained = {}, {"pooled": subject.without_head()}
+    if subject.head is not None:
+        explained["head"] = subject
+    for embedding, network in explained.items():
+        found = lifts(network, pairs)
+        column = f"{subject.name}, {embedding}, {'x'.join(map(str, subject.grid))}"
         for name in names:
             if (name, subject.name) in found:
-                cells[name, f"{subject.name}, {embedding}, {grid}"] = found[name, subject.name]
+                cells[name, column] = found[name, subject.name]
     return cells
 
 
 def explanations_on(pairs, maps, names, network):
-    """Measure each explanation of the first view of each pair on some objects together.
+    """Measure each explanation of the first view of each pair on the named objects together.
 
-    Parameters
-    ----------
-    pairs : list of (View, View)
-    maps : list of dict of explanation to map, of each pair's first view
-    names : tuple of str
+    Pairs and maps are those of `evaluation.faithfulness`.
 
-    Returns
-    -------
-    measured : dict of measure to dict of (explanation, network) to Figure
-        The share of the mass on the objects, and of maps whose peak lies on one of them.
+    Returns a dict of measure to dict of (explanation, network) to Figure: the share of the mass
+    on the objects, and of maps whose peak lies on one of them.
     """
     numbers, rooms = [OBJECTS.index(name) for name in names], [room_of(a) for a, _ in pairs]
     found, area = {}, []
@@ -181,7 +141,6 @@ def explanations_on(pairs, maps, names, network):
             row = mass_by_object(similarity, on.astype(int), 2)[1], peak_on(similarity, on)
             found.setdefault(name, []).append(row)
     measured = {"mass": {("area", network): figure(np.mean, rooms, area)}, "peak": {}}
-    for name, rows in found.items():
-        for measure, values in zip(measured, np.array(rows, float).T, strict=True):
-            measured[measure][name, network] = figure(np.mean, rooms, values)
+    for name, measure, mean in mean_figures(rooms, found, measured):
+        measured[measure][name, network] = mean
     return measured

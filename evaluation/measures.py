@@ -1,7 +1,7 @@
 """How good a map is: plain numpy, from maps and masks to shares, areas and intervals.
 
 A *map* is a real (h, w) array over the cells of an image, an *object image* an integer (H, W) array
-that says which object each pixel shows.  Intervals are over rooms: pairs of one room are not
+that says which object each pixel shows.  Intervals are over rooms, since pairs of one room are not
 independent of each other.
 """
 
@@ -15,25 +15,10 @@ def mass_by_object(similarity, objects, count):
 
         mass[k] = sum of max(map, 0) over the pixels of object k / the same over all pixels
 
-    Parameters
-    ----------
-    similarity : real (h, w) array
-        It is interpolated to the pixels of the object image.
-    objects : integer (H, W) array in 0..count - 1
-    count : int
+    The map is interpolated to the pixels of the object image, integers in 0..count - 1; any others
+    raise a ValueError.  The result, float64 (count,), sums to 1, or is all zero if no value of the
+    map is positive.
 
-    Returns
-    -------
-    mass : float64 (count,) array in 0..1
-        Sums to 1; all zero where no value of the map is positive.
-
-    Raises
-    ------
-    ValueError
-        For an object image with numbers outside of 0..count - 1.
-
-    Examples
-    --------
     >>> objects = np.array([[0, 0, 1, 1]])
     >>> mass_by_object([[-1.0, 0.0, 1.0, 2.0]], objects, 3)
     array([0., 1., 0.])
@@ -52,11 +37,9 @@ def mass_by_object(similarity, objects, count):
 def sum_by_object(similarity, objects, count):
     """Return how much of a map's sum lies on each object, float64 (count,).
 
-    The map is interpolated to the pixels, each of which counts for its part of a cell; for a map
-    of a pair, what it returns is in units of the cosine.
+    The map is interpolated to the pixels, each of which counts for its part of a cell, so that the
+    sums of a pair's map are in units of the cosine.
 
-    Examples
-    --------
     >>> sum_by_object([[-1.0, 2.0]], np.array([[0, 0, 1, 1]]), 2)
     array([-0.625,  1.625])
     """
@@ -67,8 +50,6 @@ def sum_by_object(similarity, objects, count):
 def area_by_object(objects, count):
     """Return which share of an image's pixels shows each object, float64 (count,).
 
-    Examples
-    --------
     >>> area_by_object(np.array([[0, 0, 1, 1]]), 3)
     array([0.5, 0.5, 0. ])
     """
@@ -76,16 +57,11 @@ def area_by_object(objects, count):
 
 
 def lift(mass, area):
-    """Return mass / area summed over images: 1 is what a flat map has.
+    """Return the sum of an object's mass in n maps over the sum of its areas: 1 for flat maps.
 
-    Parameters
-    ----------
-    mass, area : (n,) arrays
-        Shares of n maps and images that show the object.  The ratio of the sums, so that a sliver
-        of an object, whose own ratio may be anything, weighs as little as it is.
+    It is the ratio of the sums, so that a sliver of an object, whose own ratio may be anything,
+    weighs as little as it is.
 
-    Examples
-    --------
     >>> float(lift(np.array([0.5, 0.25]), np.array([0.125, 0.125])))
     3.0
     """
@@ -98,8 +74,6 @@ def peak_on(similarity, mask):
     This is the pointing game (Zhang et al., "Top-down neural attention by excitation backprop",
     ECCV 2016) without its 15 pixels of tolerance.
 
-    Examples
-    --------
     >>> peak_on([[0.0, 3.0]], np.array([[False, False, True, True]]))
     True
     """
@@ -110,10 +84,8 @@ def peak_on(similarity, mask):
 def cell_on(similarity, mask):
     """Return whether the highest cell of a map shows any of a mask.
 
-    The pointing game with the tolerance that a map has by its resolution.
+    This is the pointing game with the tolerance that a map has by its resolution.
 
-    Examples
-    --------
     >>> mask = np.array([[False, False, False, True]])
     >>> cell_on([[0.0, 3.0]], mask), peak_on([[0.0, 3.0]], mask)
     (True, True)
@@ -127,19 +99,9 @@ def cell_on(similarity, mask):
 def rank_of_first(similarities, relevant):
     """Return how many of a gallery come before each query's first relevant entry, int (Q,).
 
-    Parameters
-    ----------
-    similarities : real (Q, G) array
-        Of each query to each entry; -inf takes an entry out.
-    relevant : bool (Q, G) array
+    Both arrays are (Q, G), of Q queries and G entries; a similarity of -inf takes an entry out.
+    Raises a ValueError for a query without a relevant entry.
 
-    Raises
-    ------
-    ValueError
-        For a query without a relevant entry.
-
-    Examples
-    --------
     >>> rank_of_first([[0.9, 0.5, 0.7]], [[False, True, True]])  # recall@1 is the share of zeros
     array([1])
     """
@@ -157,8 +119,6 @@ def average_precision(similarities, relevant):
 
     Parameters and errors are those of `rank_of_first`.
 
-    Examples
-    --------
     >>> average_precision([[0.9, 0.8, 0.7]], [[True, False, True]])  # (1/1 + 2/3) / 2
     array([0.83333333])
     """
@@ -171,12 +131,10 @@ def average_precision(similarities, relevant):
 
 
 def rank_correlation(first, second):
-    """Return Spearman's rank correlation of two (n,) arrays, 0 where one of them is constant.
+    """Return Spearman's rank correlation of two (n,) arrays, 0 if one of them is constant.
 
-    A constant orders nothing, so nothing is what it says of the other.
+    A constant orders nothing, so it says nothing of the other's order.
 
-    Examples
-    --------
     >>> rank_correlation([1, 2, 3, 4], [10, 30, 20, 40])
     0.8
     >>> rank_correlation([1, 2, 3, 4], [5, 5, 5, 5])
@@ -197,23 +155,11 @@ def _centred_ranks(values):
 def interval(statistic, rooms, *columns, repeats=500, seed=0):
     """Return the 95% bootstrap interval of a statistic, over rooms.
 
-    Rooms are drawn with replacement, each with all of its rows, and the statistic is taken anew:
-    the 2.5 and 97.5 percentiles (Efron and Tibshirani, "An introduction to the bootstrap", 1993,
-    chapter 13; the data are clusters, so clusters are drawn).
+    Rooms are drawn with replacement, each with all of its rows, and the statistic, a function of
+    the rows of the columns (n, ...), is taken anew.  The result is the 2.5 and 97.5 percentiles
+    (Efron and Tibshirani, "An introduction to the bootstrap", 1993, chapter 13; the data are
+    clusters, so clusters are drawn).
 
-    Parameters
-    ----------
-    statistic : function of the columns' rows -> real number
-    rooms : (n,) array of the room of each row
-    columns : (n, ...) arrays
-    repeats, seed : int
-
-    Returns
-    -------
-    low, high : float
-
-    Examples
-    --------
     >>> interval(np.mean, ["a", "a", "b"], np.array([1.0, 1.0, 1.0]))
     (1.0, 1.0)
     """
@@ -230,29 +176,18 @@ def interval(statistic, rooms, *columns, repeats=500, seed=0):
     return float(low), float(high)
 
 
-def order_of_cells(similarity):
-    """Return a map's cells, as numbers row by row, from the highest value to the lowest.
+def covering_steps(similarity, steps):
+    """Return which of a map's n cells are covered after each of so many equal steps.
 
-    Examples
-    --------
-    >>> order_of_cells([[0.1, 0.4], [0.3, 0.2]])
-    array([1, 2, 3, 0])
-    """
-    return np.argsort(-np.ravel(similarity), kind="stable")
+    The result is bool (steps + 1, n), cells row by row, those of the highest values first.
 
-
-def covering_steps(order, steps):
-    """Return which cells are covered after each of so many equal steps, bool (steps + 1, n).
-
-    Examples
-    --------
-    >>> covering_steps(np.array([2, 0, 1, 3]), 2).astype(int)
+    >>> covering_steps([[0.3, 0.2], [0.4, 0.1]], 2).astype(int)
     array([[0, 0, 0, 0],
            [1, 0, 1, 0],
            [1, 1, 1, 1]])
     """
-    rank = np.argsort(order)
-    return rank < np.linspace(0, len(order), steps + 1).round()[:, None]
+    rank = np.argsort(np.argsort(-np.ravel(similarity), kind="stable"))
+    return rank < np.linspace(0, len(rank), steps + 1).round()[:, None]
 
 
 def area_under(curve):
@@ -262,8 +197,6 @@ def area_under(curve):
     *deletion* area (low is good); after uncovering them, the *insertion* area (high is good):
     Petsiuk, Das and Saenko, "RISE", BMVC 2018.
 
-    Examples
-    --------
     >>> area_under([1.0, 0.5, 0.0])
     0.5
     """

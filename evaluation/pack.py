@@ -11,7 +11,6 @@ from pathlib import Path
 from PIL import Image
 
 from evaluation.views import load_views, save_views
-from simvis.image_ops import write_whole
 
 LIMIT = 3_000_000  # bytes in all, masks included
 QUALITY = 82
@@ -19,24 +18,14 @@ ROOMS = {"held_all": 20, "held_parts": 9}
 
 
 def pack(source, target):
-    """Write the small set.
+    """Write the small set of the sets held_all, held_parts and held_swaps in a folder.
 
-    Parameters
-    ----------
-    source, target : Path
-        Folders of the sets held_all, held_parts and held_swaps.
-
-    Returns
-    -------
-    size : int
-        In bytes, at most LIMIT.
+    Returns its size in bytes, at most LIMIT.
     """
-    everything = load_views(source / "held_all")
+    everything, parts = (load_views(source / name) for name in ROOMS)
     rooms = list(dict.fromkeys(view.room for view in everything))[: ROOMS["held_all"]]
-    shown = [view for view in everything if view.room in rooms]
-    parts = load_views(source / "held_parts")
     headboards = connected(parts, ROOMS["held_parts"])
-    size = copy(shown, target / "held_all", LIMIT)
+    size = copy([view for view in everything if view.room in rooms], target / "held_all", LIMIT)
     few = [view for view in parts if view.labels["headboard"] in headboards]
     size += copy(few, target / "held_parts", LIMIT - size)
     swaps = [view for view in load_views(source / "held_swaps") if view.room in rooms]
@@ -63,14 +52,13 @@ def copy(views, folder, limit):
     for view in views:
         image = io.BytesIO()
         Image.fromarray(view.image()).save(image, "WEBP", quality=QUALITY, method=6)
-        files = {view.image_path.name: image.getvalue()}
-        files[view.objects_path.name] = view.objects_path.read_bytes()
-        more = sum(map(len, files.values())) + 400  # of its entry in views.json
+        numbers = view.objects_path.read_bytes()
+        more = len(image.getvalue()) + len(numbers) + 400  # of its entry in views.json
         if size + more > limit:
             break
-        for name, content in files.items():
-            write_whole(folder / name, lambda file, content=content: file.write(content))
         size += more
+        (folder / view.image_path.name).write_bytes(image.getvalue())
+        (folder / view.objects_path.name).write_bytes(numbers)
         written.append(view)
     save_views(folder, written)
     return size

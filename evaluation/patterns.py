@@ -32,7 +32,7 @@ def random_palette(rng, count, saturation=(0.25, 0.95)):
 def paint(family, colors, seed, aspect=1.5, shape=(144, 216)):
     """Return a painting of one of the PAINTINGS in four colours, (*shape, 3).
 
-    aspect is its width over its height where it hangs, whatever its pixels' number.
+    aspect is its width over its height on the wall, whatever the number of its pixels.
 
     >>> paint("hills", random_palette(np.random.default_rng(1), 4), 2, 1.5, (16, 24)).shape
     (16, 24, 3)
@@ -41,10 +41,20 @@ def paint(family, colors, seed, aspect=1.5, shape=(144, 216)):
     return PAINTINGS[family](x, y, np.array(colors), np.random.default_rng(seed))
 
 
+def _distance(x, y, center):
+    return np.hypot(x - center[0], y - center[1])
+
+
+def _turned(x, y, center, angle):
+    """Return the coordinates along and across a line through a point."""
+    dx, dy, cos, sin = x - center[0], y - center[1], np.cos(angle), np.sin(angle)
+    return dx * cos + dy * sin, -dx * sin + dy * cos
+
+
 def _hills(x, y, colors, rng):
     image = (1 - y[..., None]) * colors[0] + y[..., None] * colors[1]
     sun = rng.uniform(0.2, 0.8) * x.max(), rng.uniform(0.15, 0.45)
-    image[np.hypot(x - sun[0], y - sun[1]) < rng.uniform(0.07, 0.16)] = (0.95, 0.9, 0.75)
+    image[_distance(x, y, sun) < rng.uniform(0.07, 0.16)] = (0.95, 0.9, 0.75)
     for layer in range(3):
         level = 0.45 + 0.17 * layer + rng.uniform(-0.05, 0.05)
         waves = 0.09 * np.sin(rng.uniform(3, 6) * x + rng.uniform(0, 6))
@@ -56,8 +66,8 @@ def _hills(x, y, colors, rng):
 def _discs(x, y, colors, rng):
     image = np.full((*x.shape, 3), colors[0])
     for _ in range(rng.integers(4, 10)):
-        center = rng.uniform(0, x.max()), rng.uniform()
-        image[np.hypot(x - center[0], y - center[1]) < rng.uniform(0.07, 0.33)] = rng.choice(colors)
+        distance = _distance(x, y, (rng.uniform(0, x.max()), rng.uniform()))
+        image[distance < rng.uniform(0.07, 0.33)] = rng.choice(colors)
     return image
 
 
@@ -73,10 +83,8 @@ def _blocks(x, y, colors, rng):
     rows = np.sort(rng.uniform(0, 1, rng.integers(2, 5)))
     column, row = np.searchsorted(columns, x), np.searchsorted(rows, y)
     image = colors[rng.integers(1, 4, (len(rows) + 1, len(columns) + 1))][row, column]
-    for line in columns:
-        image[np.abs(x - line) < 0.018] = colors[0] * 0.3
-    for line in rows:
-        image[np.abs(y - line) < 0.018] = colors[0] * 0.3
+    for along, lines in ((x, columns), (y, rows)):
+        image[np.any(np.abs(along[..., None] - lines) < 0.018, axis=2)] = colors[0] * 0.3
     return image
 
 
@@ -96,7 +104,7 @@ def _contours(x, y, colors, rng):
 
 def _cells(x, y, colors, rng):
     seeds = rng.uniform(0, 1, (rng.integers(8, 40), 2)) * (x.max(), 1)
-    nearest = np.hypot(x[..., None] - seeds[:, 0], y[..., None] - seeds[:, 1]).argmin(-1)
+    nearest = _distance(x[..., None], y[..., None], seeds.T).argmin(-1)
     return colors[rng.integers(0, 4, len(seeds))][nearest]
 
 
@@ -104,7 +112,7 @@ def _rays(x, y, colors, rng):
     center = rng.uniform(0.1, 0.9) * x.max(), rng.uniform(0.1, 1.1)
     angle = np.arctan2(y - center[1], x - center[0]) + rng.uniform(0, 6)
     image = colors[(angle / (2 * np.pi) * 4 * rng.integers(3, 8)).astype(int) % 3]
-    image[np.hypot(x - center[0], y - center[1]) < rng.uniform(0.1, 0.25)] = colors[3]
+    image[_distance(x, y, center) < rng.uniform(0.1, 0.25)] = colors[3]
     return image
 
 
@@ -113,8 +121,7 @@ def _leaves(x, y, colors, rng):
     foot = rng.uniform(0.4, 0.6) * x.max(), 1.0
     for _ in range(rng.integers(5, 12)):
         angle, length = rng.uniform(-2.8, -0.35), rng.uniform(0.5, 1.0)
-        along = (x - foot[0]) * np.cos(angle) + (y - foot[1]) * np.sin(angle)
-        across = -(x - foot[0]) * np.sin(angle) + (y - foot[1]) * np.cos(angle)
+        along, across = _turned(x, y, foot, angle)
         width = rng.uniform(0.05, 0.15) * np.sin(np.pi * np.clip(along / length, 0, 1))
         image[np.abs(across) < width] = colors[rng.integers(1, 4)]
     return image
@@ -123,27 +130,21 @@ def _leaves(x, y, colors, rng):
 def _strokes(x, y, colors, rng):
     image = np.full((*x.shape, 3), colors[0])
     for _ in range(rng.integers(14, 40)):
-        center, angle = (rng.uniform(0, x.max()), rng.uniform()), rng.uniform(0, np.pi)
-        along = (x - center[0]) * np.cos(angle) + (y - center[1]) * np.sin(angle)
-        across = -(x - center[0]) * np.sin(angle) + (y - center[1]) * np.cos(angle)
+        center = rng.uniform(0, x.max()), rng.uniform()
+        along, across = _turned(x, y, center, rng.uniform(0, np.pi))
         bend = across + rng.uniform(-1.5, 1.5) * along**2
         stroke = (np.abs(bend) < rng.uniform(0.02, 0.07)) & (np.abs(along) < rng.uniform(0.1, 0.5))
         image[stroke] = colors[rng.integers(1, 4)]
     return image
 
 
-PAINTINGS = {
-    "hills": _hills,
-    "discs": _discs,
-    "bars": _bars,
-    "blocks": _blocks,
-    "rings": _rings,
-    "contours": _contours,
-    "cells": _cells,
-    "rays": _rays,
-    "leaves": _leaves,
-    "strokes": _strokes,
-}
+def _by_name(*functions):
+    return {function.__name__[1:]: function for function in functions}
+
+
+PAINTINGS = _by_name(
+    *(_hills, _discs, _bars, _blocks, _rings, _contours, _cells, _rays, _leaves, _strokes)
+)
 
 
 # --- carpets and cloth ---------------------------------------------------------------------------
@@ -165,6 +166,10 @@ def cover(pixels, size, tile, shape):
     """Return a pattern repeated over a surface, (*shape, 3).
 
     size is the surface's height and width, tile one repeat's side, both in metres.
+
+    >>> cover(np.arange(4).reshape(2, 2, 1), (0.5, 1.0), 0.5, (2, 4))[..., 0]
+    array([[0, 1, 0, 1],
+           [2, 3, 2, 3]])
     """
     rows, columns = (
         (np.arange(count) / count * length / tile * len(pixels)).astype(int) % len(pixels)
@@ -185,7 +190,7 @@ def _lozenges(x, y, rng):
 def _links(x, y, rng):
     which, radius, line = np.zeros(x.shape, int), rng.uniform(0.28, 0.42), rng.uniform(0.03, 0.06)
     for center in ((0, 0), (1, 0), (0, 1), (1, 1), (0.5, 0.5)):
-        which[np.abs(np.hypot(x - center[0], y - center[1]) - radius) < line] = 1
+        which[np.abs(_distance(x, y, center) - radius) < line] = 1
     return which
 
 
@@ -205,18 +210,15 @@ def _zigzags(x, y, rng):
 
 
 def _dots(x, y, rng):
-    which = np.zeros(x.shape, int)
-    for number, center in enumerate(((0.25, 0.25), (0.75, 0.75))):
-        distance = np.hypot(x - center[0], y - center[1])
-        which[distance < rng.uniform(0.13, 0.26)] = number + 1
-    return which
+    first, second = (_distance(x, y, (at, at)) < rng.uniform(0.13, 0.26) for at in (0.25, 0.75))
+    return np.where(second, 2, first.astype(int))
 
 
 def _plaid(x, y, rng):
-    low = rng.uniform(0.1, 0.5, 2)
-    wide = (np.abs(x - low[0]) < 0.14).astype(int) + (np.abs(y - low[0]) < 0.14)
+    low = rng.uniform(0.1, 0.5, 2)[0]
+    wide = (np.abs(x - low) < 0.14).astype(int) + (np.abs(y - low) < 0.14)
     wide[(np.abs(x - 0.8) < 0.03) | (np.abs(y - 0.8) < 0.03)] = 2
-    return np.minimum(wide, 2)
+    return wide
 
 
 def _strewn(x, y, rng):
@@ -224,10 +226,7 @@ def _strewn(x, y, rng):
     for _ in range(rng.integers(6, 16)):
         center, angle, length = rng.uniform(size=2), rng.uniform(0, np.pi), rng.uniform(0.06, 0.2)
         dx, dy = (x - center[0] + 0.5) % 1 - 0.5, (y - center[1] + 0.5) % 1 - 0.5
-        along, across = (
-            dx * np.cos(angle) + dy * np.sin(angle),
-            -dx * np.sin(angle) + dy * np.cos(angle),
-        )
+        along, across = _turned(dx, dy, (0, 0), angle)
         leaf = (along / length) ** 2 + (across / rng.uniform(0.03, 0.08)) ** 2 < 1
         which[leaf] = rng.integers(1, 3)
     return which
@@ -236,26 +235,15 @@ def _strewn(x, y, rng):
 def _trellis(x, y, rng):
     wave = rng.uniform(0.1, 0.2) * np.sin(2 * np.pi * y)
     line = rng.uniform(0.04, 0.08)
-    rails = [
-        np.abs((x - shift - sign * wave + 0.5) % 1 - 0.5) for shift, sign in ((0, 1), (0.5, -1))
-    ]
-    which = (np.minimum(*rails) < line).astype(int)
-    which[np.hypot(x - 0.25, y - 0.5) < line * 1.6] = 2
+    first, second = (np.abs((x - at + 0.5) % 1 - 0.5) for at in (wave, 0.5 - wave))
+    which = (np.minimum(first, second) < line).astype(int)
+    which[_distance(x, y, (0.25, 0.5)) < line * 1.6] = 2
     return which
 
 
-WEAVES = {
-    "plain": _plain,
-    "lozenges": _lozenges,
-    "links": _links,
-    "stripes": _stripes,
-    "checks": _checks,
-    "zigzags": _zigzags,
-    "dots": _dots,
-    "plaid": _plaid,
-    "strewn": _strewn,
-    "trellis": _trellis,
-}
+WEAVES = _by_name(
+    *(_plain, _lozenges, _links, _stripes, _checks, _zigzags, _dots, _plaid, _strewn, _trellis)
+)
 
 
 # --- the window ----------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ def _picture(rng):
 
 def _carpet(rng):
     return {
-        "family": str(rng.choice(list(WEAVES), p=[0.04, *(0.96 / 9,) * 9])),
+        "family": str(rng.choice(list(WEAVES), p=[0.04, *(0.96 / 9,) * 9])),  # seldom plain
         "colors": random_palette(rng, 3, (0.15, 0.7)),
         "seed": int(rng.integers(2**31)),
         "tile": rng.uniform(0.35, 1.1),
@@ -115,16 +115,8 @@ def _armchair(rng):
     }
 
 
-_PARTS = {
-    "headboard": _headboard,
-    "picture": _picture,
-    "carpet": _carpet,
-    "runner": _runner,
-    "cushions": _cushions,
-    "curtains": _cloth,
-    "lamps": _lamps,
-    "armchair": _armchair,
-}
+_FUNCTIONS = _headboard, _picture, _carpet, _runner, _cushions, _cloth, _lamps, _armchair
+_PARTS = dict(zip(IDENTITY, _FUNCTIONS, strict=True))
 
 
 def draw_nuisance(seed, *index):
@@ -139,17 +131,17 @@ def draw_nuisance(seed, *index):
         "glow": rng.uniform(0.5, 1.3),
     }
     warm = rng.normal(0, 0.09)
+    light = {
+        "night": night,
+        "lamps": bool(night or rng.uniform() < 0.5),
+        "sky": int(rng.integers(2**31)),
+        "sun": rng.uniform(0.25, 0.6),
+        "flash": rng.uniform(0.6, 1.6),
+    }
+    exposure, green = rng.uniform(0.7, 1.4), rng.normal(0, 0.03)
+    light["gain"] = list(exposure * np.array((1 + warm, 1 + green, 1 - warm)))
     return {
-        "light": {
-            "night": night,
-            "lamps": bool(night or rng.uniform() < 0.5),
-            "sky": int(rng.integers(2**31)),
-            "sun": rng.uniform(0.25, 0.6),
-            "flash": rng.uniform(0.6, 1.6),
-            "gain": list(
-                rng.uniform(0.7, 1.4) * np.array((1 + warm, 1 + rng.normal(0, 0.03), 1 - warm))
-            ),
-        },
+        "light": light,
         "wall": {"color": WALLS[rng.integers(len(WALLS))]},
         "wood": WOODS[rng.integers(len(WOODS))],
         "linen": LINENS[rng.integers(len(LINENS))],

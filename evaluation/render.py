@@ -71,7 +71,8 @@ def render_view(parts, width=360, samples=2, seed=0):
 
 def camera_sensor(camera, height, width):
     """Return a sensor for Mitsuba, a dict."""
-    look = mi.ScalarTransform4f().look_at(camera["origin"], camera["target"], [0, 0, 1])
+    origin, target = list(camera["origin"]), list(camera["target"])
+    look = mi.ScalarTransform4f().look_at(origin, target, [0, 0, 1])
     film = {"type": "hdrfilm", "width": width, "height": height, "rfilter": {"type": "box"}}
     return {"type": "perspective", "fov": camera["fov"], "to_world": look, "film": film}
 
@@ -122,15 +123,14 @@ def build_room(parts, folder):
     scene, wood = room_parts.Scene(folder, CELLS), parts["wood"]
     build_walls(scene, parts)
     furniture.build_bed(scene, wood, parts["linen"])
-    if parts["runner"]:
-        runner, repeat = woven(parts["runner"])
-        ends = parts["runner"]["start"], parts["runner"]["end"]
-        furniture.build_runner(scene, "runner", runner, *ends, repeat)
+    if runner := parts["runner"]:
+        material, repeat = woven(runner)
+        furniture.build_runner(scene, "runner", material, runner["start"], runner["end"], repeat)
     furniture.build_pillows(scene, parts["pillows"])
-    if parts["cushions"]:
-        build_cushions(scene, parts["cushions"], parts["cushions_at"])
+    if cushions := parts["cushions"]:
+        build_cushions(scene, cushions, *parts["cushions_at"])
     if parts["headboard"]:
-        build_headboard(scene, parts["headboard"])
+        build_headboard(scene, **parts["headboard"])
     for x in (furniture.BED_X - 1.36, furniture.BED_X + 1.36):
         furniture.build_nightstand(scene, x, wood)
         if parts["lamps"]:
@@ -138,19 +138,29 @@ def build_room(parts, folder):
     if parts["picture"]:
         build_pictures(scene, parts["picture"])
     furniture.build_dresser(scene, wood)
-    if parts["television"]:
-        build_television(scene, parts["television"])
+    if television := parts["television"]:
+        glow = television["glow"] if television["on"] else 1e-3
+        pixels = paint(television["family"], television["colors"], television["seed"], 1.77)
+        furniture.build_television(scene, room_parts.bitmap(glow * pixels))
     if parts["armchair"]:
-        x, y, turn = parts["armchair_at"]
-        scene.place = mi.ScalarTransform4f().translate([x, y, 0]).rotate([0, 0, 1], turn)
-        chair = parts["armchair"]
-        look = chair["back"], chair["arms"], chair["arm_width"]
-        furniture.build_armchair(scene, 0, 0, chair["color"], wood, *look)
-        scene.place = mi.ScalarTransform4f()
-    build_clutter(scene, parts)
+        scene.place = placed(*parts["armchair_at"])
+        furniture.build_armchair(scene, 0, 0, wood, **parts["armchair"])
+    if case := parts["suitcase"]:
+        scene.place = placed(*case["at"])
+        furniture.build_suitcase(scene, case["size"], case["color"])
+    if towel := parts["towel"]:
+        (dx, dy, turn), (width, depth, height) = towel["at"], towel["size"]
+        scene.place = placed(furniture.BED_X + dx, furniture.BACK - 2.18 + dy, turn, 0.66)
+        low, high = (-width / 2, -depth / 2, 0), (width / 2, depth / 2, height)
+        scene.box("towel", low, high, tuple(towel["color"]), 0.04)
     while (len(scene) - 1) % SHAPES:  # out of sight, under the floor
         scene.panel("none", (0, 0, -9), (0.1, 0, 0), (0, 0.1, 0), (0.0, 0.0, 0.0))
     return scene
+
+
+def placed(x, y, turn, z=0):
+    """Return the transform of what stands there, turned by degrees."""
+    return mi.ScalarTransform4f().translate([x, y, z]).rotate([0, 0, 1], turn)
 
 
 def woven(part):
@@ -164,19 +174,16 @@ def woven(part):
 def build_walls(scene, parts):
     """Add carpet, walls, window and curtains."""
     light, wall = parts["light"], parts["wall"]["color"]
-    look = {"wall": wall, "accent": wall, "wood": parts["wood"], "curtains": None}
+    look = {"wall": wall, "accent": wall, "wood": parts["wood"]}
     look["light"] = tuple(light["flash"] * np.array((1.5, 1.42, 1.32)))
-    carpet, floor = parts["carpet"], (0.45, 0.43, 0.40)
-    if carpet:
+    floor, drapes = (0.45, 0.43, 0.40), ()
+    if carpet := parts["carpet"]:
         pixels = weave(carpet["family"], carpet["colors"], carpet["seed"])
         pixels = pixels.swapaxes(0, 1) if carpet["turned"] else pixels
         size = furniture.DEPTH + 1, furniture.WIDTH
         floor = room_parts.textured(0.8 * cover(pixels, size, carpet["tile"], (1240, 1000)))
-    drapes = ()
     if parts["curtains"]:
-        look["curtains"], repeat = woven(parts["curtains"])
-        if repeat:
-            look["curtains_repeat"] = repeat
+        look["curtains"], look["curtains_repeat"] = woven(parts["curtains"])
         near, far = furniture.WINDOW[2:]
         first, second = parts["drapes"]
         drapes = (near - 0.35, first), (far + 0.35 - second, second)
@@ -186,39 +193,36 @@ def build_walls(scene, parts):
     scene.panel("wall", *front, wall)
 
 
-def build_cushions(scene, part, at):
+def build_cushions(scene, part, x, y):
     """Add one to three cushions in a row."""
     material, repeat = woven(part)
-    for number in range(part["count"]):
-        dx = at[0] + (number - (part["count"] - 1) / 2) * (part["width"] + 0.04)
-        size = part["width"], part["height"], 0.18
-        furniture.build_cushion(scene, "cushions", material, dx, at[1], size, repeat)
+    size = part["width"], part["height"], 0.18
+    for offset in row_of(part["count"], part["width"] + 0.04):
+        furniture.build_cushion(scene, "cushions", material, x + offset, y, size, repeat)
 
 
-def build_headboard(scene, part):
+def row_of(count, step):
+    """Return where so many things stand in a row round 0, so far apart."""
+    return [(number - (count - 1) / 2) * step for number in range(count)]
+
+
+def build_headboard(scene, kind, width, top, color, second, count, rows, pattern, seed):
     """Add a headboard of one of the six kinds."""
-    kind, width, top, count = (part[key] for key in ("kind", "width", "top", "count"))
-    if kind in ("padded", "channels"):
-        rows, radius = (part["rows"], 0.045) if kind == "padded" else (1, 0.08)
-        columns = count if kind == "padded" else 2 * count
-        row = (top - 0.28) / rows
-        furniture.padded_headboard(scene, part["color"], width, 0.28, row, columns, rows, radius)
+    if kind == "padded":
+        furniture.padded_headboard(scene, color, width, (top - 0.28) / rows, count, rows)
+    elif kind == "channels":
+        furniture.padded_headboard(scene, color, width, top - 0.28, 2 * count, 1, 0.08)
     elif kind == "slatted":
-        furniture.slatted_headboard(scene, part["color"], part["second"], width, top, 2 * count + 3)
+        furniture.slatted_headboard(scene, color, second, width, top, 2 * count + 3)
     elif kind == "framed":
-        pixels = weave(part["pattern"], (part["second"], part["color"]) * 2, part["seed"], 64)
+        pixels = weave(pattern, (second, color) * 2, seed, 64)
         board = room_parts.textured(cover(pixels, (top, width), 3 / count, (160, 320)))
-        furniture.framed_headboard(scene, part["color"], board, width, top, 0.03 + 0.015 * count)
+        furniture.framed_headboard(scene, color, board, width, top, 0.03 + 0.015 * count)
     elif kind == "arched":
-        shoulder = top - 0.1 * (part["rows"] + 1)
-        border = 0.02 * count
-        furniture.arched_headboard(
-            scene, part["second"], part["color"], width, top, shoulder, border
-        )
+        shoulder, border = top - 0.1 * (rows + 1), 0.02 * count
+        furniture.arched_headboard(scene, second, color, width, top, shoulder, border)
     else:
-        furniture.railed_headboard(
-            scene, part["color"], width, top, count + 1, 0.02 + 0.01 * part["rows"]
-        )
+        furniture.railed_headboard(scene, color, width, top, count + 1, 0.02 + 0.01 * rows)
 
 
 def build_lamp(scene, x, part, on):
@@ -230,37 +234,9 @@ def build_lamp(scene, x, part, on):
 
 def build_pictures(scene, part):
     """Add one picture over the bed's middle, or two side by side."""
-    for number, seed in enumerate(part["seeds"]):
-        offset = (number - (part["count"] - 1) / 2) * (part["width"] + part["gap"])
-        pixels = paint(part["family"], part["colors"], seed, part["width"] / part["height"])
-        place = furniture.BED_X + offset, part["low"], part["width"], part["height"]
+    width, height = part["width"], part["height"]
+    offsets = row_of(part["count"], width + part["gap"])
+    for seed, offset in zip(part["seeds"], offsets, strict=True):
+        pixels = paint(part["family"], part["colors"], seed, width / height)
+        place = furniture.BED_X + offset, part["low"], width, height
         furniture.build_picture(scene, pixels, *place, part["frame"])
-
-
-def build_television(scene, part):
-    """Add a television that shows some picture, or is off."""
-    pixels = paint(part["family"], part["colors"], part["seed"], 1.77)
-    glow = part["glow"] if part["on"] else 1e-3
-    furniture.build_television(scene, room_parts.bitmap(glow * pixels))
-
-
-def build_clutter(scene, parts):
-    """Add the suitcase and the towel that somebody left."""
-    case, towel = parts["suitcase"], parts["towel"]
-    if case:
-        (x, y, turn), (width, depth, height) = case["at"], case["size"]
-        scene.place = mi.ScalarTransform4f().translate([x, y, 0]).rotate([0, 0, 1], turn)
-        low, high = (-width / 2, -depth / 2, 0.05), (width / 2, depth / 2, height)
-        scene.box("suitcase", low, high, room_parts.polished(case["color"]), 0.06)
-        for side in (-0.1, 0.1):
-            low, high = (side - 0.01, -0.01, height), (side + 0.01, 0.01, height + 0.3)
-            scene.box("suitcase", low, high, room_parts.polished((0.3,) * 3))
-        low, high = (-0.12, -0.015, height + 0.29), (0.12, 0.015, height + 0.32)
-        scene.box("suitcase", low, high, room_parts.polished((0.04,) * 3))
-    if towel:
-        (dx, dy, turn), (width, depth, height) = towel["at"], towel["size"]
-        at = [furniture.BED_X + dx, furniture.BACK - 2.18 + dy, 0.66]
-        scene.place = mi.ScalarTransform4f().translate(at).rotate([0, 0, 1], turn)
-        low, high = (-width / 2, -depth / 2, 0), (width / 2, depth / 2, height)
-        scene.box("towel", low, high, tuple(towel["color"]), 0.04)
-    scene.place = mi.ScalarTransform4f()

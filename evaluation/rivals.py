@@ -1,9 +1,9 @@
 """Other explanations of a pair's cosine, to compare the maps with.
 
 Each gives a map of image 1 at the network's own grid of cells, higher where it says that a cell
-makes the two images more alike.  ``embed`` is a TensorFlow function from a batch (N, H, W, 3) of
-preprocessed images to embeddings (N, D), ``other`` the (D,) embedding of image 2.  Image 2's map is
-had by exchanging them.  What each costs is in COSTS.
+makes the two images more alike; exchange the images for the map of image 2.  ``embed`` is a
+TensorFlow function from a batch (N, H, W, 3) of preprocessed images to embeddings (N, D), ``other``
+the (D,) embedding of image 2, ``grid`` the (h, w) cells of the map, which divide (H, W).
 """
 
 import numpy as np
@@ -11,11 +11,7 @@ import numpy as np
 # In runs of the network for an image's map, once both embeddings are there; a gradient counts as
 # two runs more.  Occlusion's are shared by all partners.
 COSTS = {
-    "maps": "0",
-    "maps, signed": "0",
-    "Grad-CAM": "0",
-    "blob": "0",
-    "random": "0",
+    **dict.fromkeys(("maps", "maps, signed", "Grad-CAM", "blob", "random"), "0"),
     "area": "0, with masks",
     "gradient x input": "3",
     "integrated gradients": "3 a step",
@@ -24,7 +20,7 @@ COSTS = {
 
 
 def grad_cam(conv1, conv2, projection=None):
-    """Return Grad-CAM on the cosine of two average-pooled embeddings.
+    """Return Grad-CAM on the cosine of two average-pooled embeddings, float64 (h, w), >= 0.
 
         map[u] = max(0, sum_c alpha_c conv1[u, c])      alpha_c = mean over u of dcos / dconv1[u, c]
 
@@ -33,18 +29,9 @@ def grad_cam(conv1, conv2, projection=None):
 
         dcos / dconv1[u] = kernel @ (f2 / |f2| - cos f1 / |f1|) / (N |f1|)
 
-    Parameters
-    ----------
-    conv1, conv2 : real (h, w, C) arrays
-        Last convolutional activations.
-    projection : None or (kernel (C, D), bias (D,) or None)
+    conv1 and conv2 are the last convolutional activations, real (h, w, C) arrays; projection is
+    None or (kernel (C, D), bias (D,) or None).
 
-    Returns
-    -------
-    similarity : float64 (h, w) array, >= 0
-
-    Examples
-    --------
     >>> conv1, conv2 = np.eye(2).reshape(1, 2, 2), np.array([[[1.0, 0.0]]])
     >>> grad_cam(conv1, conv2).round(3)
     array([[0.354, 0.   ]])
@@ -64,19 +51,8 @@ def grad_cam(conv1, conv2, projection=None):
 def gradient_times_input(embed, image, other, grid):
     """Return the cosine's gradient times the input, from grey, summed over each cell's pixels.
 
-    (Shrikumar et al., "Not just a black box", 2016.)  Grey is 0 after preprocessing.
-
-    Parameters
-    ----------
-    embed : function, see the top of this module
-    image : float32 (H, W, 3) array, preprocessed
-    other : (D,) array
-    grid : (h, w)
-        Divides (H, W).
-
-    Returns
-    -------
-    similarity : float64 (h, w) array, signed
+    (Shrikumar et al., "Not just a black box", 2016.)  Grey is 0 after preprocessing.  image is
+    float32 (H, W, 3), preprocessed; the result is float64 (h, w), signed.
     """
     return cell_sums(_gradients(embed, image[None], other)[0] * image, grid)
 
@@ -88,43 +64,25 @@ def integrated_gradients(embed, image, other, grid, steps=16):
 
     (Sundararajan, Taly and Yan, "Axiomatic attribution for deep networks", ICML 2017), by the
     midpoint rule.  It sums to the cosine minus the grey image's, to the rule's precision.
-
     Parameters and result are those of `gradient_times_input`, and the number of steps.
     """
     along = ((np.arange(steps) + 0.5) / steps).astype(np.float32)[:, None, None, None]
-    gradients = [
-        _gradients(embed, part, other) for part in np.array_split(along * image, -(-steps // 16))
-    ]
-    return cell_sums(np.concatenate(gradients).mean(axis=0) * image, grid)
+    parts = np.array_split(along * image, -(-steps // 16))
+    gradients = np.concatenate([_gradients(embed, part, other) for part in parts])
+    return cell_sums(gradients.mean(axis=0) * image, grid)
 
 
-def occlusion(embed, image, others, grid, fill=0.0, patch=1):
-    """Return how far the cosine drops where a patch around each cell is covered.
+def occlusion(embed, image, others, grid, fill=0.0):
+    """Return how far the cosine drops if each cell is covered, float64 (P, h, w), signed.
 
-        map[u] = cos(f1, f2) - cos(f1 with the patch at u covered, f2)
+        map[u] = cos(f1, f2) - cos(f1 with the cell u covered, f2)
 
     (Zeiler and Fergus, "Visualizing and understanding convolutional networks", ECCV 2014.)  The
-    covered images are run once for all partners.
-
-    Parameters
-    ----------
-    embed, image, grid : as in `gradient_times_input`
-    others : (P, D) array
-        The embeddings of P partners.
-    fill : real number, or (H, W, 3) array
-        What the patch shows, preprocessed: 0 is grey.
-    patch : int
-        How many cells the patch is wide and high, odd.
-
-    Returns
-    -------
-    similarities : float64 (P, h, w) array, signed
+    covered images are run once for all partners, of which others (P, D) are the embeddings.  fill
+    is what a covered cell shows, preprocessed: a number, of which 0 is grey, or (H, W, 3).
     """
-    cells = np.arange(grid[0] * grid[1])
-    rows, columns = np.divmod(cells, grid[1])
-    reach = patch // 2
-    near = (abs(rows[:, None] - rows) <= reach) & (abs(columns[:, None] - columns) <= reach)
-    covered = cosines(run_covered(embed, image, near, grid, fill), others)  # (cells, P)
+    each = np.eye(grid[0] * grid[1], dtype=bool)
+    covered = cosines(run_covered(embed, image, each, grid, fill), others)  # (cells, P)
     whole = cosines(np.asarray(embed(image[None])), others)
     return (whole - covered).T.reshape(-1, *grid)
 
@@ -132,8 +90,6 @@ def occlusion(embed, image, others, grid, fill=0.0, patch=1):
 def blob(grid):
     """Return a centred Gaussian, a quarter of the image wide: where photographers put things.
 
-    Examples
-    --------
     >>> blob((3, 3)).round(2)
     array([[0.17, 0.41, 0.17],
            [0.41, 1.  , 0.41],
@@ -146,13 +102,8 @@ def blob(grid):
 def run_covered(embed, image, covered, grid, fill=0.0, batch=32):
     """Return the embeddings (n, D) of an image with sets of its cells covered.
 
-    Parameters
-    ----------
-    embed, image, grid, fill : as in `occlusion`
-    covered : bool (n, h * w) array
-        Which cells each of n copies has covered.
-    batch : int
-        How many copies are run at once.
+    covered, bool (n, h * w), says which cells each of n copies has covered; so many copies as batch
+    says are run at once.
     """
     height, width = np.array(image.shape[:2]) // grid
     fill = np.broadcast_to(np.float32(fill), image.shape)
@@ -166,8 +117,6 @@ def run_covered(embed, image, covered, grid, fill=0.0, batch=32):
 def cosines(embeddings, others):
     """Return the cosines of (n, D) and (P, D) embeddings, float64 (n, P); 0 beside a zero one.
 
-    Examples
-    --------
     >>> cosines([[3.0, 4.0], [0.0, 0.0]], [[1.0, 0.0]])
     array([[0.6],
            [0. ]])
@@ -181,8 +130,6 @@ def cosines(embeddings, others):
 def cell_sums(values, grid):
     """Sum an (H, W, 3) array over its channels and the pixels of each cell of a grid.
 
-    Examples
-    --------
     >>> cell_sums(np.ones((4, 6, 3)), (2, 2))
     array([[18., 18.],
            [18., 18.]])

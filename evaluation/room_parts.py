@@ -16,19 +16,22 @@ from PIL import Image
 
 def grid_faces(rows, columns):
     """Return the triangles of a rows x columns grid of vertices, (T, 3)."""
-    corner = (np.arange(rows - 1)[:, None] * columns + np.arange(columns - 1)).ravel()
-    upper = np.stack([corner, corner + 1, corner + columns], 1)
-    return np.concatenate(
-        [upper, np.stack([corner + 1, corner + columns + 1, corner + columns], 1)]
-    )
+    corner = (np.arange(rows - 1)[:, None] * columns + np.arange(columns - 1)).reshape(-1, 1)
+    upper, lower = corner + [0, 1, columns], corner + [1, columns + 1, columns]
+    return np.concatenate([upper, lower])
+
+
+def plane(cells):
+    """Return the coordinates in -1..1 of a grid of vertices, denser towards the edges."""
+    ticks = np.sin(np.linspace(-np.pi / 2, np.pi / 2, cells))
+    return (axis.ravel() for axis in np.meshgrid(ticks, ticks, indexing="ij"))
 
 
 def rounded_box(size, radius, wrinkle=0.0, cells=28):
     """Return a box of this size round the origin, with rounded edges and a wavy upper side."""
     half = np.array(size) / 2
     radius = min(radius, *half)
-    ticks = np.sin(np.linspace(-np.pi / 2, np.pi / 2, cells))  # denser towards the edges
-    u, v = (axis.ravel() for axis in np.meshgrid(ticks, ticks, indexing="ij"))
+    u, v = plane(cells)
     vertices, faces = [], []
     for axis in range(3):
         for side in (-1, 1):
@@ -47,8 +50,7 @@ def rounded_box(size, radius, wrinkle=0.0, cells=28):
 
 def pillow(width, height, thickness, cells=40):
     """Return a plump pillow in the x-y plane, its corners drawn out and its edge thin."""
-    ticks = np.sin(np.linspace(-np.pi / 2, np.pi / 2, cells))
-    u, v = (axis.ravel() for axis in np.meshgrid(ticks, ticks, indexing="ij"))
+    u, v = plane(cells)
     x = u * width / 2 * (1 - 0.07 * (1 - v**2))
     y = v * height / 2 * (1 - 0.07 * (1 - u**2))
     bulge = thickness / 2 * ((1 - u**4) * (1 - v**4)) ** 0.55
@@ -66,14 +68,9 @@ def curtain(length, height, folds):
     return points, grid_faces(folds * 16, 12)
 
 
-def cone(bottom, top, height, cells=48):
+def cone(bottom, top, height):
     """Return an open lamp shade, standing on the origin."""
-    angle = np.linspace(0, 2 * np.pi, cells)
-    rings = [
-        np.stack([r * np.cos(angle), r * np.sin(angle), np.full(cells, z)], 1)
-        for r, z in ((bottom, 0), (top, height))
-    ]
-    return np.concatenate(rings), grid_faces(2, cells)
+    return turned([(bottom, 0), (top, height)], 48)
 
 
 def turned(outline, cells=40):
@@ -87,19 +84,17 @@ def turned(outline, cells=40):
 
 def extruded(outline, thickness):
     """Return a board in the x-z plane from its (x, z) outline round the origin, front at y = 0."""
-    outline = np.array(outline, float)
-    count, number = len(outline), np.arange(len(outline))
-    front = np.insert(outline, 1, 0.0, axis=1)
-    middle = np.array([[0.0, 0.0, outline[:, 1].mean()]])
-    back = front + (0, thickness, 0)
+    front = np.insert(np.array(outline, float), 1, 0.0, axis=1)
+    middle, back = [[0.0, 0.0, front[:, 2].mean()]], front + (0, thickness, 0)
+    count = len(front)
+    number = np.arange(count)
     following = (number + 1) % count
-    faces = np.concatenate(
-        [
-            np.stack([number, following, np.full(count, count)], 1),
-            np.stack([number, number + count, following + count], 1) + count + 1,
-            np.stack([number, following + count, following], 1) + count + 1,
-        ]
-    )
+    faces = [  # of the front, from its middle, and of the edge
+        (number, following, np.full(count, count)),
+        (number + count + 1, number + 2 * count + 1, following + 2 * count + 1),
+        (number + count + 1, following + 2 * count + 1, following + count + 1),
+    ]
+    faces = np.concatenate([np.stack(corners, 1) for corners in faces])
     return np.concatenate([front, middle, front, back]), faces
 
 
@@ -112,12 +107,7 @@ def cloth_around(points, repeat):
 class Scene(dict):
     """A Mitsuba scene whose shapes are called OBJECT__NUMBER.
 
-    Parameters
-    ----------
-    folder : str or Path
-        For the meshes' files.
-    cells : int
-        Along each side of a box: its fineness.
+    The meshes' files go to a folder; a box has so many cells along each side.
     """
 
     def __init__(self, folder, cells=28):
@@ -126,6 +116,7 @@ class Scene(dict):
         self.place = mi.ScalarTransform4f()  # of the furniture that is being built
 
     def add(self, name, shape, material=None, emission=None):
+        """Add a shape of an object, Mitsuba's dict, of a material or one that gives light."""
         if isinstance(material, tuple):
             material = cloth(material)
         if material is not None:
@@ -135,6 +126,7 @@ class Scene(dict):
         self[f"{name}__{len(self)}"] = shape
 
     def mesh(self, name, mesh, at, material, turn=((1, 0, 0), 0), emission=None, uv=None):
+        """Add a mesh at a place, turned round an axis by degrees, with texture coordinates uv."""
         points, faces = mesh
         path = str(Path(self.folder) / f"{len(self)}.ply")
         write_ply(path, points, faces, uv)
@@ -149,6 +141,11 @@ class Scene(dict):
         uv = None if repeat is None else cloth_around(mesh[0], repeat)
         self.mesh(name, mesh, (low + high) / 2, material, uv=uv)
 
+    def boxes(self, name, *boxes):
+        """Add several boxes of one object, each the arguments of `box`."""
+        for box in boxes:
+            self.box(name, *box)
+
     def panel(self, name, corner, along, up, material, emission=None):
         """Add a rectangle from a corner along two edges; it faces along x up."""
         corner, along, up = (np.array(vector, float) for vector in (corner, along, up))
@@ -162,32 +159,32 @@ class Scene(dict):
 
 def write_ply(path, points, faces, uv=None):
     """Write a mesh of vertices (V, 3), triangles (T, 3) and texture coordinates (V, 2)."""
-    names = "xyz"
     if uv is not None:
-        names, points = "xyzuv", np.concatenate([points, uv], 1)
-    head = (
-        f"ply\nformat binary_little_endian 1.0\nelement vertex {len(points)}\n"
-        + "".join(f"property float {name}\n" for name in names)
-        + f"element face {len(faces)}\nproperty list uchar int vertex_indices\nend_header\n"
-    )
+        points = np.concatenate([points, uv], 1)
+    head = ["ply", "format binary_little_endian 1.0", f"element vertex {len(points)}"]
+    head += [f"property float {name}" for name in "xyzuv"[: points.shape[1]]]
+    head += [f"element face {len(faces)}", "property list uchar int vertex_indices", "end_header"]
     rows = np.empty(len(faces), [("count", "u1"), ("corners", "<i4", 3)])
     rows["count"], rows["corners"] = 3, faces
     data = points.astype("<f4").tobytes() + rows.tobytes()
-    Path(path).write_bytes(head.encode() + data)
+    Path(path).write_bytes("\n".join([*head, ""]).encode() + data)
 
 
 # --- materials -----------------------------------------------------------------------------------
 
 
 def rgb(color):
+    """Return a colour, of three numbers, as Mitsuba takes it."""
     return {"type": "rgb", "value": list(color)}
 
 
 def cloth(color):
+    """Return what scatters light evenly."""
     return {"type": "diffuse", "reflectance": rgb(color)}
 
 
 def polished(color, roughness=0.35):
+    """Return painted wood, metal or plastic."""
     return {"type": "principled", "base_color": rgb(color), "roughness": roughness, "specular": 0.4}
 
 
@@ -199,6 +196,7 @@ def bitmap(pixels, repeat=(1, 1)):
 
 
 def textured(pixels, repeat=(1, 1)):
+    """Return a cloth with a pattern of (h, w, 3) reflectances."""
     return {"type": "diffuse", "reflectance": bitmap(pixels, repeat)}
 
 
@@ -237,8 +235,7 @@ def save_objects(file, numbers, count, text=None):
 
     text is a PngInfo to keep with them.
     """
-    image = Image.fromarray(numbers)
-    image = image.convert("P")
+    image = Image.fromarray(numbers).convert("P")
     palette = np.random.default_rng(5).integers(60, 256, (count, 3))
     palette[0] = 0
     image.putpalette(palette.astype(np.uint8).tobytes())

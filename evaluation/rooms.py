@@ -14,6 +14,7 @@ import argparse
 import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ def chain_of(room, rooms, chained):
 
 
 def carpet_of(rooms, seed, room, number):
-    """Return which carpet a headboard's view has with ``--teach parts``.
+    """Return the number of the carpet that a view of a headboard has with ``--teach parts``.
 
     The views of one headboard have different carpets, and so the other way round: view k of
     headboard r has carpet (r + a distinct step for each k) of a shuffled list.
@@ -58,15 +59,7 @@ def carpet_of(rooms, seed, room, number):
 def draw_view(teach, rooms, seed, room, number, chained=0):
     """Return a view's labels, its chain, and what is in it: a dict of parts by object.
 
-    Parameters
-    ----------
-    teach : "all" or "parts"
-    rooms : int
-        In the whole set.
-    seed, room, number : int
-        The set's, the room's and the view's.
-    chained : int
-        How many of the rooms are in chains of six that share one object.
+    Parameters are those of `draw_set`, and the numbers of the room and of the view.
     """
     name = f"{seed}_{room:03d}"
     chain, shared = chain_of(room, rooms, chained)
@@ -95,11 +88,9 @@ def draw_view(teach, rooms, seed, room, number, chained=0):
 def draw_set(folder, teach, rooms, views, seed, chained=0):
     """Return (View, parts) for all views of a set, room by room.
 
-    Raises
-    ------
-    ValueError
-        If there are no rooms or views, more views than rooms although each needs a carpet of its
-        own, or the rooms in chains are not whole chains of the rooms.
+    teach is "all" or "parts"; so many of the rooms as chained says are in chains of six that share
+    one object.  Raises a ValueError if there are no rooms or views, more views than rooms although
+    each needs a carpet of its own, or the rooms in chains are not whole chains of the rooms.
     """
     if min(rooms, views) < 1 or seed < 0:
         raise ValueError(
@@ -127,20 +118,10 @@ def draw_set(folder, teach, rooms, views, seed, chained=0):
 def draw_swaps(folder, drawn, shares, medians, seed, count, deletions=0):
     """Return (View, parts) of a set's views with one object changed, in turns over the objects.
 
-    Parameters
-    ----------
-    folder : Path
-        Where the new views go.
-    drawn : list of (View, parts)
-        The set, as from `draw_set`.
-    shares : dict
-        By view's name, the share of its pixels that each of the OBJECTS covers.
-    medians : dict
-        By view's name, the brightness that it was exposed for, and that the new views are, too,
-        unless the light is what changes.
-    seed : int
-    count, deletions : int
-        Views in which each object is swapped for another room's, and in which it is taken away.
+    The new views go to folder, which is a Path; drawn is the set, as from `draw_set`, shares and
+    medians are from `measure_views`.  A new view is exposed as its base is, unless the light is
+    what changes.  Each object is swapped for another room's in so many views as count says, and
+    taken away in so many as deletions says.
     """
     missing = [view.name for view, _parts in drawn if view.name not in shares]
     if missing or min(count, deletions) < 0:
@@ -149,31 +130,21 @@ def draw_swaps(folder, drawn, shares, medians, seed, count, deletions=0):
             f"and {len(missing)} views are missing"
         )
     changes = []
-    for change, number, kinds in (
+    for change, most, kinds in (
         ("swap", count, (*IDENTITY, *NUISANCE)),
         ("delete", deletions, (*IDENTITY, "television")),
     ):
         for kind in kinds:
             rng = np.random.default_rng([seed, 3000, (*OBJECTS, "light").index(kind)])
-            for turn, index in enumerate(_spread(rng, drawn, shares, kind)[:number]):
+            for turn, index in enumerate(_spread(rng, drawn, shares, kind)[:most]):
                 view, parts = drawn[index]
                 part = _other_part(rng, drawn, index, kind) if change == "swap" else None
                 changed = {**parts, kind: part}
                 if kind != "light":
                     changed["median"] = medians[view.name]
                 name = f"{view.name}_{change}_{kind}"
-                new = View(
-                    folder,
-                    name,
-                    view.room,
-                    view.number,
-                    view.labels,
-                    view.chain,
-                    view.name,
-                    kind,
-                    change,
-                )
-                changes.append((turn, new, changed))
+                what = {"swap_of": view.name, "swapped": kind, "change": change}
+                changes.append((turn, replace(view, folder=folder, name=name, **what), changed))
     changes.sort(key=lambda entry: entry[0])  # so that a set cut short has some of each
     return [(view, parts) for _turn, view, parts in changes]
 
@@ -236,38 +207,29 @@ def _render(entry, width, samples):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--teach", choices=("all", "parts"), default="all")
-    parser.add_argument("--rooms", type=int, required=True)
-    parser.add_argument("--views", type=int, required=True, help="of each room")
-    parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--chains", type=int, default=0, metavar="N", help="rooms in chains of six")
-    parser.add_argument(
-        "--swaps", type=Path, metavar="BASE", help="render the swaps of the set in this folder"
-    )
-    parser.add_argument("--count", type=int, default=64, help="swaps of each object")
-    parser.add_argument("--deletions", type=int, default=0, help="deletions of each object")
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--samples", type=int, default=2, help="per pixel")
-    options = parser.parse_args(argv)
+    """Run the program."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    add = parser.add_argument
+    add("folder", type=Path)
+    add("--teach", choices=("all", "parts"), default="all")
+    add("--rooms", type=int, required=True)
+    add("--views", type=int, required=True, help="of each room")
+    add("--seed", type=int, required=True)
+    add("--chains", type=int, default=0, metavar="N", help="rooms in chains of six")
+    add("--swaps", type=Path, metavar="BASE", help="render the swaps of the set in this folder")
+    add("--count", type=int, default=64, help="swaps of each object")
+    add("--deletions", type=int, default=0, help="deletions of each object")
+    add("--processes", type=int, default=2)
+    add("--samples", type=int, default=2, help="per pixel")
+    given = parser.parse_args(argv)
     try:
-        drawn = draw_set(
-            options.swaps or options.folder,
-            *(options.teach, options.rooms, options.views, options.seed, options.chains),
-        )
-        if options.swaps:
-            drawn = draw_swaps(
-                options.folder,
-                drawn,
-                *measure_views(options.swaps),
-                options.seed,
-                options.count,
-                options.deletions,
-            )
-        render_set(options.folder, drawn, options.processes, samples=options.samples)
+        base, options = given.swaps or given.folder, (given.teach, given.rooms, given.views)
+        drawn = draw_set(base, *options, given.seed, given.chains)
+        if given.swaps:
+            measured, numbers = measure_views(base), (given.seed, given.count, given.deletions)
+            drawn = draw_swaps(given.folder, drawn, *measured, *numbers)
+        render_set(given.folder, drawn, given.processes, samples=given.samples)
     except (ValueError, OSError, ImportError) as error:
         parser.exit(2, f"rooms: {error}\n")
 

@@ -1,24 +1,35 @@
 """The networks under examination, at one input size each, and what they have seen of the views."""
 
+import copy
+
 import numpy as np
 import tensorflow as tf
 
-from simvis.models import efficientnet_lite0
+from simvis.models import efficientnet_lite0, rooms
 from simvis.similarity_ops import compute_spatial_similarity, pool_features
 
 NETWORKS = ("imagenet", "rooms", "rooms-headboard", "rooms-carpet")
-EMBEDDINGS = ("pooled", "head")
+
+
+def load_subject(name, size=(224, 224), weights=None):
+    """Load one of NETWORKS as a Subject, those of rooms from other weights than ship, if given."""
+    convolutions = efficientnet_lite0.fold_batch_norms(efficientnet_lite0.read_weights())
+    if name == "imagenet":
+        return Subject(name, convolutions, size=size)
+    taught, kernel = rooms.read_weights(name, weights)
+    return Subject(name, convolutions | taught, (kernel, None), size)
 
 
 class Subject:
-    """A network at one input size.
+    """A network that can be differentiated and redrawn, and that runs on each view once.
+
+    `load_network` returns the same networks, but hands out numpy arrays alone.
 
     name : str
     size : (height, width) in pixels, divisible by 32
     grid : (h, w) of its maps
     convolutions : dict of str to (kernel, bias)
-    head : None or (kernel (C, D), None)
-    embedding : "pooled" or "head", which one is the network's own
+    head : None or (kernel (C, D), None); what the maps explain is its output, if it has one
     run : TensorFlow function from a preprocessed batch to activations (N, h, w, C), which ``build``
         makes from the convolutions
     """
@@ -34,18 +45,24 @@ class Subject:
     ):
         self.name, self.convolutions, self.head = name, convolutions, head
         self.size, self.grid = tuple(size), (size[0] // 32, size[1] // 32)
-        self.embedding = "pooled" if head is None else "head"
         self.run = build(convolutions)
         if graph:  # which pays from some thirty images on
             batches = tf.TensorSpec((None, *size, 3), tf.float32)
             self.run = tf.function(self.run, input_signature=[batches])
         self._seen = {}
 
+    def without_head(self):
+        """Return this network with the pooled feature as its embedding."""
+        network = copy.copy(self)
+        network.head = None
+        return network
+
     def preprocess(self, images):
+        """Return the batch, float32 (N, *size, 3), of a list of RGB uint8 images."""
         return efficientnet_lite0.preprocess(images, self.size)
 
     def embed(self, batch):
-        """Return the network's own embeddings of a preprocessed batch, a tensor (N, D)."""
+        """Return the embeddings of a preprocessed batch, a tensor (N, D)."""
         pooled = tf.reduce_mean(self.run(batch), (1, 2))
         return pooled if self.head is None else pooled @ self.head[0]
 
@@ -55,76 +72,29 @@ class Subject:
         for start in range(0, len(new), batch):
             part = new[start : start + batch]
             convs = self.run(self.preprocess([view.image() for view in part])).numpy()
-            self._seen.update(
-                (view.image_path, conv) for view, conv in zip(part, convs, strict=True)
-            )
-
-    @property
-    def depth(self):
-        """The number of its layers, the head among them."""
-        return len(self.convolutions) + (self.head is not None)
+            self._seen.update(zip((view.image_path for view in part), convs, strict=True))
 
     def conv(self, view):
         """Return a view's activations, float32 (h, w, 1280)."""
-        if view.image_path not in self._seen:
-            self.look([view])
+        self.look([view])
         return self._seen[view.image_path]
 
-    def projection(self, embedding=None):
-        """Return the head for "head", None for "pooled"; by default that of its own embedding."""
-        return self.head if (embedding or self.embedding) == "head" else None
-
-    def embeddings(self, views, embedding=None):
+    def embeddings(self, views):
         """Return the views' embeddings, float64 (n, D)."""
         self.look(views)
         pooled = np.stack([self.conv(view).mean((0, 1), dtype=np.float64) for view in views])
-        projection = self.projection(embedding)
-        return pooled if projection is None else pooled @ projection[0]
+        return pooled if self.head is None else pooled @ self.head[0]
 
-    def region_embedding(self, view, weights, embedding=None):
-        """Return the embedding (D,) of the part of a view that weights (h, w) cover."""
-        conv, projection = self.conv(view), self.projection(embedding)
-        return pool_features(
-            conv, region=weights, projection=projection, data_format="channels_last"
-        )
+    def region_embedding(self, conv, weights):
+        """Return the embedding (D,) of the part of activations that weights (h, w) cover."""
+        options = {"projection": self.head, "data_format": "channels_last"}
+        return pool_features(conv, region=weights, **options)
 
-    def maps(self, view1, view2, embedding=None, **regions):
+    def maps(self, view1, view2, **regions):
         """Return both maps of a pair, float64 (h, w); regions as `compute_spatial_similarity`'s."""
-        return compute_spatial_similarity(
-            self.conv(view1),
-            self.conv(view2),
-            projection=self.projection(embedding),
-            data_format="channels_last",
-            **regions,
-        )
+        return self.maps_of(self.conv(view1), self.conv(view2), **regions)
 
-    def randomized(self, count, seed=0):
-        """Return this network with its last `count` layers drawn anew, the head being the last.
-
-        Kernels keep their mean and spread, so that the activations stay alive; biases become
-        permutations of themselves.  (Cascading randomisation: Adebayo et al., "Sanity checks for
-        saliency maps", NeurIPS 2018.)
-        """
-        rng = np.random.default_rng(seed)
-        head, convolutions = self.head, dict(self.convolutions)
-        if head is not None and count > 0:
-            head, count = (_redrawn(head[0], rng), None), count - 1
-        for name in list(convolutions)[::-1][:count]:
-            kernel, bias = (np.asarray(part) for part in convolutions[name])
-            convolutions[name] = _redrawn(kernel, rng), rng.permutation(bias)
-        return Subject(self.name, convolutions, head, self.size, graph=False)
-
-
-def load_subject(name, size=(224, 224)):
-    """Load one of NETWORKS."""
-    convolutions = efficientnet_lite0.fold_batch_norms(efficientnet_lite0.read_weights())
-    if name == "imagenet":
-        return Subject(name, convolutions, size=size)
-    from simvis.models import rooms
-
-    taught, kernel = rooms.read_weights(name)
-    return Subject(name, convolutions | taught, (kernel, None), size)
-
-
-def _redrawn(kernel, rng):
-    return rng.normal(kernel.mean(), kernel.std(), kernel.shape).astype(np.float32)
+    def maps_of(self, conv1, conv2, **regions):
+        """Return what `maps` does of two images' activations."""
+        options = {"projection": self.head, "data_format": "channels_last", **regions}
+        return compute_spatial_similarity(conv1, conv2, **options)

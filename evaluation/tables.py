@@ -10,24 +10,20 @@ from evaluation.measures import interval
 
 
 class Figure(NamedTuple):
-    """A measured value, its 95% interval over rooms (NaN where there is none), and of how many."""
+    """A measured value, its 95% interval over rooms, and of how many rows it is."""
 
     value: float
-    low: float = float("nan")
-    high: float = float("nan")
-    count: int = 0
+    low: float
+    high: float
+    count: int
 
     def __str__(self):
-        if np.isnan(self.low):
-            return f"{self.value:.2f}"
         return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
 
 
 def figure(statistic, rooms, *columns):
     """Return the Figure of a statistic of columns of equal length, with rooms drawn anew.
 
-    Examples
-    --------
     >>> print(figure(np.mean, ["a", "b"], np.array([1.0, 1.0])))
     1.00 (1.00 to 1.00)
     """
@@ -36,40 +32,40 @@ def figure(statistic, rooms, *columns):
     return Figure(value, *interval(statistic, rooms, *columns), len(columns[0]))
 
 
-def markdown(title, cells, corner="", note=""):
+def mean_figures(rooms, rows_by_name, measures):
+    """Yield each name, each measure and the Figure of its mean.
+
+    rows_by_name is a dict of name to rows, of which there is one for each of the rooms, with one
+    value for each of the measures.
+    """
+    for name, rows in rows_by_name.items():
+        for measure, values in zip(measures, np.array(rows, float).T, strict=True):
+            yield name, measure, figure(np.mean, rooms, values)
+
+
+def markdown(title, cells):
     """Return a Markdown table of a dict from (row, column) to what is printed there.
 
     Rows and columns come in the order in which they first appear; what is missing is left empty.
 
-    Examples
-    --------
-    >>> print(markdown("Sizes", {("a", "x"): 1, ("b", "y"): 2}, "name"))
+    >>> print(markdown("Sizes", {("a", "x"): 1, ("b", "y"): 2}))
     ### Sizes
     <BLANKLINE>
-    | name | x | y |
+    |  | x | y |
     | --- | --- | --- |
     | a | 1 |  |
     | b |  | 2 |
     <BLANKLINE>
     """
-    rows = list(dict.fromkeys(row for row, _ in cells))
-    columns = list(dict.fromkeys(column for _, column in cells))
-    lines = [f"### {title}", ""]
-    lines += [note, ""] if note else []
-    lines.append(f"| {corner} | " + " | ".join(columns) + " |")
-    lines.append("|" + " --- |" * (len(columns) + 1))
-    for row in rows:
-        lines.append(
-            f"| {row} | " + " | ".join(str(cells.get((row, c), "")) for c in columns) + " |"
-        )
-    return "\n".join(lines) + "\n"
+    rows, columns = (dict.fromkeys(keys) for keys in zip(*cells, strict=True))
+    lines = [["", *columns], ["---"] * (len(columns) + 1)]
+    lines += [[row, *(str(cells.get((row, column), "")) for column in columns)] for row in rows]
+    return "\n".join([f"### {title}", "", *(f"| {' | '.join(line)} |" for line in lines), ""])
 
 
 def csv_text(tables):
     """Return all tables, a dict from title to cells, as CSV with one line for each cell.
 
-    Examples
-    --------
     >>> print(csv_text({"Sizes": {("a", "x"): Figure(1.0, 0.5, 1.5, 9)}}).splitlines()[1])
     Sizes,a,x,1.0,0.5,1.5,9
     """

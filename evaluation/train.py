@@ -23,7 +23,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from evaluation.focus import retrieval
 from evaluation.looks import LookFeatures
+from evaluation.subjects import load_subject
 from evaluation.views import load_views
 from simvis.image_ops import write_whole
 from simvis.models import efficientnet_lite0, rooms
@@ -49,19 +51,8 @@ def contrastive_loss(embeddings, labels, temperature=TEMPERATURE):
             -log( exp(cos(i, p) / temperature) / sum_{a != i} exp(cos(i, a) / temperature) )
 
     Keras 3 has none like it, and tensorflow-similarity, which has, does not run on Keras 3.
+    embeddings is a float32 (N, D) tensor, labels an int (N,) array with each value twice or more.
 
-    Parameters
-    ----------
-    embeddings : float32 (N, D) tensor
-    labels : int (N,) array, each value twice or more
-    temperature : real number > 0
-
-    Returns
-    -------
-    loss : float32 scalar tensor
-
-    Examples
-    --------
     >>> embeddings = tf.constant([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0], [0.0, 3.0]])
     >>> bool(contrastive_loss(embeddings, tf.constant([5, 5, 7, 7])) < 1e-3)
     True
@@ -79,14 +70,9 @@ def contrastive_loss(embeddings, labels, temperature=TEMPERATURE):
 def group_views(views, labels):
     """Return lists of the numbers of views that share a label, three or more in each.
 
-    Views are grouped by the first label, then those that found no group by the next one: views that
-    share all of a room, and then views of other rooms that share headboard and pictures alone.
-    Views in which one thing was changed take no part.
-
-    Parameters
-    ----------
-    views : list of View
-    labels : sequence of str, keys of View.labels
+    Views are grouped by the first of the labels, keys of View.labels, then those that found no
+    group by the next one: views that share all of a room, and then views of other rooms that share
+    headboard and pictures alone.  Views in which one thing was changed take no part.
     """
     left, groups = [number for number, view in enumerate(views) if not view.change], []
     for label in labels:
@@ -101,20 +87,11 @@ def group_views(views, labels):
 def draw_batch(groups, chains, rng, count=12, chained=CHAINED):
     """Return an int (rooms, 3) array of numbers of views, three each of several groups.
 
-    Parameters
-    ----------
-    groups : list of lists of int
-    chains : list of str
-        Of each group; groups of one chain share an object, ``""`` shares none.
-    rng : numpy.random.Generator
-    count : int
-        How many groups to draw, if there are as many.
-    chained : int
-        How many groups of one chain come together, if it has as many.  Only where more than one
-        does is a network asked to tell rooms apart by what they do not share.
+    chains has a str for each of the groups, lists of numbers: groups of one chain share an object,
+    those of "" share none.  At most `count` groups are drawn, and at most `chained` of one chain:
+    only if more than one of them come together is a network asked to tell rooms apart by what they
+    do not share.
 
-    Examples
-    --------
     >>> groups = [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
     >>> draw_batch(groups, ["carpet", "carpet", ""], np.random.default_rng(0), chained=1).shape
     (2, 3)
@@ -129,12 +106,8 @@ def draw_batch(groups, chains, rng, count=12, chained=CHAINED):
 class Learner:
     """The last blocks, the head and their optimiser.
 
-    Parameters
-    ----------
-    convolutions : dict of str to (kernel, bias)
-        The last blocks as they are to begin with.
-    steps, seed : int
-        Of the whole training, and of the head that it begins with.
+    convolutions, a dict of str to (kernel, bias), are the last blocks as they are to begin with;
+    steps is the length of the whole training, seed is of the head that it begins with.
     """
 
     def __init__(self, convolutions, steps, seed):
@@ -174,18 +147,15 @@ class Learner:
             arrays |= {f"{name}.kernel": kernel, f"{name}.bias": bias}
         return {name: variable.numpy().astype(np.float16) for name, variable in arrays.items()}
 
-    def save(self, path, made_from):
-        """Write the whole state to a file."""
+    def arrays(self, made_from):
+        """Return the whole state, and what it was made from, bytes: arrays by their names."""
         arrays = {name: variable.numpy() for name, variable in self.state.items()}
-        arrays["made_from"] = np.frombuffer(made_from, np.uint8)
-        write_whole(path, lambda file: np.savez(file, **arrays))
+        return arrays | {"made_from": np.frombuffer(made_from, np.uint8)}
 
     def restore(self, path, made_from):
-        """Read the state back; a ValueError where another command wrote it."""
-        arrays = {name: variable.numpy() for name, variable in self.state.items()}
-        arrays["made_from"] = np.frombuffer(made_from, np.uint8)
-        expected = {name: (array.shape, array.dtype) for name, array in arrays.items()}
-        found = read_npz(path, expected)
+        """Read `arrays` back from a file; a ValueError if another command wrote it."""
+        arrays = self.arrays(made_from).items()
+        found = read_npz(path, {name: (array.shape, array.dtype) for name, array in arrays})
         if bytes(found["made_from"]) != made_from:
             raise ValueError(f"{path}: left by a training with other settings or views; delete it")
         for name, variable in self.state.items():
@@ -195,26 +165,11 @@ class Learner:
 def train(network, data, output, *, seed=0, steps=STEPS, chained=CHAINED, report=print):
     """Train a network and return the path of its weights.
 
-    Parameters
-    ----------
-    network : str
-        A key of LABELS.
-    data : sequence of str or Path
-        Folders of the views to train on, see `evaluation.views`.
-    output : str or Path
-        A folder for all that is written.
-    seed : int
-        Of the head and the batches.
-    steps : int
-    chained : int
-        See `draw_batch`.
-    report : function of a str
-        Gets a line every 50 steps.
-
-    Raises
-    ------
-    ValueError, OSError
-        For too few views, or a state in output that belongs to another training.
+    network is a key of LABELS, data a sequence of folders of the views to train on, see
+    `evaluation.views`, output a folder for all that is written.  seed is of the head and the
+    batches; for chained see `draw_batch`; report, a function of a str, gets a line every 50 steps.
+    Raises a ValueError or an OSError for too few views, or a state in output that belongs to
+    another training.
     """
     views, output = [view for folder in data for view in load_views(folder)], Path(output)
     groups = group_views(views, LABELS[network])
@@ -238,15 +193,17 @@ def train(network, data, output, *, seed=0, steps=STEPS, chained=CHAINED, report
         labels = np.repeat(np.arange(len(batch)), VIEWS)
         losses.append(float(learner.step(features.draw(batch, size, rng), labels)))
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
-            learner.save(state, made_from)
-            seconds = time.monotonic() - started
-            report(
-                f"{name}: {step + 1} of {steps} steps, loss {np.mean(losses):.3f}, {seconds:.0f} s"
-            )
+            _save(state, learner.arrays(made_from))
+            loss, seconds = np.mean(losses), time.monotonic() - started
+            report(f"{name}: {step + 1} of {steps} steps, loss {loss:.3f}, {seconds:.0f} s")
             losses = []
     path = output / f"{name}.npz"
-    write_whole(path, lambda file: np.savez(file, **learner.weights()))
+    _save(path, learner.weights())
     return path
+
+
+def _save(path, arrays):
+    write_whole(path, lambda file: np.savez(file, **arrays))
 
 
 def _prepare(views, folder, steps, seed):
@@ -263,36 +220,18 @@ def _prepare(views, folder, steps, seed):
 def recall(weights, network, data):
     """Return how often a view's nearest other view shares its label, in 0..1.
 
-    Parameters
-    ----------
-    weights : Path
-        From `train`.
-    network : str
-        A key of LABELS.
-    data : str or Path
-        A folder of views that were not trained on.
+    weights is a Path from `train`, network a key of LABELS, data a folder of views that were not
+    trained on.
     """
     views = [view for view in load_views(data) if not view.change]
-    taught, kernel = rooms.read_weights(network, weights)
-    convolutions = efficientnet_lite0.fold_batch_norms(efficientnet_lite0.read_weights())
-    run = tf.function(efficientnet_lite0.build_folded(convolutions | taught), reduce_retracing=True)
-    batches = (
-        efficientnet_lite0.preprocess([view.image() for view in views[start : start + 8]])
-        for start in range(0, len(views), 8)
-    )
-    embeddings = np.concatenate([run(batch).numpy().mean((1, 2)) @ kernel for batch in batches])
-    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
-    cosines = embeddings @ embeddings.T
-    np.fill_diagonal(cosines, -np.inf)
-    labels = np.array([view.labels[LABELS[network][0]] for view in views])
-    return float(np.mean(labels[cosines.argmax(axis=1)] == labels))
+    subject = load_subject(network, weights=weights)
+    return retrieval(subject, views, LABELS[network][0])["recall@1", network].value
 
 
 def main(argv=None):
     """Run the program; return its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m evaluation.train", description=__doc__.split("\n")[0]
-    )
+    summary = __doc__.split("\n")[0]
+    parser = argparse.ArgumentParser(prog="python -m evaluation.train", description=summary)
     add = parser.add_argument
     add("network", choices=LABELS)
     add("--data", required=True, nargs="+", metavar="FOLDER", help="views to train on")
@@ -305,10 +244,12 @@ def main(argv=None):
     try:
         if arguments.seed < 0 or arguments.steps < 1:
             raise ValueError("--seed, --steps: expected numbers from 0 and from 1")
-        options = {"seed": arguments.seed, "steps": arguments.steps}
-        if arguments.no_chains:
-            options["chained"] = 1
-        path = train(arguments.network, arguments.data, arguments.output, **options)
+        path = train(
+            *(arguments.network, arguments.data, arguments.output),
+            seed=arguments.seed,
+            steps=arguments.steps,
+            chained=1 if arguments.no_chains else CHAINED,
+        )
         print(path)
         if arguments.choose:
             found = recall(path, arguments.network, arguments.choose)

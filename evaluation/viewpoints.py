@@ -81,25 +81,19 @@ def boxes_of(parts):
     total = picture["count"] * picture["width"] + (picture["count"] - 1) * picture["gap"]
     left, right = BED_X - board["width"] / 2, BED_X + board["width"] / 2
     chair_x, chair_y, _turn = parts["armchair_at"]
+    low, high = picture["low"], picture["low"] + picture["height"]
+    back = parts["armchair"]["back"]
     boxes = [
         ("carpet", (0, -1, -0.1), (WIDTH, DEPTH, 0)),
         ("bed", (1.27, 2.96, 0.1), (3.23, 5.07, 0.65)),
         ("pillows", (1.4, 4.5, 0.65), (3.1, 5.05, 1.0)),
         ("headboard", (left, DEPTH - 0.12, 0.3), (right, DEPTH, board["top"])),
-        (
-            "picture",
-            (BED_X - total / 2, DEPTH - 0.03, picture["low"]),
-            (BED_X + total / 2, DEPTH, picture["low"] + picture["height"]),
-        ),
+        ("picture", (BED_X - total / 2, DEPTH - 0.03, low), (BED_X + total / 2, DEPTH, high)),
         ("nightstands", (0.64, 4.75, 0.1), (1.14, 5.2, 0.52)),
         ("nightstands", (3.36, 4.75, 0.1), (3.86, 5.2, 0.52)),
         ("dresser", (0, 2.2, 0), (0.52, 3.8, 0.72)),
         ("television", (0.22, 2.42, 0.8), (0.27, 3.58, 1.47)),
-        (
-            "armchair",
-            (chair_x - 0.4, chair_y - 0.4, 0.1),
-            (chair_x + 0.4, chair_y + 0.4, parts["armchair"]["back"]),
-        ),
+        ("armchair", (chair_x - 0.4, chair_y - 0.4, 0.1), (chair_x + 0.4, chair_y + 0.4, back)),
     ]
     if parts["suitcase"]:
         (x, y, _turn), (width, _depth, height) = parts["suitcase"]["at"], parts["suitcase"]["size"]

@@ -28,30 +28,20 @@ LARGEST = 4096  # pixels a side, so that a stranger's file cannot fill the memor
 class View:
     """One view of a room.
 
-    Attributes
-    ----------
-    folder : pathlib.Path
-        Where the files are.
-    name : str
-        Of the files, and unique in the folder.
-    room : str
-        The room that it shows.
-    number : int
-        Of the view among those of its room, from 0.
-    labels : dict of str
-        ``room``, ``headboard`` and ``carpet``: views of equal ``labels[k]`` share what a network
-        k is taught: everything that identifies a room; headboard and pictures; the carpet.
-    chain : str
-        The rooms that share one object with this one, or ``""``.
-    swap_of : str
-        The name of the view that this is, rendered again with one thing changed, or ``""``.
-    swapped : str
-        The object that was changed, or ``""``.
-    change : str
-        ``"swap"`` for another room's object, ``"delete"`` for none, or ``""``.
+    folder : pathlib.Path of its files
+    name : str, of the files, and unique in the folder
+    room : str, the room that it shows
+    number : int, of the view among those of its room, from 0
+    labels : dict of ``room``, ``headboard`` and ``carpet`` to str; views of equal ``labels[k]``
+        share what a network k is taught: everything that identifies a room; headboard and
+        pictures; the carpet
+    chain : str, the rooms that share one object with this one, or ""
+    swap_of : str, the name of the view that this is, rendered again with one thing changed, or ""
+    swapped : str, the object that was changed, or ""
+    change : str, "swap" for another room's object, "delete" for none, or ""
     """
 
-    folder: Path = field(compare=False)
+    folder: Path
     name: str
     room: str
     number: int
@@ -123,8 +113,7 @@ def load_views(folder):
     if not isinstance(entries, list):
         raise ValueError(f"{path} must hold a list of views, got {type(entries).__name__}")
     views = [_view(folder, entry) for entry in entries]
-    names = {view.name.lower() for view in views}
-    if len(names) < len(views):
+    if len({view.name.lower() for view in views}) < len(views):
         raise ValueError(f"{path} must name each view once")
     for view in views:
         _check_sizes(view)
@@ -141,43 +130,34 @@ def save_views(folder, views):
     write_whole(Path(folder) / "views.json", lambda file: file.write(text.encode()))
 
 
-def check_name(name, what="name"):
-    """Return a name that is a plain file name on any system; raise ValueError otherwise.
-
-    >>> check_name("room_007_2")
-    'room_007_2'
-    """
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", name):
-        raise ValueError(
-            f"{what} must be 1 to 100 letters, digits, _ and -, beginning with a letter or digit; "
-            f"got {str(name)[:100]!r}"
-        )
-    return name
-
-
 def _view(folder, entry):
+    """Return a view of an entry of views.json, of which nothing is taken on trust."""
     expected = {key.name: key.type for key in fields(View) if key.name != "folder"}
-    if not isinstance(entry, dict) or not {"name", "room", "number", "labels"} <= set(entry) <= set(
-        expected
-    ):
+    needed = {"name", "room", "number", "labels"}
+    if not isinstance(entry, dict) or not needed <= set(entry) <= set(expected):
         raise ValueError(f"a view must be an object with {', '.join(expected)}; got {entry!r:.200}")
     for key, value in entry.items():
         if type(value) is not expected[key]:
             raise ValueError(f"{key} must be {expected[key].__name__}, got {value!r:.100}")
-    labels = entry["labels"]
+    view = View(folder, **entry)
+    for key, name in (("name", view.name), ("swap_of", view.swap_of or "none")):
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", name):  # plain on any system
+            raise ValueError(
+                f"{key} must be 1 to 100 letters, digits, _ and -, beginning with a letter or "
+                f"digit; got {name[:100]!r}"
+            )
+    labels = view.labels
     if set(labels) != set(LABELS) or not all(isinstance(text, str) for text in labels.values()):
         raise ValueError(f"labels must have {', '.join(LABELS)}, all text; got {labels!r:.200}")
-    check_name(entry["name"])
-    if entry.get("swap_of"):
-        check_name(entry["swap_of"], "swap_of")
-    if entry.get("swapped", "") not in ("", "light", *OBJECTS):
-        raise ValueError(f"swapped must be an object's name, got {entry['swapped'][:100]!r}")
-    if entry.get("change", "") not in CHANGES:
-        raise ValueError(f"change must be one of {CHANGES}, got {entry['change'][:100]!r}")
-    return View(folder, **entry)
+    if view.swapped not in ("", "light", *OBJECTS):
+        raise ValueError(f"swapped must be an object's name, got {view.swapped[:100]!r}")
+    if view.change not in CHANGES:
+        raise ValueError(f"change must be one of {CHANGES}, got {view.change[:100]!r}")
+    return view
 
 
 def _check_sizes(view):
+    """Raise an error unless a view's files are there, of their kinds, and of one size."""
     sizes = []
     for path, kind in ((view.image_path, "WEBP"), (view.objects_path, "PNG")):
         if not path.is_file():

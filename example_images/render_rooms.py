@@ -21,43 +21,24 @@ from pyoidn.denoise import denoise
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 # the script is run by its path, too, and then finds nothing beside itself
-from evaluation import furniture  # noqa: E402
+from evaluation import furniture, views  # noqa: E402
 from evaluation import room_parts as parts  # noqa: E402
+from evaluation.render import camera_sensor  # noqa: E402
 
-OBJECTS = (
-    *("none", "wall", "floor", "ceiling", "window", "curtains", "bed", "headboard", "pillows"),
-    *("nightstands", "lamps", "picture", "dresser", "television", "armchair"),
-)
-
-ROOMS = {
-    "room_a": {
-        "wall": (0.74, 0.69, 0.60),
-        "accent": (0.33, 0.43, 0.46),
-        "carpet": ((0.46, 0.38, 0.30), (0.36, 0.29, 0.23)),
-        "bed": (0.84, 0.83, 0.80),
-        "runner": (0.52, 0.22, 0.13),
-        "cushion": (0.58, 0.27, 0.16),
-        "curtains": (0.62, 0.52, 0.38),
-        "wood": (0.30, 0.17, 0.09),
-        "headboard": (0.27, 0.29, 0.33),
-        "shade": (2.6, 1.75, 0.95),
-        "lamp": (0.75, 0.72, 0.66),
-        "armchair": (0.20, 0.30, 0.33),
-    },
-    "room_b": {
-        "wall": (0.66, 0.70, 0.71),
-        "accent": (0.60, 0.56, 0.52),
-        "carpet": ((0.13, 0.17, 0.27), (0.30, 0.30, 0.33)),
-        "bed": (0.80, 0.80, 0.83),
-        "runner": (0.10, 0.24, 0.19),
-        "cushion": (0.72, 0.55, 0.16),
-        "curtains": (0.34, 0.10, 0.13),
-        "wood": (0.52, 0.36, 0.20),
-        "headboard": (0.46, 0.29, 0.15),
-        "shade": (2.5, 1.9, 1.2),
-        "lamp": (0.16, 0.16, 0.17),
-        "armchair": (0.55, 0.33, 0.12),
-    },
+OBJECTS = tuple("floor" if name == "carpet" else name for name in views.OBJECTS[:15])
+LOOKS = {  # of room A and of room B
+    "wall": ((0.74, 0.69, 0.60), (0.66, 0.70, 0.71)),
+    "accent": ((0.33, 0.43, 0.46), (0.60, 0.56, 0.52)),
+    "carpet": (((0.46, 0.38, 0.30), (0.36, 0.29, 0.23)), ((0.13, 0.17, 0.27), (0.30, 0.30, 0.33))),
+    "bed": ((0.84, 0.83, 0.80), (0.80, 0.80, 0.83)),
+    "runner": ((0.52, 0.22, 0.13), (0.10, 0.24, 0.19)),
+    "cushion": ((0.58, 0.27, 0.16), (0.72, 0.55, 0.16)),
+    "curtains": ((0.62, 0.52, 0.38), (0.34, 0.10, 0.13)),
+    "wood": ((0.30, 0.17, 0.09), (0.52, 0.36, 0.20)),
+    "headboard": ((0.27, 0.29, 0.33), (0.46, 0.29, 0.15)),
+    "shade": ((2.6, 1.75, 0.95), (2.5, 1.9, 1.2)),
+    "lamp": ((0.75, 0.72, 0.66), (0.16, 0.16, 0.17)),
+    "armchair": ((0.20, 0.30, 0.33), (0.55, 0.33, 0.12)),
 }
 VIEWS = {  # camera position, what it looks at, field of view in degrees
     "room_a_view1": ("room_a", (0.75, 0.15, 1.5), (2.75, 4.3, 0.88), 66),
@@ -88,11 +69,8 @@ def painting(room):
     if room == "room_a":
         image = (1 - y[..., None]) * (0.85, 0.45, 0.20) + y[..., None] * (0.95, 0.80, 0.55)
         image[np.hypot(x - 1.35, y - 0.42) < 0.13] = (0.97, 0.90, 0.70)
-        for level, color in (
-            (0.52, (0.45, 0.35, 0.42)),
-            (0.66, (0.25, 0.30, 0.40)),
-            (0.82, (0.10, 0.17, 0.22)),
-        ):
+        colors = (0.45, 0.35, 0.42), (0.25, 0.30, 0.40), (0.10, 0.17, 0.22)
+        for level, color in zip((0.52, 0.66, 0.82), colors, strict=True):
             hill = level + 0.09 * np.sin(4 * x + 9 * level) + 0.04 * np.sin(11 * x + 5 * level)
             image[y > hill] = color
         return image
@@ -109,7 +87,7 @@ def painting(room):
 
 
 def sky():
-    """Return what the window shows: sky over far trees, as radiance."""
+    """Return what the window shows, sky over far trees, as radiance."""
     y, x = np.mgrid[0:1:128j, 0:1:256j]
     image = (1 - y[..., None]) * (1.7, 3.0, 5.2) + y[..., None] * (4.0, 4.6, 5.2)
     trees = 0.80 + 0.03 * np.sin(23 * x) + 0.02 * np.sin(57 * x + 1) + 0.015 * np.sin(131 * x)
@@ -122,7 +100,9 @@ def sky():
 
 def build(room, folder):
     """Return the scene of room A or B."""
-    scene, look = parts.Scene(folder), {**ROOMS[room], "light": (1.5, 1.42, 1.32)}
+    scene = parts.Scene(folder)
+    look = {name: colors[room == "room_b"] for name, colors in LOOKS.items()}
+    look["light"] = (1.5, 1.42, 1.32)
     low, high, near, far = furniture.WINDOW
     floor = parts.textured(carpet(look["carpet"], room), (12, 15))
     drapes = (near - 0.55, 0.72), (far - 0.17, 0.72)
@@ -143,35 +123,19 @@ def build(room, folder):
     furniture.build_picture(scene, painting(room))
     furniture.build_dresser(scene, look["wood"])
     furniture.build_television(scene)
-    furniture.build_armchair(scene, 4.35, 4.55, look["armchair"], look["wood"])
+    furniture.build_armchair(scene, 4.35, 4.55, look["wood"], look["armchair"])
     return scene
 
 
 def render(scene, view, width, samples):
     """Return a view as linear RGB (H, W, 3), and the number of the object at each pixel (H, W)."""
     _room, origin, target, angle = VIEWS[view]
-    height = width * 2 // 3
-    sensor = {
-        "type": "perspective",
-        "fov": angle,
-        "to_world": mi.ScalarTransform4f().look_at(list(origin), list(target), [0, 0, 1]),
-        "sampler": {"type": "independent", "sample_count": samples},
-        "film": {
-            "type": "hdrfilm",
-            "width": width,
-            "height": height,
-            "rfilter": {"type": "box"},
-            "pixel_format": "rgb",
-        },
-    }
+    camera = {"origin": origin, "target": target, "fov": angle}
+    sensor = camera_sensor(camera, width * 2 // 3, width)
+    sensor["sampler"] = {"type": "independent", "sample_count": samples}
     loaded = mi.load_dict({**scene, "sensor": sensor}, optimize=False)
-    path = mi.load_dict(
-        {
-            "type": "aov",
-            "aovs": "albedo:albedo,normal:sh_normal",
-            "image": {"type": "path", "max_depth": 10},
-        }
-    )
+    image = {"type": "path", "max_depth": 10}
+    path = mi.load_dict({"type": "aov", "aovs": "albedo:albedo,normal:sh_normal", "image": image})
     layers = np.array(mi.render(loaded, spp=samples, integrator=path), np.float32)
     color, albedo, normal = layers[..., :3], layers[..., -6:-3], layers[..., -3:]
     linear = denoise(color, albedo=albedo, normal=normal, hdr=True)
