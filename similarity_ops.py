@@ -8,6 +8,7 @@ and each function below is a view of that double sum.  Positions are the cells o
 convolutional layer; ``conv`` is its output, (H, W, C), or (K*K, C) flattened row by row.
 """
 
+import math
 import numbers
 import warnings
 from typing import NamedTuple
@@ -295,8 +296,9 @@ def best_box(local, feature):
         _check_finite(array, name)
         if not array.any():
             raise ValueError(f"{name}: all of it is zero")
-    local = np.ldexp(local.astype(np.float64), -np.frexp(np.abs(local).max())[1])
-    unit = feature / _norm(feature.astype(np.float64))
+    (local,), _ = _over_their_peak(local.astype(np.float64))
+    (unit,), _ = _over_their_peak(feature.astype(np.float64))
+    unit = unit / np.linalg.norm(unit)
     rows, columns, _ = local.shape
     down = np.concatenate([np.zeros_like(local[:1]), np.cumsum(local, axis=0)])
     x0, x1 = np.triu_indices(columns + 1, 1)
@@ -341,9 +343,10 @@ def local_features(
     array([[[0., 2.],
             [3., 2.]]])
     """
-    image = _one_image(conv, pooling, projection, region, power, data_format)
-    local = _representable(_spread(_local(image), image), image, "conv")
-    return local.reshape(image.shape + (-1,))
+    return _of_one_image(
+        lambda image: _spread(_local(image), image).reshape(image.shape + (-1,)),
+        *(conv, pooling, projection, region, power, data_format),
+    )
 
 
 def pool_features(
@@ -362,8 +365,10 @@ def pool_features(
     >>> pool_features(np.array([[[1.0, 4.0], [3.0, 4.0]]]))
     array([2., 4.])
     """
-    image = _one_image(conv, pooling, projection, region, power, data_format)
-    return _representable(image.embedding, image, "conv")
+    return _of_one_image(
+        lambda image: image.embedding,
+        *(conv, pooling, projection, region, power, data_format),
+    )
 
 
 def tokens_to_map(tokens, grid=None, prefix=0):
@@ -409,46 +414,58 @@ def tokens_to_map(tokens, grid=None, prefix=0):
 
 
 class _Pooled(NamedTuple):
-    """An image after pooling.  Its local features, before a linear head, factor into
+    """One image after pooling.
 
-    l[u, c] = weights[u] * basis[u, c] * gain[c]
+    Its local features, before a linear head, are a large matrix times two vectors,
 
-    with the large matrix in ``basis`` alone, so that nothing of its size need be multiplied out.
-    Its rows are the n positions that take part.  All is over 2^exponent, which no cosine sees.
+        l[u, c] = weights[u] * basis[u, c] * gain[c],
+
+    and are multiplied out only if somebody asks for them.  The rows of the matrix are the n
+    positions that take part in the pooling.
     """
 
     shape: tuple  # (H, W)
     inside: np.ndarray | None  # (H*W,) bool, n of them true, or None if all positions take part
     basis: np.ndarray  # (n, C) float32 or float64
-    gain: np.ndarray | float  # (C,) float64, or one for all channels
-    weights: np.ndarray | None  # (n,) float64 region weights in 0..1, or None for all ones
-    projection: tuple | None  # ((C, D), (D,)) float64
+    gain: np.ndarray | float  # (C,) float64, or one number for all channels
+    weights: np.ndarray | None  # (n,) float64, a region's, in 0..1, or None for all ones
+    kernel: np.ndarray | None  # (C, D) float64, if there is a head
+    bias: np.ndarray | float  # (D,) float64
     embedding: np.ndarray  # (D,) float64
     norm: float  # |embedding|
-    exponent: int  # not 0 only for values near the ends of the floating-point range
+    scale: float  # by which the embedding and the local features were divided; no cosine sees it
 
 
-def _one_image(conv, pooling, projection, region, power, data_format):
-    return _pool(conv, "conv", pooling, projection, region, "region", power, data_format)
-
-
+@np.errstate(over="ignore", invalid="ignore")  # what overflows is done again, or refused
 def _of_two_images(
     compute, conv1, conv2, pooling, projection, region1, region2, power, data_format
 ):
     """Return compute(image1, image2), arrays that each sum to the cosine, which is made sure."""
-    for dtype in (None, np.float64):
-        options = (power, data_format, dtype)
-        image1 = _pool(conv1, "conv1", pooling, projection, region1, "region1", *options)
-        image2 = _pool(conv2, "conv2", pooling, projection, region2, "region2", *options)
+    conv1, shape1 = _flatten(conv1, "conv1", data_format)
+    conv2, shape2 = _flatten(conv2, "conv2", data_format)
+    for careful in (False, True):
+        options = pooling, projection, power, careful
+        image1 = _pool(conv1, "conv1", shape1, region1, "region1", *options)
+        image2 = _pool(conv2, "conv2", shape2, region2, "region2", *options)
         _check_partners(image1, image2)
-        with np.errstate(over="ignore", invalid="ignore"):  # done again, or refused
-            results = compute(image1, image2)
-            cosine = (image1.embedding / image1.norm) @ (image2.embedding / image2.norm)
-            if all(abs(result.sum() - cosine) < 1e-5 for result in results):
-                return results
+        results = compute(image1, image2)
+        cosine = image1.embedding.dot(image2.embedding) / (image1.norm * image2.norm)
+        if all(abs(np.add.reduce(result, axis=None) - cosine) < 1e-5 for result in results):
+            return results
     raise ValueError(
         "conv1 and conv2: their values cancel each other out beyond floating-point precision"
     )
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def _of_one_image(compute, conv, pooling, projection, region, power, data_format):
+    """Return compute(image), at the scale of the activations."""
+    conv, shape = _flatten(conv, "conv", data_format)
+    image = _pool(conv, "conv", shape, region, "region", pooling, projection, power)
+    values = compute(image) if image.scale == 1 else compute(image) * image.scale
+    if not np.isfinite(values).all():
+        raise ValueError("conv: its pooled feature leaves the range of floating-point numbers")
+    return values
 
 
 def _check_partners(image1, image2):
@@ -464,24 +481,22 @@ def _check_partners(image1, image2):
 
 
 def _similarity_to(image, other):
-    """Return <l[u], f_other> / (|f| |f_other|) without building l."""
-    direction, constant = other.embedding / other.norm, None
-    if image.projection is not None:
-        kernel, bias = image.projection
-        # <l @ kernel + share * bias, f> = <l, kernel @ f> + share * <bias, f>
-        direction, constant = kernel @ direction, bias @ direction / image.norm
-    direction = direction * (image.gain / image.norm)
-    similarity = (image.basis @ direction.astype(image.basis.dtype)).astype(np.float64, copy=False)
+    """Return <l[u], f_other> / (|f| |f_other|), (H, W), without building l."""
+    direction, norms = other.embedding, image.norm * other.norm
+    if image.kernel is not None:  # <l @ kernel + bias / n, f> = <l, kernel @ f> + <bias, f> / n
+        direction = image.kernel @ direction
+    direction = direction * (image.gain / norms)
+    similarity = image.basis.dot(direction.astype(image.basis.dtype)).astype(np.float64)
     if image.weights is not None:
         similarity *= image.weights
-    if constant is not None:
-        similarity += constant / len(similarity)
+    if image.kernel is not None:
+        similarity += image.bias @ other.embedding / norms / len(similarity)
     return _spread(similarity, image).reshape(image.shape)
 
 
 def _pairwise(image1, image2):
-    """Return <l1[u], l2[v]> / (|f1| |f2|)."""
-    if image1.projection is None:
+    """Return <l1[u], l2[v]> / (|f1| |f2|), (H1, W1, H2, W2)."""
+    if image1.kernel is None:
         # all the gains on the left factor, so that the right one need not be copied
         gain = np.asarray((image1.gain / image1.norm) * (image2.gain / image2.norm))
         left = image1.basis * gain.astype(image1.basis.dtype)
@@ -497,13 +512,12 @@ def _pairwise(image1, image2):
 
 
 def _local(image):
-    """Return the local features l of the positions that take part, (n, D) float64."""
-    local = image.basis * image.gain
+    """Return the local features of the positions that take part, (n, D) float64."""
+    local = image.basis * np.asarray(image.gain, np.float64)
     if image.weights is not None:
         local *= image.weights[:, None]
-    if image.projection is not None:
-        kernel, bias = image.projection
-        local = local @ kernel + bias / len(local)
+    if image.kernel is not None:
+        local = local @ image.kernel + image.bias / len(local)
     return local
 
 
@@ -516,81 +530,86 @@ def _spread(values, image):
     return whole
 
 
-def _representable(values, image, name):
-    """Return values * 2^exponent, or raise a ValueError."""
-    if image.exponent == 0:
-        return values
-    with np.errstate(over="ignore"):
-        values = np.ldexp(values, image.exponent)
-    if not np.isfinite(values).all():
-        raise ValueError(f"{name}: its pooled feature leaves the range of floating-point numbers")
-    return values
+def _pool(conv, name, shape, region, region_name, pooling, projection, power, careful=False):
+    """Pool an image's (H*W, C) activations.
 
-
-@np.errstate(over="ignore", invalid="ignore")  # sums that overflow are done again, rescaled
-def _pool(conv, name, pooling, projection, region, region_name, power, data_format, dtype=None):
-    conv, shape = _flatten(conv, name, data_format)
-    conv, inside, weights = conv.astype(dtype or conv.dtype, copy=False), None, None
-    if region is not None:
+    Done carefully it is in float64, with everything over its largest value, so that nothing
+    overflows or vanishes.  That is only done if the embedding is not of an ordinary size.
+    """
+    rows, total, inside, weights, scale = conv, _sum_over_positions(conv), None, None, 1.0
+    if careful or not total.dot(total) < np.inf:  # what is not finite shows in the sum
         _check_finite(conv, name)
+    if region is not None:
         weights = _region_weights(region, region_name, shape)
         inside = weights > 0
-        conv, weights = conv[inside], weights[inside]
-    conv, exponent, total = _rescale(conv, name)
+        rows, weights = conv[inside], weights[inside]
+    if careful:
+        (rows,), scale = _over_their_peak(rows.astype(np.float64))
+    if careful or region is not None:
+        total = _sum_over_positions(rows, weights)
+    count = len(rows) if weights is None else weights.sum()
     if pooling == "average":
-        basis, gain = conv, 1 / len(conv)
-        if weights is not None:
-            gain, total = 1 / weights.sum(), _sum_over_positions(conv, weights)
+        basis, gain = rows, 1 / count
     elif pooling == "max":
-        basis, gain, total = _max(conv)
+        basis, gain, total = _max(rows)
         weights = None
     elif pooling == "gem":
-        basis, gain, total = _gem(conv, name, weights, power)
+        basis, gain, total = _gem(rows, name, weights, count, power)
     else:
         raise ValueError(f"pooling: expected one of {', '.join(POOLINGS)}, got {pooling!r}")
-    embedding = gain * total
+    embedding, kernel, bias = gain * total, None, 0.0
     if projection is not None:
-        projection, exponent = _check_projection(projection, len(embedding), exponent)
-        embedding = embedding @ projection[0] + projection[1]
-    norm = _norm(embedding)
-    return _Pooled(shape, inside, basis, gain, weights, projection, embedding, norm, exponent)
+        kernel, bias, scale = _head(projection, len(embedding), scale, careful)
+        embedding = embedding @ kernel + bias
+    if careful:
+        (embedding,), peak = _over_their_peak(embedding)
+        gain, bias, scale = gain / peak, bias / peak, scale * peak
+    squared = embedding.dot(embedding)
+    if not (careful or 1e-30 < squared < 1e60):
+        return _pool(conv, name, shape, region, region_name, pooling, projection, power, True)
+    norm = math.sqrt(squared)
+    return _Pooled(shape, inside, basis, gain, weights, kernel, bias, embedding, norm, scale)
 
 
 def _max(conv):
+    """Return the basis and the gain of max pooling, and the basis's sum over positions."""
     maximum = conv.max(axis=0)
     basis = (conv == maximum).astype(conv.dtype)
     ties = _sum_over_positions(basis)
     return basis, maximum / ties, ties
 
 
-def _gem(conv, name, weights, power):
+def _gem(conv, name, weights, count, power):
+    """Return the basis and the gain of GeM pooling, and the basis's (weighted) sum."""
     if not (isinstance(power, numbers.Real) and 1 <= power < 1e300):
         raise ValueError(f"power: expected a real number >= 1, got {_short(power)}")
     if conv.min() < 0:
         raise ValueError(
             f"{name}: GeM pooling needs activations >= 0, got a minimum of {conv.min():.6g}"
         )
-    # Powers are taken of each channel over its maximum, so that none overflows or vanishes.
-    maximum = conv.max(axis=0)
-    basis = _raise_to(conv / np.where(maximum > 0, maximum, 1), power)
+    peak, basis = 1.0, _raise_to(conv, power)
     total = _sum_over_positions(basis, weights)
-    mean = total / (len(conv) if weights is None else weights.sum())
-    feature = maximum * mean ** (1 / power)
+    dubious = ~((total > 1e-30) & (total < 1e30))
+    if dubious.any() and conv[:, dubious].any():
+        # powers overflow or vanish, but not those of a channel over its maximum
+        peak = conv.max(axis=0)
+        peak[peak == 0] = 1
+        basis = _raise_to(conv / peak, power)
+        total = _sum_over_positions(basis, weights)
+    feature = peak * (total / count) ** (1 / power)
     return basis, np.divide(feature, total, out=np.zeros_like(total), where=total > 0), total
 
 
 def _raise_to(base, power):
-    """Return base ** power, overwriting base; whole powers by squaring, many times faster."""
+    """Return base ** power; whole powers by squaring, many times faster."""
     if power != int(power) or power > 64:
-        return np.power(base, base.dtype.type(power), out=base)
-    result, power = None, int(power)
-    while True:
-        if power % 2:
-            result = base.copy() if result is None else np.multiply(result, base, out=result)
-        power //= 2
-        if power == 0:
-            return result
-        np.multiply(base, base, out=base)
+        return np.power(base, base.dtype.type(power))
+    result = base
+    for digit in f"{int(power):b}"[1:]:  # each binary digit doubles the exponent, and a 1 adds one
+        result = np.multiply(result, result, out=None if result is base else result)
+        if digit == "1":
+            result *= base
+    return result
 
 
 def _sum_over_positions(matrix, weights=None):
@@ -598,16 +617,41 @@ def _sum_over_positions(matrix, weights=None):
     # A product with ones is the fastest sum over the first axis that numpy has.
     dtype = matrix.dtype
     weights = np.ones(len(matrix), dtype) if weights is None else weights.astype(dtype)
-    return (weights @ matrix).astype(np.float64, copy=False)
+    return weights.dot(matrix).astype(np.float64, copy=False)
 
 
-def _norm(vector):
-    """Return |vector|, also where its square leaves the floating-point range."""
-    squared = vector @ vector
-    if 1e-200 < squared < 1e200:
-        return float(np.sqrt(squared))
-    peak = np.abs(vector).max()
-    return float(peak * np.linalg.norm(vector / peak)) if peak > 0 else 0.0
+def _over_their_peak(*arrays):
+    """Return arrays over a power of two next to their largest value, and that power.
+
+    No digit is rounded off by it, so that what sums to zero still does.
+    """
+    peak = max(np.abs(array).max() for array in arrays)
+    scale = math.ldexp(0.5, math.frexp(peak)[1])
+    return [array / scale for array in arrays], scale
+
+
+def _head(projection, channels, scale, careful):
+    """Return a head's (kernel, bias) for features over a scale, and the scale of what it returns."""
+    if not (isinstance(projection, (tuple, list)) and len(projection) == 2):
+        raise ValueError(
+            "projection: expected None or a pair (kernel, bias or None), "
+            f"got {type(projection).__name__}"
+        )
+    kernel = _real_array(projection[0], "projection kernel").astype(np.float64, copy=False)
+    if kernel.ndim != 2 or len(kernel) != channels or kernel.size == 0:
+        raise ValueError(f"projection kernel: expected shape ({channels}, D), got {kernel.shape}")
+    bias = np.zeros(kernel.shape[1]) if projection[1] is None else projection[1]
+    bias = _real_array(bias, "projection bias").astype(np.float64, copy=False)
+    if bias.shape != kernel.shape[1:]:
+        raise ValueError(f"projection bias: expected shape {kernel.shape[1:]}, got {bias.shape}")
+    _check_finite(kernel, "projection kernel")
+    _check_finite(bias, "projection bias")
+    if careful:
+        if scale < 1 and bias.any():  # the bias may be all that there is, beside such features
+            kernel, scale = kernel * scale, 1.0
+        (kernel, bias), peak = _over_their_peak(kernel, bias / scale)
+        scale *= peak
+    return kernel, bias, scale
 
 
 def _flatten(conv, name, data_format):
@@ -646,21 +690,8 @@ def _warn_of_channels_first(conv, name):
         warnings.warn(
             f"{name}: read as (H, W, C), {height} x {width} positions of {channels} channels; say "
             'data_format="channels_first" if it is (C, H, W), or "channels_last" if that is right',
-            stacklevel=7,  # the line that called the public function
+            stacklevel=6,  # the line that called the public function
         )
-
-
-def _rescale(conv, name):
-    """Return (conv / 2^exponent, exponent, its sum over positions), sums well inside the range."""
-    total = _sum_over_positions(conv)
-    if 1e-30 < total @ total < 1e60:
-        return conv, 0, total
-    _check_finite(conv, name)
-    conv = conv.astype(np.float64)
-    # a power of two, so that nothing is rounded and sums of zero stay zero
-    exponent = int(np.frexp(np.abs(conv).max())[1])
-    conv = np.ldexp(conv, -exponent)
-    return conv, exponent, _sum_over_positions(conv)
 
 
 def _region_weights(region, name, shape):
@@ -673,31 +704,6 @@ def _region_weights(region, name, shape):
     if region.max() == 0:
         raise ValueError(f"{name}: every weight is zero, the region is empty")
     return (region / region.max()).astype(np.float64).ravel()
-
-
-def _check_projection(projection, channels, exponent):
-    """Return the head (kernel, bias) over 2^exponent of features over theirs, and the former."""
-    if not (isinstance(projection, (tuple, list)) and len(projection) == 2):
-        raise ValueError(
-            "projection: expected None or a pair (kernel, bias or None), "
-            f"got {type(projection).__name__}"
-        )
-    kernel = _real_array(projection[0], "projection kernel").astype(np.float64, copy=False)
-    if kernel.ndim != 2 or len(kernel) != channels or kernel.size == 0:
-        raise ValueError(f"projection kernel: expected shape ({channels}, D), got {kernel.shape}")
-    _check_finite(kernel, "projection kernel")
-    bias = np.zeros(kernel.shape[1]) if projection[1] is None else projection[1]
-    bias = _real_array(bias, "projection bias").astype(np.float64, copy=False)
-    if bias.shape != kernel.shape[1:]:
-        raise ValueError(f"projection bias: expected shape {kernel.shape[1:]}, got {bias.shape}")
-    _check_finite(bias, "projection bias")
-    peak = max(np.abs(kernel).max(), np.abs(bias).max())
-    own = 0 if 1e-50 < peak < 1e50 else int(np.frexp(peak)[1])
-    if own:
-        kernel, bias = np.ldexp(kernel, -own), np.ldexp(bias, -own)
-    if exponent < 0 and bias.any():  # the bias is not small beside such features
-        return (np.ldexp(kernel, exponent), bias), own
-    return (kernel, np.ldexp(bias, -exponent) if exponent else bias), own + exponent
 
 
 def _real_array(values, name):
