@@ -10,12 +10,15 @@ convolutional layer; ``conv`` is its output, (H, W, C), or (K*K, C) flattened ro
 
 import math
 import numbers
+import reprlib
 import warnings
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
 POOLINGS = ("average", "max", "gem")
+_ones = lru_cache(np.ones)  # every sum over positions needs them, and nobody writes to them
 
 
 def compute_spatial_similarity(
@@ -51,12 +54,12 @@ def compute_spatial_similarity(
         The exponent of GeM.
     data_format : None, "channels_last" or "channels_first"
         Say "channels_first" if conv1 and conv2 are (C, H, W) or (C, K*K), as PyTorch has them.
-        None reads them as "channels_last", with a warning if that does not look right.
+        None reads them as "channels_last", and warns if that does not look right.
 
     Returns
     -------
-    similarity1, similarity2 : float64 (H, W) arrays, each of its image's map shape
-        Signed.  Both sum to the cosine of the two embeddings, in -1..1.
+    similarity1, similarity2 : float64 (H, W) arrays
+        Signed, and each of its own image's size.  Both sum to the cosine of the embeddings.
 
     Raises
     ------
@@ -65,11 +68,6 @@ def compute_spatial_similarity(
         an empty region, an embedding that is all zero, whose cosine is undefined, or values that
         cancel each other out beyond floating-point precision.
 
-    Warns
-    -----
-    UserWarning
-        If data_format was not said, and there are fewer channels than rows and than columns.
-
     Examples
     --------
     >>> left, right = np.eye(4).reshape(2, 2, 4), np.eye(4)[:1].reshape(1, 1, 4)
@@ -77,8 +75,6 @@ def compute_spatial_similarity(
     >>> similarity1  # only the first of left's four positions looks like right
     array([[0.5, 0. ],
            [0. , 0. ]])
-    >>> similarity2
-    array([[0.5]])
     """
     return _of_two_images(
         lambda image1, image2: (_similarity_to(image1, image2), _similarity_to(image2, image1)),
@@ -111,10 +107,7 @@ def compute_pairwise_similarity(
     Examples
     --------
     >>> conv = np.eye(4).reshape(2, 2, 4)
-    >>> pairwise = compute_pairwise_similarity(conv, conv)
-    >>> pairwise.shape, float(pairwise.sum())
-    ((2, 2, 2, 2), 1.0)
-    >>> pairwise[0, 1]  # the second position matches the other image's second position
+    >>> compute_pairwise_similarity(conv, conv)[0, 1]  # matches the same position of the other
     array([[0.  , 0.25],
            [0.  , 0.  ]])
     """
@@ -128,26 +121,21 @@ def compute_pairwise_similarity(
 def point_similarity(pairwise, y, x, image=1):
     """Return the map, on the other image, of what one position of an image matches.
 
+    Like the functions below it raises a ValueError that names the argument at fault.
+
     Parameters
     ----------
-    pairwise : (H1, W1, H2, W2) array
-        From `compute_pairwise_similarity`.
+    pairwise : finite (H1, W1, H2, W2) array, from `compute_pairwise_similarity`
     y, x : real numbers
         A position in cells, (0, 0) being the centre of the first cell.  Between the centres the
         four nearest cells are interpolated bilinearly; in the outer half cells, down to -0.5 and
         up to H - 0.5 and W - 0.5, the border is continued.
-    image : 1 or 2
-        The image that the position lies in.
+    image : 1 or 2, the image that the position lies in
 
     Returns
     -------
     similarity : float64 array, (H2, W2) for image 1, (H1, W1) for image 2
         At a cell's centre it sums to that cell's value in the image's own map.
-
-    Raises
-    ------
-    ValueError
-        For a position outside the image, an image that is neither 1 nor 2, or non-finite values.
 
     Examples
     --------
@@ -156,19 +144,15 @@ def point_similarity(pairwise, y, x, image=1):
     array([[0.125, 0.125],
            [0.   , 0.   ]])
     """
-    pairwise = _check_pairwise(pairwise)
+    pairwise = _array(pairwise, "pairwise", "H1", "W1", "H2", "W2")
     if image not in (1, 2):
         raise ValueError(f"image: expected 1 or 2, got {image!r}")
     rows = pairwise if image == 1 else pairwise.transpose(2, 3, 0, 1)
-    (top, bottom, down), (left, right, across) = (
-        _neighbours(name, position, size)
-        for name, position, size in zip("yx", (y, x), rows.shape[:2], strict=True)
-    )
+    top, bottom, down = _neighbours("y", y, rows.shape[0])
+    left, right, across = _neighbours("x", x, rows.shape[1])
     upper = (1 - across) * rows[top, left] + across * rows[top, right]
     lower = (1 - across) * rows[bottom, left] + across * rows[bottom, right]
-    similarity = (1 - down) * upper + down * lower
-    _check_finite(similarity, "pairwise")
-    return similarity
+    return (1 - down) * upper + down * lower
 
 
 def strongest_matches(pairwise, count):
@@ -180,21 +164,12 @@ def strongest_matches(pairwise, count):
 
     Parameters
     ----------
-    pairwise : (H1, W1, H2, W2) array
-        From `compute_pairwise_similarity`.
-    count : int >= 0
-        How many to return; fewer if no pair is left that adds to the similarity.
+    pairwise : finite (H1, W1, H2, W2) array, from `compute_pairwise_similarity`
+    count : whole number >= 0, how many to return at most
 
     Returns
     -------
-    matches : int (n, 4) array of (y1, x1, y2, x2), in cells
-        In the order of their values, ``pairwise[tuple(matches.T)]``; of equal ones, the first in
-        reading order.
-
-    Raises
-    ------
-    ValueError
-        For a tensor of another shape, non-finite values, or a count that is no whole number >= 0.
+    matches : int (n, 4) array of (y1, x1, y2, x2) in cells; of equal ones, the first read first
 
     Examples
     --------
@@ -203,11 +178,10 @@ def strongest_matches(pairwise, count):
     array([[0, 0, 0, 0],
            [0, 2, 0, 2]])
     """
-    pairwise = _check_pairwise(pairwise)
+    left = _array(pairwise, "pairwise", "H1", "W1", "H2", "W2").copy()
     if not (isinstance(count, (int, np.integer)) and count >= 0):
         raise ValueError(f"count: expected a whole number >= 0, got {count!r}")
-    _check_finite(pairwise, "pairwise")
-    left, matches = pairwise.copy(), []
+    matches = []
     while len(matches) < count:
         match = np.unravel_index(left.argmax(), left.shape)
         if left[match] <= 0:
@@ -219,42 +193,28 @@ def strongest_matches(pairwise, count):
 
 
 def strongest_part(similarity):
-    """Return the connected part of a map around its highest cell.
+    """Return the connected part of a map around its highest cell, a bool (h, w) array.
+
+    It is the cells of at least half of the highest value that are joined to the highest one by
+    their sides, through others of that kind; if no value is positive, the highest cell alone.
 
     Parameters
     ----------
-    similarity : real (h, w) array
-
-    Returns
-    -------
-    part : bool (h, w) array
-        The cells of at least half of the highest value that are joined to the highest one by their
-        sides, through others of that kind; if no value is positive, the highest cell alone.
-
-    Raises
-    ------
-    ValueError
-        For what is no finite (h, w) array.
+    similarity : finite (h, w) array
 
     Examples
     --------
     >>> strongest_part([[2.0, 1.0, 0.0, 1.5]])
     array([[ True,  True, False, False]])
     """
-    similarity = _real_array(similarity, "similarity")
-    if similarity.ndim != 2 or not similarity.size:
-        raise ValueError(f"similarity: expected a map (h, w), got shape {similarity.shape}")
-    _check_finite(similarity, "similarity")
+    similarity = _array(similarity, "similarity", "h", "w")
     part = np.zeros(similarity.shape, bool)
     part.flat[similarity.argmax()] = True
     strong = part | ((similarity >= similarity.max() / 2) & (similarity > 0))
     while True:
-        grown = np.pad(part, 1)
-        grown[:-2, 1:-1] |= part
-        grown[2:, 1:-1] |= part
-        grown[1:-1, :-2] |= part
-        grown[1:-1, 2:] |= part
-        grown = grown[1:-1, 1:-1] & strong
+        edged = np.pad(part, 1)
+        beside = edged[:-2, 1:-1] | edged[2:, 1:-1] | edged[1:-1, :-2] | edged[1:-1, 2:]
+        grown = part | (beside & strong)
         if (grown == part).all():
             return part
         part = grown
@@ -263,41 +223,29 @@ def strongest_part(similarity):
 def best_box(local, feature):
     """Return the box of cells of one image that looks most like another image, or a part of one.
 
-    A box is what its local features add up to: after average pooling, the embedding of the image
-    cut to it.
+    A box is what its local features add up to; after average pooling, the embedding of the crop.
 
     Parameters
     ----------
-    local : real (h, w, D) array, an image's `local_features`
-    feature : real (D,) array, an embedding, of another image or region
+    local : finite (h, w, D) array, an image's `local_features`, not all zero
+    feature : finite (D,) array, the embedding of another image or region, not all zero
 
     Returns
     -------
     similarity : float in -1..1, the cosine of the box and the feature
     box : (y0, x0, y1, x1) in cells; y1 and x1 are outside of it
 
-    Raises
-    ------
-    ValueError
-        For arrays of other shapes, and for those that are not finite or all zero.
-
     Examples
     --------
     >>> best_box([[[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]], [0.0, 2.0])
     (1.0, (0, 1, 1, 2))
     """
-    local, feature = _real_array(local, "local"), _real_array(feature, "feature")
-    if local.ndim != 3 or feature.shape != local.shape[2:]:
-        raise ValueError(
-            "expected local features (h, w, D) and a feature (D,), "
-            f"got {local.shape} and {feature.shape}"
-        )
+    local = _array(local, "local", "h", "w", "D")
+    feature = _array(feature, "feature", local.shape[2])
     for array, name in ((local, "local"), (feature, "feature")):
-        _check_finite(array, name)
         if not array.any():
             raise ValueError(f"{name}: all of it is zero")
-    (local,), _ = _over_their_peak(local.astype(np.float64))
-    (unit,), _ = _over_their_peak(feature.astype(np.float64))
+    (local, _), (unit, _) = _over_its_peak(local), _over_its_peak(feature)
     unit = unit / np.linalg.norm(unit)
     rows, columns, _ = local.shape
     down = np.concatenate([np.zeros_like(local[:1]), np.cumsum(local, axis=0)])
@@ -333,8 +281,7 @@ def local_features(
 
     Returns
     -------
-    local : float64 (H, W, D) array
-        D is C, or the kernel's second axis where there is a projection.
+    local : float64 (H, W, D) array, where D is C if there is no projection
 
     Examples
     --------
@@ -344,7 +291,7 @@ def local_features(
             [3., 2.]]])
     """
     return _of_one_image(
-        lambda image: _spread(_local(image), image).reshape(image.shape + (-1,)),
+        lambda image: (image.basis.astype(np.float64) * image.gain).reshape(image.shape + (-1,)),
         *(conv, pooling, projection, region, power, data_format),
     )
 
@@ -352,13 +299,9 @@ def local_features(
 def pool_features(
     conv, pooling="average", *, projection=None, region=None, power=3.0, data_format=None
 ):
-    """Return the embedding f that a network pools from its last convolutional activations.
+    """Return the embedding f that a network pools from its activations, a float64 (D,) array.
 
     Parameters and errors are those of `local_features`, whose sum over positions this is.
-
-    Returns
-    -------
-    embedding : float64 (D,) array
 
     Examples
     --------
@@ -366,8 +309,7 @@ def pool_features(
     array([2., 4.])
     """
     return _of_one_image(
-        lambda image: image.embedding,
-        *(conv, pooling, projection, region, power, data_format),
+        lambda image: image.embedding, conv, pooling, projection, region, power, data_format
     )
 
 
@@ -378,19 +320,12 @@ def tokens_to_map(tokens, grid=None, prefix=0):
     ----------
     tokens : (T, C) or (N, T, C) array
         Those that are no place in the image first, as CLS and registers, then places row by row.
-    grid : None or (height, width)
-        In tokens; None for a square.
-    prefix : int >= 0
-        How many tokens stand before the first place.
+    grid : None or (height, width) in tokens; None for a square
+    prefix : int >= 0, how many tokens stand before the first place
 
     Returns
     -------
-    conv : (h, w, C) or (N, h, w, C) view of the tokens
-
-    Raises
-    ------
-    ValueError
-        If the tokens do not make that grid, or no square.
+    conv : (h, w, C) or (N, h, w, C) view of the tokens, which must make that grid, or a square
 
     Examples
     --------
@@ -401,10 +336,7 @@ def tokens_to_map(tokens, grid=None, prefix=0):
     if tokens.ndim not in (2, 3):
         raise ValueError(f"tokens: expected (T, C) or (N, T, C), got shape {tokens.shape}")
     count = tokens.shape[-2] - prefix
-    if grid is None:
-        side = int(np.sqrt(max(count, 0)))
-        grid = side, side
-    height, width = grid
+    height, width = [math.isqrt(max(count, 0))] * 2 if grid is None else grid
     if not (prefix >= 0 and count > 0 and height * width == count):
         raise ValueError(
             f"grid: {tokens.shape[-2]} tokens, {prefix} of them before the others, do not make "
@@ -414,23 +346,14 @@ def tokens_to_map(tokens, grid=None, prefix=0):
 
 
 class _Pooled(NamedTuple):
-    """One image after pooling.
+    """One image after pooling: its local features are l[u, d] = basis[u, d] * gain[d].
 
-    Its local features, before a linear head, are a large matrix times two vectors,
-
-        l[u, c] = weights[u] * basis[u, c] * gain[c],
-
-    and are multiplied out only if somebody asks for them.  The rows of the matrix are the n
-    positions that take part in the pooling.
+    The basis is the one large matrix; after average pooling it is conv itself, which is not copied.
     """
 
     shape: tuple  # (H, W)
-    inside: np.ndarray | None  # (H*W,) bool, n of them true, or None if all positions take part
-    basis: np.ndarray  # (n, C) float32 or float64
-    gain: np.ndarray | float  # (C,) float64, or one number for all channels
-    weights: np.ndarray | None  # (n,) float64, a region's, in 0..1, or None for all ones
-    kernel: np.ndarray | None  # (C, D) float64, if there is a head
-    bias: np.ndarray | float  # (D,) float64
+    basis: np.ndarray  # (H*W, D) float32 or float64
+    gain: np.ndarray | float  # (D,) float64, or one number for all channels
     embedding: np.ndarray  # (D,) float64
     norm: float  # |embedding|
     scale: float  # by which the embedding and the local features were divided; no cosine sees it
@@ -440,14 +363,19 @@ class _Pooled(NamedTuple):
 def _of_two_images(
     compute, conv1, conv2, pooling, projection, region1, region2, power, data_format
 ):
-    """Return compute(image1, image2), arrays that each sum to the cosine, which is made sure."""
+    """Return compute(image1, image2), arrays each of which is checked to sum to the cosine."""
     conv1, shape1 = _flatten(conv1, "conv1", data_format)
     conv2, shape2 = _flatten(conv2, "conv2", data_format)
+    if conv1.shape[1] != conv2.shape[1]:
+        counts = f"{conv1.shape[1]} and {conv2.shape[1]}"
+        raise ValueError(f"conv1 and conv2: expected the same number of channels, got {counts}")
     for careful in (False, True):
         options = pooling, projection, power, careful
         image1 = _pool(conv1, "conv1", shape1, region1, "region1", *options)
         image2 = _pool(conv2, "conv2", shape2, region2, "region2", *options)
-        _check_partners(image1, image2)
+        for name, image in (("conv1", image1), ("conv2", image2)):
+            if image.norm == 0:
+                raise ValueError(f"{name}: its pooled feature is all zero, the cosine is undefined")
         results = compute(image1, image2)
         cosine = image1.embedding.dot(image2.embedding) / (image1.norm * image2.norm)
         if all(abs(np.add.reduce(result, axis=None) - cosine) < 1e-5 for result in results):
@@ -468,134 +396,87 @@ def _of_one_image(compute, conv, pooling, projection, region, power, data_format
     return values
 
 
-def _check_partners(image1, image2):
-    channels1, channels2 = image1.basis.shape[1], image2.basis.shape[1]
-    if channels1 != channels2:
-        raise ValueError(
-            "conv1 and conv2: expected the same number of channels, "
-            f"got {channels1} and {channels2}"
-        )
-    for name, image in (("conv1", image1), ("conv2", image2)):
-        if image.norm == 0:
-            raise ValueError(f"{name}: its pooled feature is all zero, the cosine is undefined")
-
-
 def _similarity_to(image, other):
     """Return <l[u], f_other> / (|f| |f_other|), (H, W), without building l."""
-    direction, norms = other.embedding, image.norm * other.norm
-    if image.kernel is not None:  # <l @ kernel + bias / n, f> = <l, kernel @ f> + <bias, f> / n
-        direction = image.kernel @ direction
-    direction = direction * (image.gain / norms)
-    similarity = image.basis.dot(direction.astype(image.basis.dtype)).astype(np.float64)
-    if image.weights is not None:
-        similarity *= image.weights
-    if image.kernel is not None:
-        similarity += image.bias @ other.embedding / norms / len(similarity)
-    return _spread(similarity, image).reshape(image.shape)
+    direction = other.embedding * (image.gain / (image.norm * other.norm))
+    similarity = image.basis.dot(direction.astype(image.basis.dtype))
+    return similarity.astype(np.float64).reshape(image.shape)
 
 
 def _pairwise(image1, image2):
     """Return <l1[u], l2[v]> / (|f1| |f2|), (H1, W1, H2, W2)."""
-    if image1.kernel is None:
-        # all the gains on the left factor, so that the right one need not be copied
-        gain = np.asarray((image1.gain / image1.norm) * (image2.gain / image2.norm))
-        left = image1.basis * gain.astype(image1.basis.dtype)
-        pairwise = (left @ image2.basis.T).astype(np.float64, copy=False)
-        if image1.weights is not None:
-            pairwise *= image1.weights[:, None]
-        if image2.weights is not None:
-            pairwise *= image2.weights
-    else:
-        pairwise = (_local(image1) / image1.norm) @ (_local(image2) / image2.norm).T
-    pairwise = _spread(_spread(pairwise, image1).T, image2).T
-    return pairwise.reshape(image1.shape + image2.shape)
-
-
-def _local(image):
-    """Return the local features of the positions that take part, (n, D) float64."""
-    local = image.basis * np.asarray(image.gain, np.float64)
-    if image.weights is not None:
-        local *= image.weights[:, None]
-    if image.kernel is not None:
-        local = local @ image.kernel + image.bias / len(local)
-    return local
-
-
-def _spread(values, image):
-    """Return values of the positions that take part at their place among all, zero elsewhere."""
-    if image.inside is None:
-        return values
-    whole = np.zeros((len(image.inside), *values.shape[1:]))
-    whole[image.inside] = values
-    return whole
+    # all the gains on the left factor, so that the right one need not be copied
+    gain = np.asarray((image1.gain / image1.norm) * (image2.gain / image2.norm))
+    left = image1.basis * gain.astype(image1.basis.dtype)
+    return (left @ image2.basis.T).astype(np.float64).reshape(image1.shape + image2.shape)
 
 
 def _pool(conv, name, shape, region, region_name, pooling, projection, power, careful=False):
     """Pool an image's (H*W, C) activations.
 
-    Done carefully it is in float64, with everything over its largest value, so that nothing
-    overflows or vanishes.  That is only done if the embedding is not of an ordinary size.
+    If the embedding is not of an ordinary size, it is done again with care: in float64, with
+    everything over its largest value, so that nothing overflows or vanishes.
     """
-    rows, total, inside, weights, scale = conv, _sum_over_positions(conv), None, None, 1.0
+    total = _sum_over_positions(conv)
     if careful or not total.dot(total) < np.inf:  # what is not finite shows in the sum
         _check_finite(conv, name)
+    rows, count, scale, weights, inside = conv, len(conv), 1.0, None, None
     if region is not None:
         weights = _region_weights(region, region_name, shape)
-        inside = weights > 0
-        rows, weights = conv[inside], weights[inside]
+        inside, count = weights > 0, weights.sum()
+        # Positions outside repeat one that is inside, so that only values inside matter.
+        rows = conv[np.where(inside[:, 0], np.arange(len(conv)), inside.argmax())]
     if careful:
-        (rows,), scale = _over_their_peak(rows.astype(np.float64))
-    if careful or region is not None:
-        total = _sum_over_positions(rows, weights)
-    count = len(rows) if weights is None else weights.sum()
+        rows, scale = _over_its_peak(rows)
     if pooling == "average":
-        basis, gain = rows, 1 / count
+        basis, gain = _weighted(rows, weights), 1 / count
+        total = total if basis is conv else _sum_over_positions(basis)
     elif pooling == "max":
-        basis, gain, total = _max(rows)
-        weights = None
+        maximum = rows.max(axis=0)
+        basis = _weighted((rows == maximum).astype(rows.dtype), inside)
+        total = _sum_over_positions(basis)  # how many positions share the maximum
+        gain = maximum / total
     elif pooling == "gem":
         basis, gain, total = _gem(rows, name, weights, count, power)
     else:
         raise ValueError(f"pooling: expected one of {', '.join(POOLINGS)}, got {pooling!r}")
-    embedding, kernel, bias = gain * total, None, 0.0
     if projection is not None:
-        kernel, bias, scale = _head(projection, len(embedding), scale, careful)
-        embedding = embedding @ kernel + bias
+        kernel, bias = _check_projection(projection, basis.shape[1])
+        if bias.any():  # which is of the scale of the activations themselves
+            gain, scale = gain * scale, 1.0
+        if careful:
+            head, peak = _over_its_peak(np.vstack([kernel, bias]))
+            kernel, bias, scale = head[:-1], head[-1], scale * peak
+        share = 1 / len(conv) if inside is None else inside / inside.sum()
+        basis = basis @ (np.reshape(gain, (-1, 1)) * kernel) + share * bias
+        gain, total = 1.0, _sum_over_positions(basis)
+    embedding = gain * total
     if careful:
-        (embedding,), peak = _over_their_peak(embedding)
-        gain, bias, scale = gain / peak, bias / peak, scale * peak
+        embedding, peak = _over_its_peak(embedding)
+        basis, gain, scale = basis * (gain / peak), 1.0, scale * peak
     squared = embedding.dot(embedding)
     if not (careful or 1e-30 < squared < 1e60):
         return _pool(conv, name, shape, region, region_name, pooling, projection, power, True)
-    norm = math.sqrt(squared)
-    return _Pooled(shape, inside, basis, gain, weights, kernel, bias, embedding, norm, scale)
-
-
-def _max(conv):
-    """Return the basis and the gain of max pooling, and the basis's sum over positions."""
-    maximum = conv.max(axis=0)
-    basis = (conv == maximum).astype(conv.dtype)
-    ties = _sum_over_positions(basis)
-    return basis, maximum / ties, ties
+    return _Pooled(shape, basis, gain, embedding, math.sqrt(squared), scale)
 
 
 def _gem(conv, name, weights, count, power):
-    """Return the basis and the gain of GeM pooling, and the basis's (weighted) sum."""
+    """Return the basis of GeM pooling, its gain, and its sum over positions."""
     if not (isinstance(power, numbers.Real) and 1 <= power < 1e300):
-        raise ValueError(f"power: expected a real number >= 1, got {_short(power)}")
-    if conv.min() < 0:
+        raise ValueError(f"power: expected a real number >= 1, got {reprlib.repr(power)}")
+    least = conv.min()
+    if least < 0:
         raise ValueError(
-            f"{name}: GeM pooling needs activations >= 0, got a minimum of {conv.min():.6g}"
+            f"{name}: GeM pooling needs activations >= 0, got a minimum of {least:.6g}"
         )
-    peak, basis = 1.0, _raise_to(conv, power)
-    total = _sum_over_positions(basis, weights)
-    dubious = ~((total > 1e-30) & (total < 1e30))
-    if dubious.any() and conv[:, dubious].any():
-        # powers overflow or vanish, but not those of a channel over its maximum
+    peak, basis = 1.0, _weighted(_raise_to(conv, power), weights)
+    total = _sum_over_positions(basis)
+    doubtful = ~((total > 1e-30) & (total < 1e30))
+    if conv[:, doubtful].any():  # powers that overflow or vanish: take each channel over its peak
         peak = conv.max(axis=0)
         peak[peak == 0] = 1
-        basis = _raise_to(conv / peak, power)
-        total = _sum_over_positions(basis, weights)
+        basis = _weighted(_raise_to(conv / peak, power), weights)
+        total = _sum_over_positions(basis)
     feature = peak * (total / count) ** (1 / power)
     return basis, np.divide(feature, total, out=np.zeros_like(total), where=total > 0), total
 
@@ -606,104 +487,86 @@ def _raise_to(base, power):
         return np.power(base, base.dtype.type(power))
     result = base
     for digit in f"{int(power):b}"[1:]:  # each binary digit doubles the exponent, and a 1 adds one
-        result = np.multiply(result, result, out=None if result is base else result)
-        if digit == "1":
-            result *= base
+        result = result * result * base if digit == "1" else result * result
     return result
 
 
-def _sum_over_positions(matrix, weights=None):
-    """Return the (weighted) sum over an (N, C) matrix's rows, (C,) float64."""
+def _weighted(matrix, weights):
+    return matrix if weights is None else matrix * weights.astype(matrix.dtype)
+
+
+def _sum_over_positions(matrix):
+    """Return the sum over an (N, C) matrix's rows, (C,) float64."""
     # A product with ones is the fastest sum over the first axis that numpy has.
-    dtype = matrix.dtype
-    weights = np.ones(len(matrix), dtype) if weights is None else weights.astype(dtype)
-    return weights.dot(matrix).astype(np.float64, copy=False)
+    return _ones(len(matrix), matrix.dtype).dot(matrix).astype(np.float64, copy=False)
 
 
-def _over_their_peak(*arrays):
-    """Return arrays over a power of two next to their largest value, and that power.
-
-    No digit is rounded off by it, so that what sums to zero still does.
-    """
-    peak = max(np.abs(array).max() for array in arrays)
-    scale = math.ldexp(0.5, math.frexp(peak)[1])
-    return [array / scale for array in arrays], scale
-
-
-def _head(projection, channels, scale, careful):
-    """Return a head's (kernel, bias) for features over a scale, and the scale of what it returns."""
-    if not (isinstance(projection, (tuple, list)) and len(projection) == 2):
-        raise ValueError(
-            "projection: expected None or a pair (kernel, bias or None), "
-            f"got {type(projection).__name__}"
-        )
-    kernel = _real_array(projection[0], "projection kernel").astype(np.float64, copy=False)
-    if kernel.ndim != 2 or len(kernel) != channels or kernel.size == 0:
-        raise ValueError(f"projection kernel: expected shape ({channels}, D), got {kernel.shape}")
-    bias = np.zeros(kernel.shape[1]) if projection[1] is None else projection[1]
-    bias = _real_array(bias, "projection bias").astype(np.float64, copy=False)
-    if bias.shape != kernel.shape[1:]:
-        raise ValueError(f"projection bias: expected shape {kernel.shape[1:]}, got {bias.shape}")
-    _check_finite(kernel, "projection kernel")
-    _check_finite(bias, "projection bias")
-    if careful:
-        if scale < 1 and bias.any():  # the bias may be all that there is, beside such features
-            kernel, scale = kernel * scale, 1.0
-        (kernel, bias), peak = _over_their_peak(kernel, bias / scale)
-        scale *= peak
-    return kernel, bias, scale
+def _over_its_peak(array):
+    """Return (array / scale, scale), a power of two near its peak, so that no digit is rounded."""
+    scale = math.ldexp(0.5, math.frexp(np.abs(array).max())[1])
+    return array.astype(np.float64) / scale, scale
 
 
 def _flatten(conv, name, data_format):
     """Return conv as an (H*W, C) float32 or float64 matrix, and (H, W)."""
     conv = _real_array(conv, name)
+    if data_format not in (None, "channels_last", "channels_first"):
+        raise ValueError(
+            f"data_format: expected channels_last or channels_first, got {data_format}"
+        )
+    if conv.ndim not in (2, 3) or conv.size == 0:
+        raise ValueError(
+            f"{name}: expected (H, W, C) or (K*K, C), each at least 1, got {conv.shape}"
+        )
     if data_format == "channels_first":
-        conv = np.moveaxis(conv, 0, -1) if conv.ndim else conv
-    elif data_format is None:
-        _warn_of_channels_first(conv, name)
-    elif data_format != "channels_last":
-        raise ValueError(
-            f"data_format: expected channels_last or channels_first, got {data_format!r}"
-        )
-    if conv.ndim == 2:
-        side = round(np.sqrt(len(conv)))
-        if side * side != len(conv):
-            raise ValueError(
-                f"{name}: flattened activations (K*K, C) need a square number of positions, "
-                f"got shape {conv.shape}; pass (H, W, C) instead"
-            )
-        shape = (side, side)
-    elif conv.ndim == 3:
-        shape = conv.shape[:2]
-    else:
-        raise ValueError(
-            f"{name}: expected shape (H, W, C) or flattened (K*K, C), got {conv.shape}"
-        )
-    if conv.size == 0:
-        raise ValueError(f"{name}: expected at least one position and channel, got {conv.shape}")
-    return conv.reshape(shape[0] * shape[1], conv.shape[-1]), shape
-
-
-def _warn_of_channels_first(conv, name):
-    if conv.ndim == 3 and 0 < conv.shape[2] < min(conv.shape[:2]):
+        conv = np.moveaxis(conv, 0, -1)
+    elif data_format is None and conv.ndim == 3 and conv.shape[2] < min(conv.shape[:2]):
         height, width, channels = conv.shape
         warnings.warn(
             f"{name}: read as (H, W, C), {height} x {width} positions of {channels} channels; say "
             'data_format="channels_first" if it is (C, H, W), or "channels_last" if that is right',
-            stacklevel=6,  # the line that called the public function
+            stacklevel=5,  # the line that called the public function
         )
+    side = math.isqrt(len(conv))
+    if conv.ndim == 2 and side * side != len(conv):
+        raise ValueError(
+            f"{name}: flattened activations (K*K, C) need a square number of positions, "
+            f"got shape {conv.shape}; pass (H, W, C) instead"
+        )
+    shape = conv.shape[:2] if conv.ndim == 3 else (side, side)
+    return conv.reshape(-1, conv.shape[-1]), shape
 
 
 def _region_weights(region, name, shape):
-    region = _real_array(region, name)
-    if region.shape != shape:
-        raise ValueError(f"{name}: expected weights of the map's shape {shape}, got {region.shape}")
-    _check_finite(region, name)
+    """Return a region's weights over the largest one, (H*W, 1) float64."""
+    region = _array(region, name, *shape)
     if region.min() < 0:
         raise ValueError(f"{name}: expected weights >= 0, got a minimum of {region.min():.6g}")
     if region.max() == 0:
         raise ValueError(f"{name}: every weight is zero, the region is empty")
-    return (region / region.max()).astype(np.float64).ravel()
+    return (region / region.max()).reshape(-1, 1)
+
+
+def _check_projection(projection, channels):
+    """Return a head's kernel and bias, (C, D) and (D,) float64."""
+    if not (isinstance(projection, (tuple, list)) and len(projection) == 2):
+        kind = type(projection).__name__
+        raise ValueError(f"projection: expected None or a pair (kernel, bias or None), got {kind}")
+    kernel = _array(projection[0], "projection kernel", channels, "D")
+    bias = np.zeros(kernel.shape[1]) if projection[1] is None else projection[1]
+    return kernel, _array(bias, "projection bias", kernel.shape[1])
+
+
+def _array(values, name, *axes):
+    """Return finite values as a float64 array with these axes; a letter stands for any length."""
+    array = _real_array(values, name).astype(np.float64, copy=False)
+    pairs = zip(axes, array.shape, strict=False)
+    shape = tuple(length if isinstance(axis, str) else axis for axis, length in pairs)
+    if array.ndim != len(axes) or array.shape != shape or array.size == 0:
+        expected = str(axes).replace("'", "")
+        raise ValueError(f"{name}: expected shape {expected}, got {array.shape}")
+    _check_finite(array, name)
+    return array
 
 
 def _real_array(values, name):
@@ -726,28 +589,12 @@ def _check_finite(array, name):
         raise ValueError(f"{name}: expected finite values, got {array[position]} at {position}")
 
 
-def _check_pairwise(pairwise):
-    pairwise = _real_array(pairwise, "pairwise").astype(np.float64, copy=False)
-    if pairwise.ndim != 4 or 0 in pairwise.shape:
-        raise ValueError(f"pairwise: expected (H1, W1, H2, W2), got shape {pairwise.shape}")
-    return pairwise
-
-
 def _neighbours(name, position, size):
     """Return the cells before and after a fractional position, and the share of the second."""
     if not (isinstance(position, numbers.Real) and -0.5 <= position <= size - 0.5):
         raise ValueError(
-            f"{name}: expected a position in -0.5..{size - 0.5} cells, got {_short(position)}"
+            f"{name}: expected a position in -0.5..{size - 0.5} cells, got {reprlib.repr(position)}"
         )
     position = min(max(float(position), 0.0), size - 1.0)
     before = min(int(position), max(size - 2, 0))
     return before, min(before + 1, size - 1), position - before
-
-
-def _short(value):
-    """Return how a value is written, or its kind if that is long."""
-    try:
-        text = repr(value)
-    except ValueError:  # an integer of over 4300 digits
-        text = ""
-    return text if 0 < len(text) < 40 else f"a {type(value).__name__}"
