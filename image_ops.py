@@ -3,6 +3,8 @@
 Images are RGB uint8 arrays (H, W, 3), PIL images or whatever ``np.asarray`` makes such an array of;
 sizes are (height, width), similarity maps are real (h, w) arrays.  A map covers its whole image:
 cell (0, 0) is the top left corner's patch, not its point.
+
+An argument of another kind, shape or range is a ValueError that names it and says what came.
 """
 
 import io
@@ -53,9 +55,9 @@ def load_image(path):
     Raises
     ------
     FileNotFoundError
-        Where there is no file.
+        If there is no such file.
     ValueError
-        Names the file, where it cannot be decoded, has more pixels than
+        Names a file that cannot be decoded, or that has more pixels than
         ``PIL.Image.MAX_IMAGE_PIXELS``, or half as many in JPEG 2000, WebP or with samples of 32
         bits, a side over `MAX_SIDE`, or over `MAX_SCANS` scans.
 
@@ -73,21 +75,11 @@ def load_image(path):
 
 
 def decode_image(data, name="image"):
-    """Decode the bytes of an image file as `load_image` does.
-
-    Parameters
-    ----------
-    data : bytes
-    name : str, what an error calls them
+    """Decode the bytes of an image file as `load_image` does; an error calls them by the name.
 
     Returns
     -------
     image : uint8 (H, W, 3) array, RGB
-
-    Raises
-    ------
-    ValueError
-        For what cannot be decoded, or is over a limit of `load_image`'s.
 
     Examples
     --------
@@ -123,13 +115,7 @@ def as_image(image):
 
     Returns
     -------
-    image : uint8 (H, W, 3) array
-        Not a copy, if an array was given.
-
-    Raises
-    ------
-    ValueError, OSError
-        For what is no image, naming what came.
+    image : uint8 (H, W, 3) array, not a copy if an array was given
 
     Examples
     --------
@@ -159,7 +145,7 @@ def _check_cost(image, file):
     if image.format in ("JPEG", "MPO"):
         most = min(MAX_SCANS, MAX_SCANNED * limit / pixels)
         data = file.read_bytes() if isinstance(file, Path) else file.getvalue()
-        if data.count(b"\xff\xda") > most and _count_scans(data) > most:
+        if _count_scans(data) > most:
             raise ValueError(f"it has more than {most:.0f} scans, the limit for {pixels} pixels")
 
 
@@ -220,11 +206,6 @@ def resize(image, size):
     -------
     resized : uint8 (height, width, 3) array
 
-    Raises
-    ------
-    ValueError
-        For an image of another shape or dtype, or a size that is no two whole numbers >= 1.
-
     Examples
     --------
     >>> resize(np.zeros((100, 150, 3), np.uint8), (224, 224)).shape
@@ -240,21 +221,7 @@ def resize_like_opencv(image, size):
 
     It neither averages where it shrinks nor rounds as one would expect: its weights are integers
     of 11 bits, and it drops bits on the way.  A network that was trained on such pixels sees the
-    difference.
-
-    Parameters
-    ----------
-    image : uint8 (H, W, 3) array
-    size : (height, width)
-
-    Returns
-    -------
-    resized : uint8 (height, width, 3) array
-
-    Raises
-    ------
-    ValueError
-        For an image of another shape or dtype, or a size that is no two whole numbers >= 1.
+    difference.  Parameters and result are those of `resize`.
 
     Examples
     --------
@@ -310,12 +277,6 @@ def upsample_map(similarity, size, method="bilinear"):
     -------
     upsampled : float64 (height, width) array
 
-    Raises
-    ------
-    ValueError
-        For a map of another shape, non-finite values, a size that is no two whole numbers >= 1, or
-        an unknown method.
-
     Examples
     --------
     >>> upsample_map([[0.0, 1.0]], (1, 4))
@@ -353,19 +314,14 @@ def region_weights(region, image_size, map_shape):
     ----------
     region : box (x0, y0, x1, y1), or mask, an (H, W) array
         A box in pixels from the image's left and top edges, (0, 0, W, H) being all of it.  A mask
-        is boolean, or real >= 0: an integer mask counts in parts of its dtype's maximum.
+        is boolean, or real >= 0: an integer mask counts in parts of its dtype's maximum.  Neither
+        may be empty, nor leave the image.
     image_size : (height, width) of the image
     map_shape : (h, w)
 
     Returns
     -------
     weights : float64 (h, w) array in 0..1 for boxes and boolean and integer masks
-
-    Raises
-    ------
-    ValueError
-        For a box that is empty, reversed or not inside of the image, or a mask that is empty or
-        of another size.
 
     Examples
     --------
@@ -390,7 +346,7 @@ def cell_of(point, image_size, map_shape):
 
     Parameters
     ----------
-    point : (x, y) in pixels, (0, 0) being the centre of the top left one
+    point : (x, y) in pixels inside of the image, (0, 0) being the centre of the top left one
     image_size : (height, width) of the image
     map_shape : (h, w)
 
@@ -398,21 +354,13 @@ def cell_of(point, image_size, map_shape):
     -------
     y, x : floats in cells, (0, 0) being the centre of the first one
 
-    Raises
-    ------
-    ValueError
-        For a point outside of the image.
-
     Examples
     --------
     >>> cell_of((3.5, 1.5), (4, 8), (2, 4))
     (0.5, 1.5)
     """
-    (x, y), (height, width), (rows, columns) = (
-        _check_numbers(point, 2, "point"),
-        image_size,
-        map_shape,
-    )
+    x, y = _check_numbers(point, 2, "point")
+    (height, width), (rows, columns) = image_size, map_shape
     if not (0 <= x <= width - 1 and 0 <= y <= height - 1):
         raise ValueError(
             f"point: {x:g},{y:g} is outside of the image, which is {width} x {height} pixels"
@@ -451,18 +399,13 @@ def box_of_point(point, image_size, map_shape):
 
     Parameters
     ----------
-    point : (x, y) in pixels, (0, 0) being the centre of the top left one
+    point : (x, y) in pixels inside of the image, (0, 0) being the centre of the top left one
     image_size : (height, width)
     map_shape : (h, w)
 
     Returns
     -------
     box : (x0, y0, x1, y1), floats, the part of it in the image
-
-    Raises
-    ------
-    ValueError
-        For a point outside of the image.
 
     Examples
     --------
@@ -600,11 +543,6 @@ def colorize_map(similarity, colormap="jet", value_range=None):
     -------
     heatmap : uint8 (h, w, 3) array
 
-    Raises
-    ------
-    ValueError
-        For a map of another shape, non-finite values or an unknown colormap.
-
     Examples
     --------
     >>> colorize_map([[0.0, 1.0]])
@@ -656,11 +594,6 @@ def blend(image, heatmap, alpha=0.5):
     -------
     overlay : uint8 (H, W, 3) array
 
-    Raises
-    ------
-    ValueError
-        For different sizes or an alpha outside of 0..1.
-
     Examples
     --------
     >>> blend(np.zeros((1, 1, 3), np.uint8), np.full((1, 1, 3), 200, np.uint8), 0.25)
@@ -692,11 +625,6 @@ def combine_image_and_heatmap(
     -------
     overlay : uint8 (H, W, 3) array
 
-    Raises
-    ------
-    ValueError
-        Names the argument at fault.
-
     Examples
     --------
     >>> combine_image_and_heatmap(np.zeros((60, 90, 3), np.uint8), np.eye(7)).shape
@@ -715,16 +643,11 @@ def combine_horizontal(images):
 
     Parameters
     ----------
-    images : sequence of uint8 (H, W, 3) arrays
+    images : sequence of uint8 (H, W, 3) arrays, at least one
 
     Returns
     -------
     combined : uint8 (H, W, 3) array
-
-    Raises
-    ------
-    ValueError
-        For no image, or one of another shape or dtype.
 
     Examples
     --------
@@ -768,16 +691,13 @@ def save_image(path, image):
 
     Parameters
     ----------
-    path : str or Path
-        Ends in .png, .jpg, .jpeg or .webp.
+    path : str or Path that ends in .png, .jpg, .jpeg or .webp
     image : uint8 (H, W, 3) array
 
     Raises
     ------
-    ValueError
-        For another ending, or an image of another shape or dtype.
     OSError
-        Where the file cannot be written.
+        If the file cannot be written.
     """
     image = _check_image(image)
     suffix = Path(path).suffix.lower()
@@ -794,12 +714,7 @@ def write_whole(path, write):
     Parameters
     ----------
     path : str or Path
-    write : function of a binary file
-
-    Raises
-    ------
-    OSError
-        If the file cannot be written.
+    write : function of a binary file, an OSError of which is passed on
 
     Examples
     --------
