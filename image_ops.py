@@ -77,10 +77,6 @@ def load_image(path):
 def decode_image(data, name="image"):
     """Decode the bytes of an image file as `load_image` does; an error calls them by the name.
 
-    Returns
-    -------
-    image : uint8 (H, W, 3) array, RGB
-
     Examples
     --------
     >>> decode_image((Path(__file__).parent / "docs" / "pair.jpg").read_bytes()).shape[2]
@@ -106,16 +102,12 @@ def _decode(file, name):
 
 
 def as_image(image):
-    """Return what stands for an image as an RGB array.
+    """Return what stands for an image as an RGB uint8 (H, W, 3) array, itself if it is one.
 
     Parameters
     ----------
     image : str, Path, PIL image, or anything that ``np.asarray`` makes an RGB uint8 (H, W, 3) of
         A path is read by `load_image`, and a PIL image treated as such a file would be.
-
-    Returns
-    -------
-    image : uint8 (H, W, 3) array, not a copy if an array was given
 
     Examples
     --------
@@ -145,7 +137,7 @@ def _check_cost(image, file):
     if image.format in ("JPEG", "MPO"):
         most = min(MAX_SCANS, MAX_SCANNED * limit / pixels)
         data = file.read_bytes() if isinstance(file, Path) else file.getvalue()
-        if _count_scans(data) > most:
+        if data.count(b"\xff\xda") > most and _count_scans(data) > most:
             raise ValueError(f"it has more than {most:.0f} scans, the limit for {pixels} pixels")
 
 
@@ -195,16 +187,14 @@ def _to_rgb(image):
 
 
 def resize(image, size):
-    """Resize a whole image, anti-aliased where it shrinks (Pillow's bilinear filter).
+    """Resize a whole image to a uint8 (height, width, 3) array, anti-aliased where it shrinks.
+
+    It is Pillow's bilinear filter.
 
     Parameters
     ----------
     image : uint8 (H, W, 3) array
     size : (height, width)
-
-    Returns
-    -------
-    resized : uint8 (height, width, 3) array
 
     Examples
     --------
@@ -261,7 +251,7 @@ def _opencv_weights(share, shape):
 
 
 def upsample_map(similarity, size, method="bilinear"):
-    """Interpolate a map to the size of the image that it lies over.
+    """Interpolate a map to the size of its image, as a float64 (height, width) array.
 
     Values stand at the centres of their cells, and the border is continued outwards from them.
 
@@ -272,10 +262,6 @@ def upsample_map(similarity, size, method="bilinear"):
     method : "bilinear", "bicubic" or "none"
         Bicubic is the interpolating cubic spline, which may leave the range of the map's values.
         None shows the cells as they are: a pixel gets the value of the cell that its centre is in.
-
-    Returns
-    -------
-    upsampled : float64 (height, width) array
 
     Examples
     --------
@@ -369,16 +355,12 @@ def cell_of(point, image_size, map_shape):
 
 
 def box_of_cells(cells, image_size):
-    """Return the box around some cells of a map, in pixels of its image.
+    """Return the box (x0, y0, x1, y1) around some cells of a map, floats in pixels of its image.
 
     Parameters
     ----------
     cells : bool (h, w) array, not all False
     image_size : (height, width)
-
-    Returns
-    -------
-    box : (x0, y0, x1, y1), floats
 
     Examples
     --------
@@ -395,6 +377,7 @@ def box_of_cells(cells, image_size):
 def box_of_point(point, image_size, map_shape):
     """Return the box of a cell's size around a point: what a network sees there.
 
+    It is (x0, y0, x1, y1) in pixels, floats, and cut off where the image ends.
     Its `region_weights` are those of bilinear interpolation between the cells.
 
     Parameters
@@ -402,10 +385,6 @@ def box_of_point(point, image_size, map_shape):
     point : (x, y) in pixels inside of the image, (0, 0) being the centre of the top left one
     image_size : (height, width)
     map_shape : (h, w)
-
-    Returns
-    -------
-    box : (x0, y0, x1, y1), floats, the part of it in the image
 
     Examples
     --------
@@ -460,16 +439,12 @@ def check_mask(mask, image_size):
 
 
 def draw_region(image, region):
-    """Outline a region, white within black, so that it stands out from any colour.
+    """Outline a region, white within black, on a copy, so that it stands out from any colour.
 
     Parameters
     ----------
     image : uint8 (H, W, 3) array
     region : box or mask, as for `region_weights`
-
-    Returns
-    -------
-    drawn : uint8 (H, W, 3) array
 
     Examples
     --------
@@ -492,17 +467,13 @@ def draw_region(image, region):
 
 
 def draw_point(image, x, y):
-    """Mark a point by a ring, white within black.
+    """Mark a point by a ring, white within black, on a copy.
 
     Parameters
     ----------
     image : uint8 (H, W, 3) array
     x, y : real numbers
         In pixels, (0, 0) being the centre of the top left one.
-
-    Returns
-    -------
-    drawn : uint8 (H, W, 3) array
 
     Examples
     --------
@@ -527,21 +498,16 @@ def _line_width(image):
 
 
 def colorize_map(similarity, colormap="jet", value_range=None):
-    """Colour a map by its values.
+    """Colour a map by its values, as a uint8 (h, w, 3) array.
 
     Parameters
     ----------
     similarity : real (h, w) array
-    colormap : str
-        Any of matplotlib's; in the default, jet, red is high.
+    colormap : str, any of matplotlib's; in the default, jet, red is high
     value_range : None or (low, high)
         The values that get the colormap's ends; None for the map's own minimum and maximum.  Pass
         the range of both maps to compare two pictures.  Where low equals high the map is flat, in
         the colormap's middle.
-
-    Returns
-    -------
-    heatmap : uint8 (h, w, 3) array
 
     Examples
     --------
@@ -583,16 +549,12 @@ def _colors(colormap):
 
 
 def blend(image, heatmap, alpha=0.5):
-    """Mix an image with a heatmap of the same size: (1 - alpha) image + alpha heatmap.
+    """Return (1 - alpha) image + alpha heatmap, rounded, as a uint8 (H, W, 3) array.
 
     Parameters
     ----------
     image, heatmap : uint8 (H, W, 3) arrays
     alpha : real number in 0..1
-
-    Returns
-    -------
-    overlay : uint8 (H, W, 3) array
 
     Examples
     --------
@@ -612,7 +574,7 @@ def blend(image, heatmap, alpha=0.5):
 def combine_image_and_heatmap(
     image, similarity, *, alpha=0.5, colormap="jet", method="bilinear", value_range=None
 ):
-    """Lay a map over its image, at the image's own resolution.
+    """Lay a map over its image; return a uint8 (H, W, 3) array of the image's own resolution.
 
     Parameters
     ----------
@@ -620,10 +582,6 @@ def combine_image_and_heatmap(
     similarity : real (h, w) array
     alpha, colormap, method, value_range
         As for `blend`, `colorize_map` and `upsample_map`.
-
-    Returns
-    -------
-    overlay : uint8 (H, W, 3) array
 
     Examples
     --------
@@ -636,7 +594,7 @@ def combine_image_and_heatmap(
 
 
 def combine_horizontal(images):
-    """Put images side by side, all brought to the height of the tallest.
+    """Return images side by side, all brought to the height of the tallest, uint8 (H, W, 3).
 
     That height is lowered if the picture would be wider than `MAX_SIDE` or have more pixels than
     `MAX_COMBINED`.
@@ -644,10 +602,6 @@ def combine_horizontal(images):
     Parameters
     ----------
     images : sequence of uint8 (H, W, 3) arrays, at least one
-
-    Returns
-    -------
-    combined : uint8 (H, W, 3) array
 
     Examples
     --------

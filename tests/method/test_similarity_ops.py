@@ -1,11 +1,9 @@
 """The method: laws over random inputs, plain loops from the definitions, gradients as a judge."""
 
-import subprocess
-import sys
+from itertools import combinations
 
 import numpy as np
 import pytest
-from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
@@ -64,17 +62,13 @@ def loop_local_features(conv, pooling="average", projection=None, region=None, p
 
 
 def loop_similarity(local1, local2):
-    """Both maps, as the authors' code walks over the positions."""
+    """The pairwise tensor, both maps and the cosine, as the authors' code walks over positions."""
     feature1, feature2 = local1.sum(axis=(0, 1)), local2.sum(axis=(0, 1))
     norms = np.linalg.norm(feature1) * np.linalg.norm(feature2)
-    maps = []
-    for local, feature in ((local1, feature2), (local2, feature1)):
-        similarity = np.zeros(local.shape[:2])
-        for y in range(local.shape[0]):
-            for x in range(local.shape[1]):
-                similarity[y, x] = np.dot(local[y, x], feature) / norms
-        maps.append(similarity)
-    return maps
+    pairwise = np.zeros(local1.shape[:2] + local2.shape[:2])
+    for y1, x1, y2, x2 in np.ndindex(pairwise.shape):
+        pairwise[y1, x1, y2, x2] = local1[y1, x1] @ local2[y2, x2] / norms
+    return pairwise, pairwise.sum((2, 3)), pairwise.sum((0, 1)), feature1 @ feature2 / norms
 
 
 # --- random settings: shapes, dtypes, poolings, heads, regions -----------------------------------
@@ -126,43 +120,20 @@ def one_image(options, number):
 
 
 @given(pairs())
-def test_maps_and_pairwise_sum_to_the_cosine_of_independent_embeddings(pair):
-    conv1, conv2, options = pair
-    feature1 = loop_local_features(conv1, **one_image(options, 1)).sum(axis=(0, 1))
-    feature2 = loop_local_features(conv2, **one_image(options, 2)).sum(axis=(0, 1))
-    norms = np.linalg.norm(feature1) * np.linalg.norm(feature2)
-    cosine = feature1 @ feature2 / norms
-    similarity1, similarity2 = compute_spatial_similarity(conv1, conv2, **options)
-    pairwise = compute_pairwise_similarity(conv1, conv2, **options)
-    assert similarity1.shape == conv1.shape[:2] and similarity2.shape == conv2.shape[:2]
-    assert pairwise.shape == conv1.shape[:2] + conv2.shape[:2]
-    assert similarity1.dtype == similarity2.dtype == pairwise.dtype == np.float64
-    assert_allclose([similarity1.sum(), similarity2.sum(), pairwise.sum()], cosine, atol=1e-10)
-
-
-@given(pairs())
-def test_margins_of_the_pairwise_tensor_are_the_maps(pair):
-    conv1, conv2, options = pair
-    similarity1, similarity2 = compute_spatial_similarity(conv1, conv2, **options)
-    pairwise = compute_pairwise_similarity(conv1, conv2, **options)
-    assert_allclose(pairwise.sum(axis=(2, 3)), similarity1, atol=1e-10)
-    assert_allclose(pairwise.sum(axis=(0, 1)), similarity2, atol=1e-10)
-
-
-@given(pairs())
-def test_everything_equals_plain_loops(pair):
+def test_everything_equals_plain_loops_and_sums_to_the_cosine(pair):
     conv1, conv2, options = pair
     local1 = loop_local_features(conv1, **one_image(options, 1))
     local2 = loop_local_features(conv2, **one_image(options, 2))
     assert_allclose(local_features(conv1, **one_image(options, 1)), local1, rtol=1e-12, atol=1e-13)
     embedding = pool_features(conv2, **one_image(options, 2))
     assert_allclose(embedding, local2.sum(axis=(0, 1)), rtol=1e-12, atol=1e-12)
-    computed = compute_spatial_similarity(conv1, conv2, **options)
-    for similarity, expected in zip(computed, loop_similarity(local1, local2), strict=True):
-        assert_allclose(similarity, expected, rtol=1e-12, atol=1e-12)
-    norms = np.linalg.norm(local1.sum(axis=(0, 1))) * np.linalg.norm(local2.sum(axis=(0, 1)))
-    expected = np.einsum("abc,dec->abde", local1, local2) / norms
-    assert_allclose(compute_pairwise_similarity(conv1, conv2, **options), expected, atol=1e-12)
+    *expected, cosine = loop_similarity(local1, local2)
+    pairwise = compute_pairwise_similarity(conv1, conv2, **options)
+    similarity1, similarity2 = compute_spatial_similarity(conv1, conv2, **options)
+    for computed, loop in zip((pairwise, similarity1, similarity2), expected, strict=True):
+        assert computed.shape == loop.shape and computed.dtype == np.float64
+        assert_allclose(computed, loop, rtol=1e-12, atol=1e-12)
+        assert_allclose(computed.sum(), cosine, atol=1e-10)
 
 
 # Rectified activations: where signs cancel, float32 has no relative precision to keep.
@@ -173,17 +144,18 @@ def test_float32_stays_within_1e_6_of_a_float64_loop(pair):
     local1 = loop_local_features(conv1, **one_image(options, 1))
     local2 = loop_local_features(conv2, **one_image(options, 2))
     computed = compute_spatial_similarity(conv1, conv2, **options)
-    for similarity, expected in zip(computed, loop_similarity(local1, local2), strict=True):
+    for similarity, expected in zip(computed, loop_similarity(local1, local2)[1:3], strict=True):
         assert_allclose(similarity, expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("dtype, tolerance", [(np.float32, 1e-6), (np.float64, 1e-12)])
 def test_maps_of_a_real_size_equal_the_loop(rng, dtype, tolerance):
     conv1, conv2 = rng.gamma(0.3, size=(2, 7, 7, 2048)).astype(dtype)
-    expected = loop_similarity(*(conv.astype(np.float64) / 49 for conv in (conv1, conv2)))
+    local1, local2 = (conv.astype(np.float64) / 49 for conv in (conv1, conv2))
+    _, *expected, cosine = loop_similarity(local1, local2)
     for similarity, loop in zip(compute_spatial_similarity(conv1, conv2), expected, strict=True):
         assert_allclose(similarity, loop, rtol=tolerance)
-        assert_allclose(similarity.sum(), expected[0].sum(), rtol=tolerance)
+        assert_allclose(similarity.sum(), cosine, rtol=tolerance)
 
 
 @given(pairs())
@@ -229,12 +201,9 @@ def test_permuting_positions_permutes_the_map(pair, random):
 @given(pairs())
 def test_a_region_of_all_ones_is_no_region(pair):
     conv1, conv2, options = pair
-    options["region1"] = None
-    whole = compute_spatial_similarity(conv1, conv2, **options)
-    options["region1"] = np.ones(conv1.shape[:2])
-    for similarity, expected in zip(
-        compute_spatial_similarity(conv1, conv2, **options), whole, strict=True
-    ):
+    whole, ones = ({**options, "region1": region} for region in (None, np.ones(conv1.shape[:2])))
+    maps = (compute_spatial_similarity(conv1, conv2, **keywords) for keywords in (whole, ones))
+    for similarity, expected in zip(*maps, strict=True):
         assert_allclose(similarity, expected, atol=1e-13)
 
 
@@ -242,14 +211,14 @@ def test_a_region_of_all_ones_is_no_region(pair):
 def test_inputs_are_never_modified(pair):
     conv1, conv2, options = pair
     arrays = [conv1, conv2, options["region1"], options["region2"], *options.get("projection", ())]
-    arrays = [array for array in arrays if array is not None]
-    before = [array.copy() for array in arrays]
+    before = [np.array(array) for array in arrays]
     for array in arrays:
-        array.setflags(write=False)
+        if array is not None:
+            array.setflags(write=False)
     compute_spatial_similarity(conv1, conv2, **options)
     compute_pairwise_similarity(conv1, conv2, **options)
     for array, copy in zip(arrays, before, strict=True):
-        np.testing.assert_array_equal(array, copy)
+        assert_array_equal(array, copy)
 
 
 # --- gradients as an outside judge ---------------------------------------------------------------
@@ -257,20 +226,24 @@ def test_inputs_are_never_modified(pair):
 
 @pytest.mark.parametrize("head", [False, True])
 def test_average_pooling_equals_activation_times_gradient(rng, head):
-    tf = pytest.importorskip("tensorflow")
+    """The dot product is linear in either image, so that its gradient is a difference of two."""
     conv1, conv2 = (rng.gamma(0.5, size=shape) for shape in ((4, 6, 8), (5, 3, 8)))
     kernel = rng.standard_normal((8, 5)) if head else np.eye(8)
-    variables = tf.Variable(conv1), tf.Variable(conv2)
-    with tf.GradientTape() as tape:
-        pooled = [tf.reduce_mean(conv, axis=(0, 1)) for conv in variables]
-        features = [tf.linalg.matvec(kernel.T, feature) for feature in pooled]
-        dot = tf.tensordot(*features, 1)
-    norms = np.prod([np.linalg.norm(feature) for feature in features])
-    gradients = tape.gradient(dot, variables)
-    projection = (kernel, None) if head else None
-    maps = compute_spatial_similarity(conv1, conv2, projection=projection)
-    for similarity, conv, gradient in zip(maps, (conv1, conv2), gradients, strict=True):
-        assert_allclose(similarity, (conv * gradient.numpy()).sum(axis=2) / norms, rtol=1e-10)
+
+    def dot(conv1, conv2):
+        return (conv1.mean((0, 1)) @ kernel) @ (conv2.mean((0, 1)) @ kernel)
+
+    norms = np.prod([np.linalg.norm(conv.mean((0, 1)) @ kernel) for conv in (conv1, conv2)])
+    expected = np.zeros((4, 6))
+    for y, x, c in np.ndindex(conv1.shape):
+        step = np.zeros_like(conv1)
+        step[y, x, c] = 1
+        gradient = dot(conv1 + step, conv2) - dot(conv1, conv2)
+        expected[y, x] += conv1[y, x, c] * gradient / norms
+    similarity, _ = compute_spatial_similarity(
+        conv1, conv2, projection=(kernel, None) if head else None
+    )
+    assert_allclose(similarity, expected, rtol=1e-9, atol=1e-12)
 
 
 # --- closed forms --------------------------------------------------------------------------------
@@ -290,10 +263,26 @@ def test_gem_grows_from_average_into_max(rng):
         assert_allclose(gem, other, atol=tolerance)
 
 
-def test_flattened_activations_give_square_maps_row_by_row(rng):
+def test_other_layouts_of_the_same_activations_have_the_same_maps(rng):
     conv1, conv2 = rng.random((2, 5, 5, 9))
+    expected = compute_spatial_similarity(conv1, conv2)
     flat = compute_spatial_similarity(conv1.reshape(25, 9), conv2.reshape(25, 9))
-    np.testing.assert_array_equal(flat, compute_spatial_similarity(conv1, conv2))
+    assert_array_equal(flat, expected)
+    first = [np.moveaxis(conv, 2, 0) for conv in (conv1, conv2)]
+    for convs in (first, [conv.reshape(9, 25) for conv in first]):
+        maps = compute_spatial_similarity(*convs, data_format="channels_first")
+        assert_allclose(maps, expected, rtol=1e-14)
+    with pytest.raises(ValueError, match="data_format: expected channels_last or .* got NCHW"):
+        pool_features(conv1, data_format="NCHW")
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("function", [compute_pairwise_similarity, pool_features])
+def test_what_looks_like_channels_first_is_warned_of_where_it_is_called(function):
+    arguments = [np.ones((6, 5, 4))] * (1 if function is pool_features else 2)
+    with pytest.warns(UserWarning, match="read as .H, W, C., 6 x 5 positions of 4") as warned:
+        function(*arguments)
+    assert {warning.filename for warning in warned} == {__file__}
 
 
 @pytest.mark.parametrize(
@@ -419,14 +408,12 @@ def test_a_point_interpolates_the_four_cells_around_it(pair, data):
     for image, (height, width) in ((1, conv1.shape[:2]), (2, conv2.shape[:2])):
         y = data.draw(st.floats(-0.5, height - 0.5))
         x = data.draw(st.floats(-0.5, width - 0.5))
-        shape = conv2.shape[:2] if image == 1 else conv1.shape[:2]
-        expected = np.zeros(shape)
-        for row in range(height):
-            for column in range(width):
-                share = max(0, 1 - abs(row - np.clip(y, 0, height - 1)))
-                share *= max(0, 1 - abs(column - np.clip(x, 0, width - 1)))
-                cell = pairwise[row, column] if image == 1 else pairwise[:, :, row, column]
-                expected += share * cell
+        cells = pairwise if image == 1 else pairwise.transpose(2, 3, 0, 1)
+        expected = np.zeros(cells.shape[2:])
+        for row, column in np.ndindex(height, width):
+            share = max(0, 1 - abs(row - np.clip(y, 0, height - 1)))
+            share *= max(0, 1 - abs(column - np.clip(x, 0, width - 1)))
+            expected += share * cells[row, column]
         assert_allclose(point_similarity(pairwise, y, x, image), expected, atol=1e-12)
 
 
@@ -440,7 +427,7 @@ def test_a_point_interpolates_the_four_cells_around_it(pair, data):
         (("a", 0), "y: expected a position in -0.5..2.5 cells, got 'a'"),
         ((0, 1j), "x: expected a position .* got 1j"),
         ((0, None), "x: expected a position .* got None"),
-        ((10**5000, 0), "y: expected a position .* got a int"),
+        ((10**400, 0), "y: expected a position .* got 10000.*000$"),
     ],
 )
 def test_points_outside_are_refused(arguments, message):
@@ -470,9 +457,9 @@ INFINITE[0, 1, 2], INFINITE[1, 1, 2] = np.inf, -np.inf
         (GOOD, np.ones((1, 3, 3, 4)), {}, r"conv2: .*got \(1, 3, 3, 4\)"),
         (np.ones((8, 4)), GOOD, {}, r"conv1: .*square.*got shape \(8, 4\)"),
         (GOOD, np.ones((3, 3, 5)), {}, "conv1 and conv2: .*channels, got 4 and 5"),
-        (np.ones((0, 3, 4)), GOOD, {}, r"conv1: .*at least one.*\(0, 3, 4\)"),
-        (GOOD, np.ones((3, 3, 0)), {}, r"conv2: .*at least one.*\(3, 3, 0\)"),
-        (np.ones((0, 4)), GOOD, {}, r"conv1: .*at least one.*\(0, 4\)"),
+        (np.ones((0, 3, 4)), GOOD, {}, r"conv1: .*at least 1.*\(0, 3, 4\)"),
+        (GOOD, np.ones((3, 3, 0)), {}, r"conv2: .*at least 1.*\(3, 3, 0\)"),
+        (np.ones((0, 4)), GOOD, {}, r"conv1: .*at least 1.*\(0, 4\)"),
         (NOT_FINITE, GOOD, {}, r"conv1: expected finite values, got nan"),
         (GOOD, INFINITE, {}, r"conv2: expected finite values, got inf"),
         (INFINITE.astype(np.float32), GOOD, {"pooling": "max"}, "conv1: .*got inf"),
@@ -486,7 +473,7 @@ INFINITE[0, 1, 2], INFINITE[1, 1, 2] = np.inf, -np.inf
         (GOOD, GOOD, {"pooling": "gem", "power": np.nan}, "power: .*got nan"),
         (GOOD, GOOD, {"pooling": "gem", "power": "3"}, "power: .*got '3'"),
         (GOOD, GOOD, {"pooling": "gem", "power": 3 + 0j}, r"power: .*got \(3\+0j\)"),
-        (GOOD, GOOD, {"pooling": "gem", "power": 10**400}, "power: .*got a int"),
+        (GOOD, GOOD, {"pooling": "gem", "power": 10**400}, r"power: .*got 1000.*\.\.\..*0$"),
         (GOOD, -GOOD, {"pooling": "gem"}, "conv2: GeM.*>= 0, got a minimum of -1"),
         (GOOD, GOOD, {"region1": np.zeros((3, 3))}, "region1: every weight is zero"),
         (GOOD, GOOD, {"region2": np.ones((3, 4))}, r"region2: .*\(3, 3\), got \(3, 4\)"),
@@ -504,7 +491,7 @@ def test_bad_input_is_named(conv1, conv2, options, message):
             function(conv1, conv2, **options)
 
 
-# --- what it needs -------------------------------------------------------------------------------
+# --- matches -------------------------------------------------------------------------------------
 
 
 def loop_matches(pairwise, count):
@@ -534,21 +521,13 @@ def test_matches_are_the_strongest_pairs_that_are_well_apart(shape, count, seed,
     matches = strongest_matches(pairwise, count)
     assert matches.shape == (len(matches), 4) and matches.dtype == int
     assert list(map(tuple, matches)) == loop_matches(pairwise, count)
-    assert (pairwise == before).all()
-    values = pairwise[tuple(matches.T)]
-    assert (np.diff(values) <= 0).all() and (values > 0).all()
-    if count and pairwise.max() > 0:
-        assert values[0] == pairwise.max()
-    assert (strongest_matches(pairwise, count + 1)[: len(matches)] == matches).all()
-    if np.unique(pairwise).size == pairwise.size:  # without ties the images may be swapped
-        swapped = strongest_matches(pairwise.transpose(2, 3, 0, 1), count)
-        assert (swapped[:, [2, 3, 0, 1]] == matches).all()
+    assert_array_equal(pairwise, before)
 
 
 @pytest.mark.parametrize(
     "pairwise, count, message",
     [
-        (np.ones((2, 2)), 1, r"pairwise: expected .H1, W1, H2, W2., got shape \(2, 2\)"),
+        (np.ones((2, 2)), 1, r"pairwise: expected shape .H1, W1, H2, W2., got \(2, 2\)"),
         (np.full((1, 1, 1, 2), np.nan), 1, "pairwise: expected finite values, got nan"),
         (np.ones((1, 1, 1, 1)), -1, "count: expected a whole number >= 0, got -1"),
         (np.ones((1, 1, 1, 1)), 1.5, "count: expected a whole number >= 0, got 1.5"),
@@ -557,21 +536,6 @@ def test_matches_are_the_strongest_pairs_that_are_well_apart(shape, count, seed,
 def test_matches_that_cannot_be_are_refused(pairwise, count, message):
     with pytest.raises(ValueError, match=message):
         strongest_matches(pairwise, count)
-
-
-def test_nothing_but_numpy_is_imported():
-    program = """
-import sys
-sys.modules["tensorflow"] = None  # importing it raises
-import numpy
-before = set(sys.modules)
-import similarity_ops
-loaded = {name.partition(".")[0] for name in set(sys.modules) - before}
-outside = loaded - set(sys.stdlib_module_names) - {"numpy", "similarity_ops"}
-assert not outside, outside
-similarity_ops.compute_spatial_similarity(numpy.ones((2, 2, 3)), numpy.ones((2, 2, 3)))
-"""
-    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
 
 
 # --- tokens --------------------------------------------------------------------------------------
@@ -593,28 +557,19 @@ def test_tokens_lie_row_by_row_after_those_that_are_no_place():
 # --- parts of maps and images --------------------------------------------------------------------
 
 
-def plain_best_box(local, feature):
-    """Every box of cells by itself."""
-    rows, columns, _ = local.shape
-    found = {}
-    for y0 in range(rows):
-        for y1 in range(y0 + 1, rows + 1):
-            for x0 in range(columns):
-                for x1 in range(x0 + 1, columns + 1):
-                    box = local[y0:y1, x0:x1].sum((0, 1))
-                    norms = np.linalg.norm(box) * np.linalg.norm(feature)
-                    found[y0, x0, y1, x1] = box @ feature / norms
-    return found
-
-
 @given(st.integers(1, 4), st.integers(1, 4), st.integers(1, 5), st.integers(0, 2**32 - 1))
 def test_the_best_box_is_the_best_of_all_boxes(rows, columns, channels, seed):
     rng = np.random.default_rng(seed)
     local, feature = rng.standard_normal((rows, columns, channels)), rng.standard_normal(channels)
-    boxes = plain_best_box(local, feature)
+    cosines = {}
+    for y0, y1 in combinations(range(rows + 1), 2):
+        for x0, x1 in combinations(range(columns + 1), 2):
+            crop = local[y0:y1, x0:x1].sum((0, 1))
+            norms = np.linalg.norm(crop) * np.linalg.norm(feature)
+            cosines[y0, x0, y1, x1] = crop @ feature / norms
     similarity, box = best_box(local, feature)
-    assert_allclose(similarity, max(boxes.values()), atol=1e-9)
-    assert_allclose(boxes[box], similarity, atol=1e-9)
+    assert_allclose(similarity, max(cosines.values()), atol=1e-9)
+    assert_allclose(cosines[box], similarity, atol=1e-9)
 
 
 @pytest.mark.parametrize("scale", [1e-300, 1e-30, 1e30, 1e300])
@@ -634,7 +589,7 @@ def test_a_box_of_nothing_is_never_best(rng):
         best_box(np.zeros((3, 3, 2)), (1, 0))
     with pytest.raises(ValueError, match="feature: all of it is zero"):
         best_box(local, (0, 0))
-    with pytest.raises(ValueError, match="expected local features"):
+    with pytest.raises(ValueError, match=r"feature: expected shape \(2,\), got \(3,\)"):
         best_box(local, (1, 0, 0))
 
 
