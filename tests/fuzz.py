@@ -7,6 +7,7 @@ that is neither is printed with the seed and the number that make it again (--on
 """
 
 import argparse
+import contextlib
 import io
 import json
 import random
@@ -22,14 +23,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from similarity_ops import (
-    POOLINGS,
-    compute_pairwise_similarity,
-    compute_spatial_similarity,
-    pool_features,
-)
-from simvis import image_ops
-from simvis.batch import pairs as image_pairs
+from simvis import image_ops, similarity_ops
+from simvis.batch import pairs, records
 from tests.tensor_tables import read_table, write_table
 
 EXTREMES = (0.0, -0.0, 5e-324, 1e-310, 1e-45, 1e-38, 1.0, -1.0, 3e38, 1e154, 1e308, -1e308)
@@ -42,19 +37,11 @@ def damaged(data, rng):
     data = bytearray(data)
     for _ in range(rng.choice((1, 1, 2, 4, 16))):
         place, length = rng.randrange(len(data) + 1), rng.choice((1, 1, 2, 4, 8, 64))
-        kind = rng.randrange(5)
-        if kind == 0:
-            data[place : place + length] = rng.randbytes(length)
-        elif kind == 1:
-            data[place : place + length] = rng.choice((b"\0", b"\xff", b"\x7f", b"\x80")) * length
-        elif kind == 2:
-            del data[place : place + length]
-        elif kind == 3:
-            data[place:place] = data[place : place + length] * rng.choice((1, 2, 50))
-        else:
+        part, byte = data[place : place + length], rng.choice((b"\0", b"\xff", b"\x7f", b"\x80"))
+        changes = [rng.randbytes(length), byte * length, b"", part * rng.choice((2, 3, 51))]
+        data[place : place + length] = rng.choice(changes)
+        if rng.random() < 0.2:
             del data[place:]
-        if not data:
-            return b""
     return bytes(data)
 
 
@@ -63,9 +50,7 @@ def damaged(data, rng):
 
 def image(rng, folder):
     """Images of all formats."""
-    formats = {"PNG": ".png", "JPEG": ".jpg", "TIFF": ".tif", "WEBP": ".webp", "GIF": ".gif"}
-    formats |= {"BMP": ".bmp", "PPM": ".ppm", "JPEG2000": ".jp2"}
-    kind = rng.choice(list(formats))
+    kind = rng.choice(("PNG", "JPEG", "TIFF", "WEBP", "GIF", "BMP", "PPM", "JPEG2000"))
     mode = rng.choice(("RGB", "L", "1", "F", "I;16", "RGBA", "P") if kind == "TIFF" else ("RGB",))
     options = {"progressive": rng.random() < 0.5} if kind == "JPEG" else {}
     if kind == "TIFF":
@@ -75,7 +60,7 @@ def image(rng, folder):
     Image.fromarray(pixels).convert("L" if mode in ("F", "I;16") else mode).convert(mode).save(
         file, kind, **options
     )
-    path = folder / f"image{formats[kind]}"
+    path = folder / f"image.{kind.lower()}"  # what it is, its first bytes say
     path.write_bytes(damaged(file.getvalue(), rng))
     found = image_ops.load_image(path)
     assert found.dtype == np.uint8 and found.ndim == 3 and found.shape[2] == 3
@@ -98,21 +83,21 @@ def arrays(rng, folder):
         with np.errstate(all="ignore"):
             return array.astype(rng.choice((np.float32, np.float64)))
 
-    options = {"data_format": "channels_last", "pooling": rng.choice(POOLINGS)}
+    options = {"data_format": "channels_last", "pooling": rng.choice(similarity_ops.POOLINGS)}
     options["power"] = rng.choice((1, 3, 2.5, 1e3, 1e299, -1, np.nan, 3 + 0j, "3", None))
     if rng.random() < 0.3:
         options["region1"] = draw(shape[:2]) ** 2 if rng.random() < 0.8 else draw((9,))
     if rng.random() < 0.3:
         options["projection"] = draw((shape[2], 2)), rng.choice((None, draw((2,))))
     conv1, conv2 = draw(shape), draw(shape)
-    maps = compute_spatial_similarity(conv1, conv2, **options)
+    maps = similarity_ops.compute_spatial_similarity(conv1, conv2, **options)
     cosine = maps[0].sum()
     assert np.isfinite(maps).all() and abs(cosine - maps[1].sum()) < 1e-4, (maps, cosine)
     assert abs(cosine) < 1 + 1e-4
-    pairwise = compute_pairwise_similarity(conv1, conv2, **options)
+    pairwise = similarity_ops.compute_pairwise_similarity(conv1, conv2, **options)
     assert np.isfinite(pairwise).all() and abs(pairwise.sum() - cosine) < 1e-4
     region = options.pop("region1", None)
-    assert np.isfinite(pool_features(conv1, region=region, **options)).all()
+    assert np.isfinite(similarity_ops.pool_features(conv1, region=region, **options)).all()
 
 
 def mean_image(rng, folder):
@@ -134,13 +119,11 @@ def checkpoint(rng, folder):
 
     from simvis.models.checkpoints import read_tensorflow_variables
 
-    prefix = folder / "checkpoint"
+    prefix = str(folder / "checkpoint")
     index = Path(f"{prefix}.index")
+    tensors = [tf.ones((3, 4)), tf.ones(5)]
     tf.raw_ops.SaveV2(
-        prefix=str(prefix),
-        tensor_names=["one", "two"],
-        shape_and_slices=["", ""],
-        tensors=[tf.ones((3, 4)), tf.ones(5)],
+        prefix=prefix, tensor_names=["one", "two"], shape_and_slices=["", ""], tensors=tensors
     )
     if rng.random() < 0.3:
         index.write_bytes(damaged(index.read_bytes(), rng))
@@ -205,8 +188,7 @@ def model_file(rng, folder):
             return {key: changed(value) for key, value in node.items()}
         return [changed(value) for value in node] if isinstance(node, list) else node
 
-    config = json.dumps(changed(json.loads(members["config.json"])))
-    members["config.json"] = config.encode()
+    members["config.json"] = json.dumps(changed(json.loads(members["config.json"]))).encode()
     if rng.random() < 0.3:
         name = rng.choice(list(members))
         members[name] = damaged(members[name], rng)
@@ -229,53 +211,40 @@ def tables(rng, folder):
     path.write_bytes(damaged(text.replace("'", '"').encode(), rng))
     results = folder / "results"
     results.mkdir(exist_ok=True)
-    row = dict.fromkeys(image_pairs.FIELDS, "") | {"pair": "1", "similarity": "0.5"}
-    image_pairs.write_scores(results, [row])
+    row = dict.fromkeys(records.FIELDS, "") | {"pair": "1", "similarity": "0.5"}
+    records.write_scores(results, [row])
     scores = results / "scores.csv"
     scores.write_bytes(damaged(scores.read_bytes(), rng))
     try:
-        assert all(len(pair) == 2 for pair in image_pairs.read_pairs(path))
+        assert all(len(pair) == 2 for pair in pairs.read_pairs(path))
     finally:
-        assert all(int(row["pair"]) > 0 for row in image_pairs.read_scores(results))
+        assert all(int(row["pair"]) > 0 for row in records.read_scores(results))
 
 
-KINDS = {  # and how often each gets its turn
-    image: 10,
-    arrays: 10,
-    mean_image: 3,
-    checkpoint: 3,
-    state_dict: 1,
-    model_file: 1,
-    tables: 3,
-}
+LIGHT = [image, arrays] * 10 + [tables] * 3  # which need no TensorFlow
+ALL = LIGHT + [mean_image, checkpoint] * 3 + [state_dict, model_file]
 
 
-def fuzz(seconds, seed, only=None):
+def fuzz(numbers, kinds, seed, seconds):
     """Feed inputs; return how many there were of each kind, and of each outcome."""
     seen, end = Counter(), time.monotonic() + seconds
-    turns = [kind for kind, times in KINDS.items() for _ in range(times)]
-    with tempfile.TemporaryDirectory() as folder:
-        number = 0 if only is None else only
-        while only is not None or time.monotonic() < end:
-            rng = random.Random(f"{seed} {number}")
-            kind = rng.choice(turns)
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    kind(rng, Path(folder))
-                outcome = "result"
-            except (ValueError, OSError, MemoryError) as error:
-                outcome = "error"
-                if not isinstance(error, MemoryError) and (
-                    not str(error).strip() or len(str(error).splitlines()) != 1
-                ):
-                    raise AssertionError(f"{kind.__name__} {number}: {error!r}") from error
-            except Exception as error:
-                raise AssertionError(f"{kind.__name__} {number}: {error!r}") from error
-            seen[kind.__name__, outcome] += 1
-            if only is not None:
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for number in numbers:
+            if time.monotonic() > end:
                 break
-            number += 1
+            rng = random.Random(f"{seed} {number}")
+            kind, outcome = rng.choice(kinds), "error"
+            try:
+                kind(rng, Path(folder))
+                outcome = "result"
+            except MemoryError:
+                pass
+            except Exception as error:
+                lines = str(error).strip().splitlines()
+                if not isinstance(error, (ValueError, OSError)) or len(lines) != 1:
+                    raise AssertionError(f"{kind.__name__} {number}: {error!r}") from error
+            seen[kind.__name__, outcome] += 1
     return seen
 
 
@@ -283,19 +252,21 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--inputs", type=int, default=10**9, help="stop after so many")
+    parser.add_argument("--light", action="store_true", help="only what needs no TensorFlow")
     parser.add_argument("--only", type=int, metavar="NUMBER", help="one input again")
     arguments = parser.parse_args()
-    try:
+    with contextlib.suppress(ImportError):  # on a system that has no limits
         import resource
 
         resource.setrlimit(resource.RLIMIT_DATA, (MAX_MEMORY, MAX_MEMORY))
-    except ImportError:  # a system that has no limits
-        pass
+    numbers = range(arguments.inputs) if arguments.only is None else [arguments.only]
     try:
-        seen = fuzz(arguments.seconds, arguments.seed, arguments.only)
+        kinds = LIGHT if arguments.light else ALL
+        seen = fuzz(numbers, kinds, arguments.seed, arguments.seconds)
     except AssertionError:
         traceback.print_exc()
-        print(f"to see it again: python -m tests.fuzz --seed {arguments.seed} --only NUMBER")
+        print("to see it again: the same command, and --only NUMBER")
         sys.exit(1)
     for (kind, outcome), count in sorted(seen.items()):
         print(f"{kind:12} {outcome:7} {count}")

@@ -29,35 +29,29 @@ pytestmark = pytest.mark.filterwarnings("ignore:conv.*read as .H, W, C.:UserWarn
 
 def loop_local_features(conv, pooling="average", projection=None, region=None, power=3.0):
     """l[u], position by position and channel by channel."""
-    height, width, channels = conv.shape
-    conv = conv.astype(np.float64)
-    region = np.ones((height, width)) if region is None else region
-    inside = [(y, x) for y in range(height) for x in range(width) if region[y, x] > 0]
-    local = np.zeros((height, width, channels))
-    for c in range(channels):
-        values = [conv[y, x, c] for y, x in inside]
-        weights = [region[y, x] for y, x in inside]
-        if pooling == "max":
-            ties = sum(value == max(values) for value in values)
-        elif pooling == "gem":
-            powers = sum(w * v**power for w, v in zip(weights, values, strict=True))
-            feature = (powers / sum(weights)) ** (1 / power)
-        for y, x in inside:
-            value, weight = conv[y, x, c], region[y, x]
+    conv, region = conv.astype(np.float64), np.ones(conv.shape[:2]) if region is None else region
+    inside = [u for u in np.ndindex(region.shape) if region[u] > 0]
+    area = sum(region[u] for u in inside)
+    local = np.zeros(conv.shape)
+    for c in range(conv.shape[2]):
+        largest = max(conv[u][c] for u in inside)
+        ties = sum(conv[u][c] == largest for u in inside)
+        powers = sum(region[u] * conv[u][c] ** power for u in inside) if pooling == "gem" else 0
+        for u in inside:
+            value = conv[u][c]
             if pooling == "average":
-                local[y, x, c] = weight * value / sum(weights)
+                local[u][c] = region[u] * value / area
             elif pooling == "max":
-                local[y, x, c] = value / ties if value == max(values) else 0
+                local[u][c] = value / ties if value == largest else 0
             elif powers > 0:
-                local[y, x, c] = feature * weight * value**power / powers
+                feature = (powers / area) ** (1 / power)
+                local[u][c] = feature * region[u] * value**power / powers
     if projection is None:
         return local
     kernel, bias = projection
-    projected = np.zeros((height, width, kernel.shape[1]))
-    for y, x in inside:
-        projected[y, x] = local[y, x] @ kernel
-        if bias is not None:
-            projected[y, x] += bias / len(inside)
+    projected = np.zeros((*region.shape, kernel.shape[1]))
+    for u in inside:
+        projected[u] = local[u] @ kernel + (0 if bias is None else bias / len(inside))
     return projected
 
 
@@ -106,9 +100,8 @@ def pairs(draw, dtype=np.float64, signed=True):
         options["power"] = draw(st.sampled_from((1, 2, 3.0, 5, 2.5, 7.3)))
     if draw(st.booleans()):
         kernel = rng.standard_normal((channels, dimensions))
-        bias = draw(st.sampled_from((None, 1.0)))
-        bias = None if bias is None else rng.standard_normal(dimensions) + 5
-        options["projection"] = kernel, bias
+        bias = rng.standard_normal(dimensions) + 5
+        options["projection"] = kernel, draw(st.sampled_from((None, bias)))
     return conv1, conv2, options
 
 
@@ -158,18 +151,6 @@ def test_maps_of_a_real_size_equal_the_loop(rng, dtype, tolerance):
         assert_allclose(similarity.sum(), cosine, rtol=tolerance)
 
 
-@given(pairs())
-def test_swapping_the_images_swaps_the_maps(pair):
-    conv1, conv2, options = pair
-    swapped = {**options, "region1": options["region2"], "region2": options["region1"]}
-    forth = compute_spatial_similarity(conv1, conv2, **options)
-    back = compute_spatial_similarity(conv2, conv1, **swapped)
-    assert_allclose(forth[0], back[1], atol=1e-12)
-    assert_allclose(forth[1], back[0], atol=1e-12)
-    pairwise = compute_pairwise_similarity(conv2, conv1, **swapped).transpose(2, 3, 0, 1)
-    assert_allclose(compute_pairwise_similarity(conv1, conv2, **options), pairwise, atol=1e-12)
-
-
 @given(pairs(), st.floats(1e-150, 1e150), st.floats(1e-150, 1e150))
 def test_scaling_the_activations_changes_nothing(pair, scale1, scale2):
     conv1, conv2, options = pair
@@ -182,29 +163,19 @@ def test_scaling_the_activations_changes_nothing(pair, scale1, scale2):
 
 
 @given(pairs(), st.randoms(use_true_random=False))
-def test_permuting_positions_permutes_the_map(pair, random):
+def test_swapping_images_swaps_the_maps_and_permuting_positions_permutes_them(pair, random):
     conv1, conv2, options = pair
-    height, width = conv1.shape[:2]
-    order = random.sample(range(height * width), height * width)
+    count = conv1[..., 0].size
+    order = random.sample(range(count), count)
 
     def permuted(array):
-        return array.reshape(height * width, -1)[order].reshape(array.shape)
+        return None if array is None else array.reshape(count, -1)[order].reshape(array.shape)
 
     similarity1, similarity2 = compute_spatial_similarity(conv1, conv2, **options)
-    if options["region1"] is not None:
-        options["region1"] = permuted(options["region1"])
-    moved1, moved2 = compute_spatial_similarity(permuted(conv1), conv2, **options)
+    options["region1"], options["region2"] = options["region2"], permuted(options["region1"])
+    moved2, moved1 = compute_spatial_similarity(conv2, permuted(conv1), **options)
     assert_allclose(moved1, permuted(similarity1), atol=1e-12)
     assert_allclose(moved2, similarity2, atol=1e-12)
-
-
-@given(pairs())
-def test_a_region_of_all_ones_is_no_region(pair):
-    conv1, conv2, options = pair
-    whole, ones = ({**options, "region1": region} for region in (None, np.ones(conv1.shape[:2])))
-    maps = (compute_spatial_similarity(conv1, conv2, **keywords) for keywords in (whole, ones))
-    for similarity, expected in zip(*maps, strict=True):
-        assert_allclose(similarity, expected, atol=1e-13)
 
 
 @given(pairs())
@@ -306,18 +277,10 @@ def test_a_sum_of_zero_is_an_error_at_any_scale(scale):
         compute_spatial_similarity(conv, np.ones((1, 1, 1)))
 
 
-def test_a_region_keeps_gem_from_looking_outside():
-    conv = np.array([[[1e-14], [1e14]]], np.float32)  # cubes over the outer maximum vanish
-    feature = pool_features(conv, "gem", region=np.array([[1.0, 0.0]]))
-    assert_allclose(feature, [1e-14], rtol=1e-6)
-
-
 # --- the ends of the floating-point range: right, or refused --------------------------------------
 
 FEW = np.random.default_rng(1).random((2, 3, 4, 5)) + 0.1
 HEAD = np.random.default_rng(2).standard_normal((5, 6)), np.random.default_rng(3).random(6)
-
-
 EXTREMES = [(np.float32, x) for x in (1e-45, 1e-40, 1e-30, 1e30, 3e38)]
 EXTREMES += [(np.float64, x) for x in (5e-324, 1e-310, 1e-200, 1e200, 1e308)]
 
@@ -428,7 +391,6 @@ INFINITE[0, 1, 2], INFINITE[1, 1, 2] = np.inf, -np.inf
         (GOOD, np.ones((3, 3, 5)), {}, "conv1 and conv2: .*channels, got 4 and 5"),
         (np.ones((0, 3, 4)), GOOD, {}, r"conv1: .*at least 1.*\(0, 3, 4\)"),
         (GOOD, np.ones((3, 3, 0)), {}, r"conv2: .*at least 1.*\(3, 3, 0\)"),
-        (np.ones((0, 4)), GOOD, {}, r"conv1: .*at least 1.*\(0, 4\)"),
         (NOT_FINITE, GOOD, {}, r"conv1: expected finite values, got nan"),
         (GOOD, INFINITE, {}, r"conv2: expected finite values, got inf"),
         (INFINITE.astype(np.float32), GOOD, {"pooling": "max"}, "conv1: .*got inf"),
@@ -436,10 +398,8 @@ INFINITE[0, 1, 2], INFINITE[1, 1, 2] = np.inf, -np.inf
         (GOOD * 1j, GOOD, {}, "conv1: expected an array of real numbers, got complex128"),
         ("room.jpg", GOOD, {}, "conv1: expected an array of real numbers, got str"),
         ([[1], [2, 3]], GOOD, {}, "conv1: expected an array of real numbers, got list"),
-        (None, GOOD, {}, "conv1: expected an array of real numbers, got NoneType"),
         (GOOD, GOOD, {"pooling": "mean"}, "pooling: expected one of average, max, gem, got 'mean'"),
         (GOOD, GOOD, {"pooling": "gem", "power": 0.5}, "power: .*>= 1, got 0.5"),
-        (GOOD, GOOD, {"pooling": "gem", "power": np.nan}, "power: .*got nan"),
         (GOOD, GOOD, {"pooling": "gem", "power": "3"}, "power: .*got '3'"),
         (GOOD, GOOD, {"pooling": "gem", "power": 3 + 0j}, r"power: .*got \(3\+0j\)"),
         (GOOD, GOOD, {"pooling": "gem", "power": 10**400}, r"power: .*got 1000.*\.\.\..*0$"),
@@ -473,19 +433,14 @@ LOCAL = np.ones((3, 3, 2))
         (point_similarity, (PAIRWISE, 0, 0, 3), "image: expected 1 or 2, got 3"),
         (point_similarity, (PAIRWISE, "a", 0), "y: .*cells, got 'a'"),
         (point_similarity, (PAIRWISE, 0, 1j), "x: .* got 1j"),
-        (point_similarity, (PAIRWISE, 0, None), "x: .* got None"),
         (point_similarity, (PAIRWISE, 10**400, 0), "y: .* got 10000.*000$"),
         (point_similarity, (PAIRWISE * np.nan, 0, 0), "pairwise: expected finite values, got nan"),
         (point_similarity, (PAIRWISE * 1j, 0, 0), "pairwise: .*real numbers, got complex"),
-        (point_similarity, ("a", 0, 0), "pairwise: .*real numbers, got str"),
         (strongest_matches, (LOCAL, 1), r"pairwise: .*shape .H1, W1, H2, W2., got \(3, 3, 2\)"),
-        (strongest_matches, (PAIRWISE * np.nan, 1), "pairwise: expected finite values, got nan"),
         (strongest_matches, (PAIRWISE, -1), "count: expected a whole number >= 0, got -1"),
         (strongest_matches, (PAIRWISE, 1.5), "count: expected a whole number >= 0, got 1.5"),
         (strongest_part, (np.zeros((0, 3)),), r"similarity: .*shape \(h, w\), got \(0, 3\)"),
-        (strongest_part, ([1.0, 2.0],), r"similarity: .*shape \(h, w\), got \(2,\)"),
         (strongest_part, ([[np.nan]],), "similarity: expected finite"),
-        (strongest_part, ([["a"]],), "similarity: .*real numbers"),
         (best_box, (0 * LOCAL, (1, 0)), "local: all of it is zero"),
         (best_box, (LOCAL, (0, 0)), "feature: all of it is zero"),
         (best_box, (LOCAL, (1, 0, 0)), r"feature: expected shape \(2,\), got \(3,\)"),
