@@ -213,14 +213,6 @@ def test_average_pooling_equals_activation_times_gradient(rng, head):
         assert_allclose(similarity, (conv * gradient.numpy()).sum(axis=2) / norms, rtol=1e-10)
 
 
-# --- closed forms --------------------------------------------------------------------------------
-
-
-def test_ties_share_a_maximum_equally():
-    conv = np.ones((3, 4, 5))
-    assert_allclose(compute_spatial_similarity(conv, conv, "max"), np.full((2, 3, 4), 1 / 12))
-
-
 def test_gem_grows_from_average_into_max(rng):
     conv1, conv2 = rng.gamma(0.5, size=(2, 4, 4, 32))
     for power, pooling, tolerance in ((1, "average", 1e-12), (4000.5, "max", 1e-2)):
@@ -354,9 +346,6 @@ def test_masks_are_not_lost():
     pool_features(np.ma.array(FEW[0]))
 
 
-# --- points --------------------------------------------------------------------------------------
-
-
 @given(pairs(), st.data())
 def test_a_point_interpolates_the_four_cells_around_it(pair, data):
     conv1, conv2, options = pair
@@ -397,10 +386,8 @@ INFINITE[0, 1, 2], INFINITE[1, 1, 2] = np.inf, -np.inf
         (GOOD, np.zeros((3, 3, 4)), {}, "conv2: .*all zero"),
         (GOOD * 1j, GOOD, {}, "conv1: expected an array of real numbers, got complex128"),
         ("room.jpg", GOOD, {}, "conv1: expected an array of real numbers, got str"),
-        ([[1], [2, 3]], GOOD, {}, "conv1: expected an array of real numbers, got list"),
         (GOOD, GOOD, {"pooling": "mean"}, "pooling: expected one of average, max, gem, got 'mean'"),
         (GOOD, GOOD, {"pooling": "gem", "power": 0.5}, "power: .*>= 1, got 0.5"),
-        (GOOD, GOOD, {"pooling": "gem", "power": "3"}, "power: .*got '3'"),
         (GOOD, GOOD, {"pooling": "gem", "power": 3 + 0j}, r"power: .*got \(3\+0j\)"),
         (GOOD, GOOD, {"pooling": "gem", "power": 10**400}, r"power: .*got 1000.*\.\.\..*0$"),
         (GOOD, -GOOD, {"pooling": "gem"}, "conv2: GeM.*>= 0, got a minimum of -1"),
@@ -437,7 +424,6 @@ LOCAL = np.ones((3, 3, 2))
         (point_similarity, (PAIRWISE * np.nan, 0, 0), "pairwise: expected finite values, got nan"),
         (point_similarity, (PAIRWISE * 1j, 0, 0), "pairwise: .*real numbers, got complex"),
         (strongest_matches, (LOCAL, 1), r"pairwise: .*shape .H1, W1, H2, W2., got \(3, 3, 2\)"),
-        (strongest_matches, (PAIRWISE, -1), "count: expected a whole number >= 0, got -1"),
         (strongest_matches, (PAIRWISE, 1.5), "count: expected a whole number >= 0, got 1.5"),
         (strongest_part, (np.zeros((0, 3)),), r"similarity: .*shape \(h, w\), got \(0, 3\)"),
         (strongest_part, ([[np.nan]],), "similarity: expected finite"),
@@ -463,12 +449,10 @@ def loop_matches(pairwise, count):
     """All pairs from the strongest down, each kept if it is well apart from those kept before."""
     kept = []
     for match in sorted(np.ndindex(pairwise.shape), key=lambda match: -pairwise[match]):
-        apart = all(
-            max(abs(match[k] - other[k]), abs(match[k + 1] - other[k + 1])) > 1
-            for other in kept
-            for k in (0, 2)
+        far = (
+            np.abs(np.subtract(match, np.reshape(kept, (-1, 4)))).reshape(-1, 2, 2).max(axis=2) > 1
         )
-        if pairwise[match] > 0 and apart and len(kept) < count:
+        if pairwise[match] > 0 and far.all() and len(kept) < count:
             kept.append(match)
     return kept
 
@@ -482,14 +466,13 @@ def loop_matches(pairwise, count):
 def test_matches_are_the_strongest_pairs_that_are_well_apart(shape, count, seed, steps):
     rng = np.random.default_rng(seed)
     pairwise = rng.integers(-steps, steps + 1, shape) / steps  # with ties, and with hardly any
-    before = pairwise.copy()
+    pairwise.setflags(write=False)
     matches = strongest_matches(pairwise, count)
     assert matches.shape == (len(matches), 4) and matches.dtype == int
     assert list(map(tuple, matches)) == loop_matches(pairwise, count)
-    assert_array_equal(pairwise, before)
 
 
-# --- tokens --------------------------------------------------------------------------------------
+# --- tokens, and parts of maps and images ---------------------------------------------------------
 
 
 def test_tokens_lie_row_by_row_after_those_that_are_no_place():
@@ -498,9 +481,6 @@ def test_tokens_lie_row_by_row_after_those_that_are_no_place():
     assert conv.shape == (2, 2, 3, 3)
     assert_array_equal(conv[1, 1, 2], tokens[1, 2 + 1 * 3 + 2])
     assert_array_equal(tokens_to_map(tokens[0, :5], prefix=1), tokens[0, 1:5].reshape(2, 2, 3))
-
-
-# --- parts of maps and images --------------------------------------------------------------------
 
 
 @given(st.integers(1, 4), st.integers(1, 4), st.integers(1, 5), st.integers(0, 2**32 - 1))
