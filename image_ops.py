@@ -3,6 +3,8 @@
 Images are RGB uint8 arrays (H, W, 3), PIL images or whatever ``np.asarray`` makes such an array of;
 sizes are (height, width), similarity maps are real (h, w) arrays.  A map covers its whole image:
 cell (0, 0) is the top left corner's patch, not its point.
+
+An argument of another kind, shape or range is a ValueError that names it and says what came.
 """
 
 import io
@@ -53,9 +55,9 @@ def load_image(path):
     Raises
     ------
     FileNotFoundError
-        Where there is no file.
+        If there is no such file.
     ValueError
-        Names the file, where it cannot be decoded, has more pixels than
+        Names a file that cannot be decoded, or that has more pixels than
         ``PIL.Image.MAX_IMAGE_PIXELS``, or half as many in JPEG 2000, WebP or with samples of 32
         bits, a side over `MAX_SIDE`, or over `MAX_SCANS` scans.
 
@@ -73,21 +75,7 @@ def load_image(path):
 
 
 def decode_image(data, name="image"):
-    """Decode the bytes of an image file as `load_image` does.
-
-    Parameters
-    ----------
-    data : bytes
-    name : str, what an error calls them
-
-    Returns
-    -------
-    image : uint8 (H, W, 3) array, RGB
-
-    Raises
-    ------
-    ValueError
-        For what cannot be decoded, or is over a limit of `load_image`'s.
+    """Decode the bytes of an image file as `load_image` does; an error calls them by the name.
 
     Examples
     --------
@@ -114,22 +102,12 @@ def _decode(file, name):
 
 
 def as_image(image):
-    """Return what stands for an image as an RGB array.
+    """Return what stands for an image as an RGB uint8 (H, W, 3) array, itself if it is one.
 
     Parameters
     ----------
     image : str, Path, PIL image, or anything that ``np.asarray`` makes an RGB uint8 (H, W, 3) of
         A path is read by `load_image`, and a PIL image treated as such a file would be.
-
-    Returns
-    -------
-    image : uint8 (H, W, 3) array
-        Not a copy, if an array was given.
-
-    Raises
-    ------
-    ValueError, OSError
-        For what is no image, naming what came.
 
     Examples
     --------
@@ -209,21 +187,14 @@ def _to_rgb(image):
 
 
 def resize(image, size):
-    """Resize a whole image, anti-aliased where it shrinks (Pillow's bilinear filter).
+    """Resize a whole image to a uint8 (height, width, 3) array, anti-aliased where it shrinks.
+
+    It is Pillow's bilinear filter.
 
     Parameters
     ----------
     image : uint8 (H, W, 3) array
     size : (height, width)
-
-    Returns
-    -------
-    resized : uint8 (height, width, 3) array
-
-    Raises
-    ------
-    ValueError
-        For an image of another shape or dtype, or a size that is no two whole numbers >= 1.
 
     Examples
     --------
@@ -240,21 +211,7 @@ def resize_like_opencv(image, size):
 
     It neither averages where it shrinks nor rounds as one would expect: its weights are integers
     of 11 bits, and it drops bits on the way.  A network that was trained on such pixels sees the
-    difference.
-
-    Parameters
-    ----------
-    image : uint8 (H, W, 3) array
-    size : (height, width)
-
-    Returns
-    -------
-    resized : uint8 (height, width, 3) array
-
-    Raises
-    ------
-    ValueError
-        For an image of another shape or dtype, or a size that is no two whole numbers >= 1.
+    difference.  Parameters and result are those of `resize`.
 
     Examples
     --------
@@ -294,7 +251,7 @@ def _opencv_weights(share, shape):
 
 
 def upsample_map(similarity, size, method="bilinear"):
-    """Interpolate a map to the size of the image that it lies over.
+    """Interpolate a map to the size of its image, as a float64 (height, width) array.
 
     Values stand at the centres of their cells, and the border is continued outwards from them.
 
@@ -305,16 +262,6 @@ def upsample_map(similarity, size, method="bilinear"):
     method : "bilinear", "bicubic" or "none"
         Bicubic is the interpolating cubic spline, which may leave the range of the map's values.
         None shows the cells as they are: a pixel gets the value of the cell that its centre is in.
-
-    Returns
-    -------
-    upsampled : float64 (height, width) array
-
-    Raises
-    ------
-    ValueError
-        For a map of another shape, non-finite values, a size that is no two whole numbers >= 1, or
-        an unknown method.
 
     Examples
     --------
@@ -353,19 +300,14 @@ def region_weights(region, image_size, map_shape):
     ----------
     region : box (x0, y0, x1, y1), or mask, an (H, W) array
         A box in pixels from the image's left and top edges, (0, 0, W, H) being all of it.  A mask
-        is boolean, or real >= 0: an integer mask counts in parts of its dtype's maximum.
+        is boolean, or real >= 0: an integer mask counts in parts of its dtype's maximum.  Neither
+        may be empty, nor leave the image.
     image_size : (height, width) of the image
     map_shape : (h, w)
 
     Returns
     -------
     weights : float64 (h, w) array in 0..1 for boxes and boolean and integer masks
-
-    Raises
-    ------
-    ValueError
-        For a box that is empty, reversed or not inside of the image, or a mask that is empty or
-        of another size.
 
     Examples
     --------
@@ -390,7 +332,7 @@ def cell_of(point, image_size, map_shape):
 
     Parameters
     ----------
-    point : (x, y) in pixels, (0, 0) being the centre of the top left one
+    point : (x, y) in pixels inside of the image, (0, 0) being the centre of the top left one
     image_size : (height, width) of the image
     map_shape : (h, w)
 
@@ -398,21 +340,13 @@ def cell_of(point, image_size, map_shape):
     -------
     y, x : floats in cells, (0, 0) being the centre of the first one
 
-    Raises
-    ------
-    ValueError
-        For a point outside of the image.
-
     Examples
     --------
     >>> cell_of((3.5, 1.5), (4, 8), (2, 4))
     (0.5, 1.5)
     """
-    (x, y), (height, width), (rows, columns) = (
-        _check_numbers(point, 2, "point"),
-        image_size,
-        map_shape,
-    )
+    x, y = _check_numbers(point, 2, "point")
+    (height, width), (rows, columns) = image_size, map_shape
     if not (0 <= x <= width - 1 and 0 <= y <= height - 1):
         raise ValueError(
             f"point: {x:g},{y:g} is outside of the image, which is {width} x {height} pixels"
@@ -421,16 +355,12 @@ def cell_of(point, image_size, map_shape):
 
 
 def box_of_cells(cells, image_size):
-    """Return the box around some cells of a map, in pixels of its image.
+    """Return the box (x0, y0, x1, y1) around some cells of a map, floats in pixels of its image.
 
     Parameters
     ----------
     cells : bool (h, w) array, not all False
     image_size : (height, width)
-
-    Returns
-    -------
-    box : (x0, y0, x1, y1), floats
 
     Examples
     --------
@@ -447,22 +377,14 @@ def box_of_cells(cells, image_size):
 def box_of_point(point, image_size, map_shape):
     """Return the box of a cell's size around a point: what a network sees there.
 
+    It is (x0, y0, x1, y1) in pixels, floats, and cut off where the image ends.
     Its `region_weights` are those of bilinear interpolation between the cells.
 
     Parameters
     ----------
-    point : (x, y) in pixels, (0, 0) being the centre of the top left one
+    point : (x, y) in pixels inside of the image, (0, 0) being the centre of the top left one
     image_size : (height, width)
     map_shape : (h, w)
-
-    Returns
-    -------
-    box : (x0, y0, x1, y1), floats, the part of it in the image
-
-    Raises
-    ------
-    ValueError
-        For a point outside of the image.
 
     Examples
     --------
@@ -517,16 +439,12 @@ def check_mask(mask, image_size):
 
 
 def draw_region(image, region):
-    """Outline a region, white within black, so that it stands out from any colour.
+    """Outline a region, white within black, on a copy, so that it stands out from any colour.
 
     Parameters
     ----------
     image : uint8 (H, W, 3) array
     region : box or mask, as for `region_weights`
-
-    Returns
-    -------
-    drawn : uint8 (H, W, 3) array
 
     Examples
     --------
@@ -549,17 +467,13 @@ def draw_region(image, region):
 
 
 def draw_point(image, x, y):
-    """Mark a point by a ring, white within black.
+    """Mark a point by a ring, white within black, on a copy.
 
     Parameters
     ----------
     image : uint8 (H, W, 3) array
     x, y : real numbers
         In pixels, (0, 0) being the centre of the top left one.
-
-    Returns
-    -------
-    drawn : uint8 (H, W, 3) array
 
     Examples
     --------
@@ -584,26 +498,16 @@ def _line_width(image):
 
 
 def colorize_map(similarity, colormap="jet", value_range=None):
-    """Colour a map by its values.
+    """Colour a map by its values, as a uint8 (h, w, 3) array.
 
     Parameters
     ----------
     similarity : real (h, w) array
-    colormap : str
-        Any of matplotlib's; in the default, jet, red is high.
+    colormap : str, any of matplotlib's; in the default, jet, red is high
     value_range : None or (low, high)
         The values that get the colormap's ends; None for the map's own minimum and maximum.  Pass
         the range of both maps to compare two pictures.  Where low equals high the map is flat, in
         the colormap's middle.
-
-    Returns
-    -------
-    heatmap : uint8 (h, w, 3) array
-
-    Raises
-    ------
-    ValueError
-        For a map of another shape, non-finite values or an unknown colormap.
 
     Examples
     --------
@@ -645,21 +549,12 @@ def _colors(colormap):
 
 
 def blend(image, heatmap, alpha=0.5):
-    """Mix an image with a heatmap of the same size: (1 - alpha) image + alpha heatmap.
+    """Return (1 - alpha) image + alpha heatmap, rounded, as a uint8 (H, W, 3) array.
 
     Parameters
     ----------
     image, heatmap : uint8 (H, W, 3) arrays
     alpha : real number in 0..1
-
-    Returns
-    -------
-    overlay : uint8 (H, W, 3) array
-
-    Raises
-    ------
-    ValueError
-        For different sizes or an alpha outside of 0..1.
 
     Examples
     --------
@@ -679,7 +574,7 @@ def blend(image, heatmap, alpha=0.5):
 def combine_image_and_heatmap(
     image, similarity, *, alpha=0.5, colormap="jet", method="bilinear", value_range=None
 ):
-    """Lay a map over its image, at the image's own resolution.
+    """Lay a map over its image; return a uint8 (H, W, 3) array of the image's own resolution.
 
     Parameters
     ----------
@@ -687,15 +582,6 @@ def combine_image_and_heatmap(
     similarity : real (h, w) array
     alpha, colormap, method, value_range
         As for `blend`, `colorize_map` and `upsample_map`.
-
-    Returns
-    -------
-    overlay : uint8 (H, W, 3) array
-
-    Raises
-    ------
-    ValueError
-        Names the argument at fault.
 
     Examples
     --------
@@ -708,23 +594,14 @@ def combine_image_and_heatmap(
 
 
 def combine_horizontal(images):
-    """Put images side by side, all brought to the height of the tallest.
+    """Return images side by side, all brought to the height of the tallest, uint8 (H, W, 3).
 
     That height is lowered if the picture would be wider than `MAX_SIDE` or have more pixels than
     `MAX_COMBINED`.
 
     Parameters
     ----------
-    images : sequence of uint8 (H, W, 3) arrays
-
-    Returns
-    -------
-    combined : uint8 (H, W, 3) array
-
-    Raises
-    ------
-    ValueError
-        For no image, or one of another shape or dtype.
+    images : sequence of uint8 (H, W, 3) arrays, at least one
 
     Examples
     --------
@@ -768,16 +645,13 @@ def save_image(path, image):
 
     Parameters
     ----------
-    path : str or Path
-        Ends in .png, .jpg, .jpeg or .webp.
+    path : str or Path that ends in .png, .jpg, .jpeg or .webp
     image : uint8 (H, W, 3) array
 
     Raises
     ------
-    ValueError
-        For another ending, or an image of another shape or dtype.
     OSError
-        Where the file cannot be written.
+        If the file cannot be written.
     """
     image = _check_image(image)
     suffix = Path(path).suffix.lower()
@@ -794,12 +668,7 @@ def write_whole(path, write):
     Parameters
     ----------
     path : str or Path
-    write : function of a binary file
-
-    Raises
-    ------
-    OSError
-        If the file cannot be written.
+    write : function of a binary file, an OSError of which is passed on
 
     Examples
     --------

@@ -8,13 +8,17 @@ and each function below is a view of that double sum.  Positions are the cells o
 convolutional layer; ``conv`` is its output, (H, W, C), or (K*K, C) flattened row by row.
 """
 
+import math
 import numbers
+import reprlib
 import warnings
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
 POOLINGS = ("average", "max", "gem")
+_ones = lru_cache(np.ones)  # every sum over positions needs them, and nobody writes to them
 
 
 def compute_spatial_similarity(
@@ -50,12 +54,12 @@ def compute_spatial_similarity(
         The exponent of GeM.
     data_format : None, "channels_last" or "channels_first"
         Say "channels_first" if conv1 and conv2 are (C, H, W) or (C, K*K), as PyTorch has them.
-        None reads them as "channels_last", with a warning if that does not look right.
+        None reads them as "channels_last", and warns if that does not look right.
 
     Returns
     -------
-    similarity1, similarity2 : float64 (H, W) arrays, each of its image's map shape
-        Signed.  Both sum to the cosine of the two embeddings, in -1..1.
+    similarity1, similarity2 : float64 (H, W) arrays
+        Signed, and each of its own image's size.  Both sum to the cosine of the embeddings.
 
     Raises
     ------
@@ -64,11 +68,6 @@ def compute_spatial_similarity(
         an empty region, an embedding that is all zero, whose cosine is undefined, or values that
         cancel each other out beyond floating-point precision.
 
-    Warns
-    -----
-    UserWarning
-        If data_format was not said, and there are fewer channels than rows and than columns.
-
     Examples
     --------
     >>> left, right = np.eye(4).reshape(2, 2, 4), np.eye(4)[:1].reshape(1, 1, 4)
@@ -76,8 +75,6 @@ def compute_spatial_similarity(
     >>> similarity1  # only the first of left's four positions looks like right
     array([[0.5, 0. ],
            [0. , 0. ]])
-    >>> similarity2
-    array([[0.5]])
     """
     return _of_two_images(
         lambda image1, image2: (_similarity_to(image1, image2), _similarity_to(image2, image1)),
@@ -110,10 +107,7 @@ def compute_pairwise_similarity(
     Examples
     --------
     >>> conv = np.eye(4).reshape(2, 2, 4)
-    >>> pairwise = compute_pairwise_similarity(conv, conv)
-    >>> pairwise.shape, float(pairwise.sum())
-    ((2, 2, 2, 2), 1.0)
-    >>> pairwise[0, 1]  # the second position matches the other image's second position
+    >>> compute_pairwise_similarity(conv, conv)[0, 1]  # matches the same position of the other
     array([[0.  , 0.25],
            [0.  , 0.  ]])
     """
@@ -127,26 +121,21 @@ def compute_pairwise_similarity(
 def point_similarity(pairwise, y, x, image=1):
     """Return the map, on the other image, of what one position of an image matches.
 
+    Like the functions below it raises a ValueError that names the argument at fault.
+
     Parameters
     ----------
-    pairwise : (H1, W1, H2, W2) array
-        From `compute_pairwise_similarity`.
+    pairwise : finite (H1, W1, H2, W2) array, from `compute_pairwise_similarity`
     y, x : real numbers
         A position in cells, (0, 0) being the centre of the first cell.  Between the centres the
         four nearest cells are interpolated bilinearly; in the outer half cells, down to -0.5 and
         up to H - 0.5 and W - 0.5, the border is continued.
-    image : 1 or 2
-        The image that the position lies in.
+    image : 1 or 2, the image that the position lies in
 
     Returns
     -------
     similarity : float64 array, (H2, W2) for image 1, (H1, W1) for image 2
         At a cell's centre it sums to that cell's value in the image's own map.
-
-    Raises
-    ------
-    ValueError
-        For a position outside the image, an image that is neither 1 nor 2, or non-finite values.
 
     Examples
     --------
@@ -155,19 +144,15 @@ def point_similarity(pairwise, y, x, image=1):
     array([[0.125, 0.125],
            [0.   , 0.   ]])
     """
-    pairwise = _check_pairwise(pairwise)
+    pairwise = _array(pairwise, "pairwise", "H1", "W1", "H2", "W2")
     if image not in (1, 2):
         raise ValueError(f"image: expected 1 or 2, got {image!r}")
     rows = pairwise if image == 1 else pairwise.transpose(2, 3, 0, 1)
-    (top, bottom, down), (left, right, across) = (
-        _neighbours(name, position, size)
-        for name, position, size in zip("yx", (y, x), rows.shape[:2], strict=True)
-    )
+    top, bottom, down = _neighbours("y", y, rows.shape[0])
+    left, right, across = _neighbours("x", x, rows.shape[1])
     upper = (1 - across) * rows[top, left] + across * rows[top, right]
     lower = (1 - across) * rows[bottom, left] + across * rows[bottom, right]
-    similarity = (1 - down) * upper + down * lower
-    _check_finite(similarity, "pairwise")
-    return similarity
+    return (1 - down) * upper + down * lower
 
 
 def strongest_matches(pairwise, count):
@@ -179,21 +164,12 @@ def strongest_matches(pairwise, count):
 
     Parameters
     ----------
-    pairwise : (H1, W1, H2, W2) array
-        From `compute_pairwise_similarity`.
-    count : int >= 0
-        How many to return; fewer if no pair is left that adds to the similarity.
+    pairwise : finite (H1, W1, H2, W2) array, from `compute_pairwise_similarity`
+    count : whole number >= 0, how many to return at most
 
     Returns
     -------
-    matches : int (n, 4) array of (y1, x1, y2, x2), in cells
-        In the order of their values, ``pairwise[tuple(matches.T)]``; of equal ones, the first in
-        reading order.
-
-    Raises
-    ------
-    ValueError
-        For a tensor of another shape, non-finite values, or a count that is no whole number >= 0.
+    matches : int (n, 4) array of (y1, x1, y2, x2) in cells; of equal ones, the first read first
 
     Examples
     --------
@@ -202,11 +178,10 @@ def strongest_matches(pairwise, count):
     array([[0, 0, 0, 0],
            [0, 2, 0, 2]])
     """
-    pairwise = _check_pairwise(pairwise)
+    left = _array(pairwise, "pairwise", "H1", "W1", "H2", "W2").copy()
     if not (isinstance(count, (int, np.integer)) and count >= 0):
         raise ValueError(f"count: expected a whole number >= 0, got {count!r}")
-    _check_finite(pairwise, "pairwise")
-    left, matches = pairwise.copy(), []
+    matches = []
     while len(matches) < count:
         match = np.unravel_index(left.argmax(), left.shape)
         if left[match] <= 0:
@@ -218,42 +193,28 @@ def strongest_matches(pairwise, count):
 
 
 def strongest_part(similarity):
-    """Return the connected part of a map around its highest cell.
+    """Return the connected part of a map around its highest cell, a bool (h, w) array.
+
+    It is the cells of at least half of the highest value that are joined to the highest one by
+    their sides, through others of that kind; if no value is positive, the highest cell alone.
 
     Parameters
     ----------
-    similarity : real (h, w) array
-
-    Returns
-    -------
-    part : bool (h, w) array
-        The cells of at least half of the highest value that are joined to the highest one by their
-        sides, through others of that kind; if no value is positive, the highest cell alone.
-
-    Raises
-    ------
-    ValueError
-        For what is no finite (h, w) array.
+    similarity : finite (h, w) array
 
     Examples
     --------
     >>> strongest_part([[2.0, 1.0, 0.0, 1.5]])
     array([[ True,  True, False, False]])
     """
-    similarity = _real_array(similarity, "similarity")
-    if similarity.ndim != 2 or not similarity.size:
-        raise ValueError(f"similarity: expected a map (h, w), got shape {similarity.shape}")
-    _check_finite(similarity, "similarity")
+    similarity = _array(similarity, "similarity", "h", "w")
     part = np.zeros(similarity.shape, bool)
     part.flat[similarity.argmax()] = True
     strong = part | ((similarity >= similarity.max() / 2) & (similarity > 0))
     while True:
-        grown = np.pad(part, 1)
-        grown[:-2, 1:-1] |= part
-        grown[2:, 1:-1] |= part
-        grown[1:-1, :-2] |= part
-        grown[1:-1, 2:] |= part
-        grown = grown[1:-1, 1:-1] & strong
+        edged = np.pad(part, 1)
+        beside = edged[:-2, 1:-1] | edged[2:, 1:-1] | edged[1:-1, :-2] | edged[1:-1, 2:]
+        grown = part | (beside & strong)
         if (grown == part).all():
             return part
         part = grown
@@ -262,41 +223,30 @@ def strongest_part(similarity):
 def best_box(local, feature):
     """Return the box of cells of one image that looks most like another image, or a part of one.
 
-    A box is what its local features add up to: after average pooling, the embedding of the image
-    cut to it.
+    A box is what its local features add up to; after average pooling, the embedding of the crop.
 
     Parameters
     ----------
-    local : real (h, w, D) array, an image's `local_features`
-    feature : real (D,) array, an embedding, of another image or region
+    local : finite (h, w, D) array, an image's `local_features`, not all zero
+    feature : finite (D,) array, the embedding of another image or region, not all zero
 
     Returns
     -------
     similarity : float in -1..1, the cosine of the box and the feature
     box : (y0, x0, y1, x1) in cells; y1 and x1 are outside of it
 
-    Raises
-    ------
-    ValueError
-        For arrays of other shapes, and for those that are not finite or all zero.
-
     Examples
     --------
     >>> best_box([[[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]], [0.0, 2.0])
     (1.0, (0, 1, 1, 2))
     """
-    local, feature = _real_array(local, "local"), _real_array(feature, "feature")
-    if local.ndim != 3 or feature.shape != local.shape[2:]:
-        raise ValueError(
-            "expected local features (h, w, D) and a feature (D,), "
-            f"got {local.shape} and {feature.shape}"
-        )
+    local = _array(local, "local", "h", "w", "D")
+    feature = _array(feature, "feature", local.shape[2])
     for array, name in ((local, "local"), (feature, "feature")):
-        _check_finite(array, name)
         if not array.any():
             raise ValueError(f"{name}: all of it is zero")
-    local = np.ldexp(local.astype(np.float64), -np.frexp(np.abs(local).max())[1])
-    unit = feature / _norm(feature.astype(np.float64))
+    (local, _), (unit, _) = _over_its_peak(local), _over_its_peak(feature)
+    unit = unit / np.linalg.norm(unit)
     rows, columns, _ = local.shape
     down = np.concatenate([np.zeros_like(local[:1]), np.cumsum(local, axis=0)])
     x0, x1 = np.triu_indices(columns + 1, 1)
@@ -331,8 +281,7 @@ def local_features(
 
     Returns
     -------
-    local : float64 (H, W, D) array
-        D is C, or the kernel's second axis where there is a projection.
+    local : float64 (H, W, D) array, where D is C if there is no projection
 
     Examples
     --------
@@ -341,29 +290,27 @@ def local_features(
     array([[[0., 2.],
             [3., 2.]]])
     """
-    image = _one_image(conv, pooling, projection, region, power, data_format)
-    local = _representable(_spread(_local(image), image), image, "conv")
-    return local.reshape(image.shape + (-1,))
+    return _of_one_image(
+        lambda image: (image.basis.astype(np.float64) * image.gain).reshape(image.shape + (-1,)),
+        *(conv, pooling, projection, region, power, data_format),
+    )
 
 
 def pool_features(
     conv, pooling="average", *, projection=None, region=None, power=3.0, data_format=None
 ):
-    """Return the embedding f that a network pools from its last convolutional activations.
+    """Return the embedding f that a network pools from its activations, a float64 (D,) array.
 
     Parameters and errors are those of `local_features`, whose sum over positions this is.
-
-    Returns
-    -------
-    embedding : float64 (D,) array
 
     Examples
     --------
     >>> pool_features(np.array([[[1.0, 4.0], [3.0, 4.0]]]))
     array([2., 4.])
     """
-    image = _one_image(conv, pooling, projection, region, power, data_format)
-    return _representable(image.embedding, image, "conv")
+    return _of_one_image(
+        lambda image: image.embedding, conv, pooling, projection, region, power, data_format
+    )
 
 
 def tokens_to_map(tokens, grid=None, prefix=0):
@@ -373,19 +320,12 @@ def tokens_to_map(tokens, grid=None, prefix=0):
     ----------
     tokens : (T, C) or (N, T, C) array
         Those that are no place in the image first, as CLS and registers, then places row by row.
-    grid : None or (height, width)
-        In tokens; None for a square.
-    prefix : int >= 0
-        How many tokens stand before the first place.
+    grid : None or (height, width) in tokens; None for a square
+    prefix : int >= 0, how many tokens stand before the first place
 
     Returns
     -------
-    conv : (h, w, C) or (N, h, w, C) view of the tokens
-
-    Raises
-    ------
-    ValueError
-        If the tokens do not make that grid, or no square.
+    conv : (h, w, C) or (N, h, w, C) view of the tokens, which must make that grid, or a square
 
     Examples
     --------
@@ -396,10 +336,7 @@ def tokens_to_map(tokens, grid=None, prefix=0):
     if tokens.ndim not in (2, 3):
         raise ValueError(f"tokens: expected (T, C) or (N, T, C), got shape {tokens.shape}")
     count = tokens.shape[-2] - prefix
-    if grid is None:
-        side = int(np.sqrt(max(count, 0)))
-        grid = side, side
-    height, width = grid
+    height, width = [math.isqrt(max(count, 0))] * 2 if grid is None else grid
     if not (prefix >= 0 and count > 0 and height * width == count):
         raise ValueError(
             f"grid: {tokens.shape[-2]} tokens, {prefix} of them before the others, do not make "
@@ -409,295 +346,227 @@ def tokens_to_map(tokens, grid=None, prefix=0):
 
 
 class _Pooled(NamedTuple):
-    """An image after pooling.  Its local features, before a linear head, factor into
+    """One image after pooling: its local features are l[u, d] = basis[u, d] * gain[d].
 
-    l[u, c] = weights[u] * basis[u, c] * gain[c]
-
-    with the large matrix in ``basis`` alone, so that nothing of its size need be multiplied out.
-    Its rows are the n positions that take part.  All is over 2^exponent, which no cosine sees.
+    The basis is the one large matrix; after average pooling it is conv itself, which is not copied.
     """
 
     shape: tuple  # (H, W)
-    inside: np.ndarray | None  # (H*W,) bool, n of them true, or None if all positions take part
-    basis: np.ndarray  # (n, C) float32 or float64
-    gain: np.ndarray | float  # (C,) float64, or one for all channels
-    weights: np.ndarray | None  # (n,) float64 region weights in 0..1, or None for all ones
-    projection: tuple | None  # ((C, D), (D,)) float64
+    basis: np.ndarray  # (H*W, D) float32 or float64
+    gain: np.ndarray | float  # (D,) float64, or one number for all channels
     embedding: np.ndarray  # (D,) float64
     norm: float  # |embedding|
-    exponent: int  # not 0 only for values near the ends of the floating-point range
+    scale: float  # by which the embedding and the local features were divided; no cosine sees it
 
 
-def _one_image(conv, pooling, projection, region, power, data_format):
-    return _pool(conv, "conv", pooling, projection, region, "region", power, data_format)
-
-
+@np.errstate(over="ignore", invalid="ignore")  # what overflows is done again, or refused
 def _of_two_images(
     compute, conv1, conv2, pooling, projection, region1, region2, power, data_format
 ):
-    """Return compute(image1, image2), arrays that each sum to the cosine, which is made sure."""
-    for dtype in (None, np.float64):
-        options = (power, data_format, dtype)
-        image1 = _pool(conv1, "conv1", pooling, projection, region1, "region1", *options)
-        image2 = _pool(conv2, "conv2", pooling, projection, region2, "region2", *options)
-        _check_partners(image1, image2)
-        with np.errstate(over="ignore", invalid="ignore"):  # done again, or refused
-            results = compute(image1, image2)
-            cosine = (image1.embedding / image1.norm) @ (image2.embedding / image2.norm)
-            if all(abs(result.sum() - cosine) < 1e-5 for result in results):
-                return results
+    """Return compute(image1, image2), arrays each of which is checked to sum to the cosine."""
+    conv1, shape1 = _flatten(conv1, "conv1", data_format)
+    conv2, shape2 = _flatten(conv2, "conv2", data_format)
+    if conv1.shape[1] != conv2.shape[1]:
+        counts = f"{conv1.shape[1]} and {conv2.shape[1]}"
+        raise ValueError(f"conv1 and conv2: expected the same number of channels, got {counts}")
+    for careful in (False, True):
+        options = pooling, projection, power, careful
+        image1 = _pool(conv1, "conv1", shape1, region1, "region1", *options)
+        image2 = _pool(conv2, "conv2", shape2, region2, "region2", *options)
+        for name, image in (("conv1", image1), ("conv2", image2)):
+            if image.norm == 0:
+                raise ValueError(f"{name}: its pooled feature is all zero, the cosine is undefined")
+        results = compute(image1, image2)
+        cosine = image1.embedding.dot(image2.embedding) / (image1.norm * image2.norm)
+        if all(abs(np.add.reduce(result, axis=None) - cosine) < 1e-5 for result in results):
+            return results
     raise ValueError(
         "conv1 and conv2: their values cancel each other out beyond floating-point precision"
     )
 
 
-def _check_partners(image1, image2):
-    channels1, channels2 = image1.basis.shape[1], image2.basis.shape[1]
-    if channels1 != channels2:
-        raise ValueError(
-            "conv1 and conv2: expected the same number of channels, "
-            f"got {channels1} and {channels2}"
-        )
-    for name, image in (("conv1", image1), ("conv2", image2)):
-        if image.norm == 0:
-            raise ValueError(f"{name}: its pooled feature is all zero, the cosine is undefined")
-
-
-def _similarity_to(image, other):
-    """Return <l[u], f_other> / (|f| |f_other|) without building l."""
-    direction, constant = other.embedding / other.norm, None
-    if image.projection is not None:
-        kernel, bias = image.projection
-        # <l @ kernel + share * bias, f> = <l, kernel @ f> + share * <bias, f>
-        direction, constant = kernel @ direction, bias @ direction / image.norm
-    direction = direction * (image.gain / image.norm)
-    similarity = (image.basis @ direction.astype(image.basis.dtype)).astype(np.float64, copy=False)
-    if image.weights is not None:
-        similarity *= image.weights
-    if constant is not None:
-        similarity += constant / len(similarity)
-    return _spread(similarity, image).reshape(image.shape)
-
-
-def _pairwise(image1, image2):
-    """Return <l1[u], l2[v]> / (|f1| |f2|)."""
-    if image1.projection is None:
-        # all the gains on the left factor, so that the right one need not be copied
-        gain = np.asarray((image1.gain / image1.norm) * (image2.gain / image2.norm))
-        left = image1.basis * gain.astype(image1.basis.dtype)
-        pairwise = (left @ image2.basis.T).astype(np.float64, copy=False)
-        if image1.weights is not None:
-            pairwise *= image1.weights[:, None]
-        if image2.weights is not None:
-            pairwise *= image2.weights
-    else:
-        pairwise = (_local(image1) / image1.norm) @ (_local(image2) / image2.norm).T
-    pairwise = _spread(_spread(pairwise, image1).T, image2).T
-    return pairwise.reshape(image1.shape + image2.shape)
-
-
-def _local(image):
-    """Return the local features l of the positions that take part, (n, D) float64."""
-    local = image.basis * image.gain
-    if image.weights is not None:
-        local *= image.weights[:, None]
-    if image.projection is not None:
-        kernel, bias = image.projection
-        local = local @ kernel + bias / len(local)
-    return local
-
-
-def _spread(values, image):
-    """Return values of the positions that take part at their place among all, zero elsewhere."""
-    if image.inside is None:
-        return values
-    whole = np.zeros((len(image.inside), *values.shape[1:]))
-    whole[image.inside] = values
-    return whole
-
-
-def _representable(values, image, name):
-    """Return values * 2^exponent, or raise a ValueError."""
-    if image.exponent == 0:
-        return values
-    with np.errstate(over="ignore"):
-        values = np.ldexp(values, image.exponent)
+@np.errstate(over="ignore", invalid="ignore")
+def _of_one_image(compute, conv, pooling, projection, region, power, data_format):
+    """Return compute(image), at the scale of the activations."""
+    conv, shape = _flatten(conv, "conv", data_format)
+    image = _pool(conv, "conv", shape, region, "region", pooling, projection, power)
+    values = compute(image) if image.scale == 1 else compute(image) * image.scale
     if not np.isfinite(values).all():
-        raise ValueError(f"{name}: its pooled feature leaves the range of floating-point numbers")
+        raise ValueError("conv: its pooled feature leaves the range of floating-point numbers")
     return values
 
 
-@np.errstate(over="ignore", invalid="ignore")  # sums that overflow are done again, rescaled
-def _pool(conv, name, pooling, projection, region, region_name, power, data_format, dtype=None):
-    conv, shape = _flatten(conv, name, data_format)
-    conv, inside, weights = conv.astype(dtype or conv.dtype, copy=False), None, None
-    if region is not None:
+def _similarity_to(image, other):
+    """Return <l[u], f_other> / (|f| |f_other|), (H, W), without building l."""
+    direction = other.embedding * (image.gain / (image.norm * other.norm))
+    similarity = image.basis.dot(direction.astype(image.basis.dtype))
+    return similarity.astype(np.float64).reshape(image.shape)
+
+
+def _pairwise(image1, image2):
+    """Return <l1[u], l2[v]> / (|f1| |f2|), (H1, W1, H2, W2)."""
+    # all the gains on the left factor, so that the right one need not be copied
+    gain = np.asarray((image1.gain / image1.norm) * (image2.gain / image2.norm))
+    left = image1.basis * gain.astype(image1.basis.dtype)
+    return (left @ image2.basis.T).astype(np.float64).reshape(image1.shape + image2.shape)
+
+
+def _pool(conv, name, shape, region, region_name, pooling, projection, power, careful=False):
+    """Pool an image's (H*W, C) activations.
+
+    If the embedding is not of an ordinary size, it is done again with care: in float64, with
+    everything over its largest value, so that nothing overflows or vanishes.
+    """
+    total = _sum_over_positions(conv)
+    if careful or not total.dot(total) < np.inf:  # what is not finite shows in the sum
         _check_finite(conv, name)
+    rows, count, scale, weights, inside = conv, len(conv), 1.0, None, None
+    if region is not None:
         weights = _region_weights(region, region_name, shape)
-        inside = weights > 0
-        conv, weights = conv[inside], weights[inside]
-    conv, exponent, total = _rescale(conv, name)
+        inside, count = weights > 0, weights.sum()
+        # Positions outside repeat one that is inside, so that only values inside matter.
+        rows = conv[np.where(inside[:, 0], np.arange(len(conv)), inside.argmax())]
+    if careful:
+        rows, scale = _over_its_peak(rows)
     if pooling == "average":
-        basis, gain = conv, 1 / len(conv)
-        if weights is not None:
-            gain, total = 1 / weights.sum(), _sum_over_positions(conv, weights)
+        basis, gain = _weighted(rows, weights), 1 / count
+        total = total if basis is conv else _sum_over_positions(basis)
     elif pooling == "max":
-        basis, gain, total = _max(conv)
-        weights = None
+        maximum = rows.max(axis=0)
+        basis = _weighted((rows == maximum).astype(rows.dtype), inside)
+        total = _sum_over_positions(basis)  # how many positions share the maximum
+        gain = maximum / total
     elif pooling == "gem":
-        basis, gain, total = _gem(conv, name, weights, power)
+        basis, gain, total = _gem(rows, name, weights, count, power)
     else:
         raise ValueError(f"pooling: expected one of {', '.join(POOLINGS)}, got {pooling!r}")
-    embedding = gain * total
     if projection is not None:
-        projection, exponent = _check_projection(projection, len(embedding), exponent)
-        embedding = embedding @ projection[0] + projection[1]
-    norm = _norm(embedding)
-    return _Pooled(shape, inside, basis, gain, weights, projection, embedding, norm, exponent)
+        kernel, bias = _check_projection(projection, basis.shape[1])
+        if bias.any():  # which is of the scale of the activations themselves
+            gain, scale = gain * scale, 1.0
+        if careful:
+            head, peak = _over_its_peak(np.vstack([kernel, bias]))
+            kernel, bias, scale = head[:-1], head[-1], scale * peak
+        share = 1 / len(conv) if inside is None else inside / inside.sum()
+        basis = basis @ (np.reshape(gain, (-1, 1)) * kernel) + share * bias
+        gain, total = 1.0, _sum_over_positions(basis)
+    embedding = gain * total
+    if careful:
+        embedding, peak = _over_its_peak(embedding)
+        basis, gain, scale = basis * (gain / peak), 1.0, scale * peak
+    squared = embedding.dot(embedding)
+    if not (careful or 1e-30 < squared < 1e60):
+        return _pool(conv, name, shape, region, region_name, pooling, projection, power, True)
+    return _Pooled(shape, basis, gain, embedding, math.sqrt(squared), scale)
 
 
-def _max(conv):
-    maximum = conv.max(axis=0)
-    basis = (conv == maximum).astype(conv.dtype)
-    ties = _sum_over_positions(basis)
-    return basis, maximum / ties, ties
-
-
-def _gem(conv, name, weights, power):
+def _gem(conv, name, weights, count, power):
+    """Return the basis of GeM pooling, its gain, and its sum over positions."""
     if not (isinstance(power, numbers.Real) and 1 <= power < 1e300):
-        raise ValueError(f"power: expected a real number >= 1, got {_short(power)}")
-    if conv.min() < 0:
+        raise ValueError(f"power: expected a real number >= 1, got {reprlib.repr(power)}")
+    least = conv.min()
+    if least < 0:
         raise ValueError(
-            f"{name}: GeM pooling needs activations >= 0, got a minimum of {conv.min():.6g}"
+            f"{name}: GeM pooling needs activations >= 0, got a minimum of {least:.6g}"
         )
-    # Powers are taken of each channel over its maximum, so that none overflows or vanishes.
-    maximum = conv.max(axis=0)
-    basis = _raise_to(conv / np.where(maximum > 0, maximum, 1), power)
-    total = _sum_over_positions(basis, weights)
-    mean = total / (len(conv) if weights is None else weights.sum())
-    feature = maximum * mean ** (1 / power)
+    peak, basis = 1.0, _weighted(_raise_to(conv, power), weights)
+    total = _sum_over_positions(basis)
+    doubtful = ~((total > 1e-30) & (total < 1e30))
+    if conv[:, doubtful].any():  # powers that overflow or vanish: take each channel over its peak
+        peak = conv.max(axis=0)
+        peak[peak == 0] = 1
+        basis = _weighted(_raise_to(conv / peak, power), weights)
+        total = _sum_over_positions(basis)
+    feature = peak * (total / count) ** (1 / power)
     return basis, np.divide(feature, total, out=np.zeros_like(total), where=total > 0), total
 
 
 def _raise_to(base, power):
-    """Return base ** power, overwriting base; whole powers by squaring, many times faster."""
+    """Return base ** power; whole powers by squaring, many times faster."""
     if power != int(power) or power > 64:
-        return np.power(base, base.dtype.type(power), out=base)
-    result, power = None, int(power)
-    while True:
-        if power % 2:
-            result = base.copy() if result is None else np.multiply(result, base, out=result)
-        power //= 2
-        if power == 0:
-            return result
-        np.multiply(base, base, out=base)
+        return np.power(base, base.dtype.type(power))
+    result = base
+    for digit in f"{int(power):b}"[1:]:  # each binary digit doubles the exponent, and a 1 adds one
+        result = result * result * base if digit == "1" else result * result
+    return result
 
 
-def _sum_over_positions(matrix, weights=None):
-    """Return the (weighted) sum over an (N, C) matrix's rows, (C,) float64."""
+def _weighted(matrix, weights):
+    return matrix if weights is None else matrix * weights.astype(matrix.dtype)
+
+
+def _sum_over_positions(matrix):
+    """Return the sum over an (N, C) matrix's rows, (C,) float64."""
     # A product with ones is the fastest sum over the first axis that numpy has.
-    dtype = matrix.dtype
-    weights = np.ones(len(matrix), dtype) if weights is None else weights.astype(dtype)
-    return (weights @ matrix).astype(np.float64, copy=False)
+    return _ones(len(matrix), matrix.dtype).dot(matrix).astype(np.float64, copy=False)
 
 
-def _norm(vector):
-    """Return |vector|, also where its square leaves the floating-point range."""
-    squared = vector @ vector
-    if 1e-200 < squared < 1e200:
-        return float(np.sqrt(squared))
-    peak = np.abs(vector).max()
-    return float(peak * np.linalg.norm(vector / peak)) if peak > 0 else 0.0
+def _over_its_peak(array):
+    """Return (array / scale, scale), a power of two near its peak, so that no digit is rounded."""
+    scale = math.ldexp(0.5, math.frexp(np.abs(array).max())[1])
+    return array.astype(np.float64) / scale, scale
 
 
 def _flatten(conv, name, data_format):
     """Return conv as an (H*W, C) float32 or float64 matrix, and (H, W)."""
     conv = _real_array(conv, name)
+    if data_format not in (None, "channels_last", "channels_first"):
+        raise ValueError(
+            f"data_format: expected channels_last or channels_first, got {data_format}"
+        )
+    if conv.ndim not in (2, 3) or conv.size == 0:
+        raise ValueError(
+            f"{name}: expected (H, W, C) or (K*K, C), each at least 1, got {conv.shape}"
+        )
     if data_format == "channels_first":
-        conv = np.moveaxis(conv, 0, -1) if conv.ndim else conv
-    elif data_format is None:
-        _warn_of_channels_first(conv, name)
-    elif data_format != "channels_last":
-        raise ValueError(
-            f"data_format: expected channels_last or channels_first, got {data_format!r}"
-        )
-    if conv.ndim == 2:
-        side = round(np.sqrt(len(conv)))
-        if side * side != len(conv):
-            raise ValueError(
-                f"{name}: flattened activations (K*K, C) need a square number of positions, "
-                f"got shape {conv.shape}; pass (H, W, C) instead"
-            )
-        shape = (side, side)
-    elif conv.ndim == 3:
-        shape = conv.shape[:2]
-    else:
-        raise ValueError(
-            f"{name}: expected shape (H, W, C) or flattened (K*K, C), got {conv.shape}"
-        )
-    if conv.size == 0:
-        raise ValueError(f"{name}: expected at least one position and channel, got {conv.shape}")
-    return conv.reshape(shape[0] * shape[1], conv.shape[-1]), shape
-
-
-def _warn_of_channels_first(conv, name):
-    if conv.ndim == 3 and 0 < conv.shape[2] < min(conv.shape[:2]):
+        conv = np.moveaxis(conv, 0, -1)
+    elif data_format is None and conv.ndim == 3 and conv.shape[2] < min(conv.shape[:2]):
         height, width, channels = conv.shape
         warnings.warn(
             f"{name}: read as (H, W, C), {height} x {width} positions of {channels} channels; say "
             'data_format="channels_first" if it is (C, H, W), or "channels_last" if that is right',
-            stacklevel=7,  # the line that called the public function
+            stacklevel=5,  # the line that called the public function
         )
-
-
-def _rescale(conv, name):
-    """Return (conv / 2^exponent, exponent, its sum over positions), sums well inside the range."""
-    total = _sum_over_positions(conv)
-    if 1e-30 < total @ total < 1e60:
-        return conv, 0, total
-    _check_finite(conv, name)
-    conv = conv.astype(np.float64)
-    # a power of two, so that nothing is rounded and sums of zero stay zero
-    exponent = int(np.frexp(np.abs(conv).max())[1])
-    conv = np.ldexp(conv, -exponent)
-    return conv, exponent, _sum_over_positions(conv)
+    side = math.isqrt(len(conv))
+    if conv.ndim == 2 and side * side != len(conv):
+        raise ValueError(
+            f"{name}: flattened activations (K*K, C) need a square number of positions, "
+            f"got shape {conv.shape}; pass (H, W, C) instead"
+        )
+    shape = conv.shape[:2] if conv.ndim == 3 else (side, side)
+    return conv.reshape(-1, conv.shape[-1]), shape
 
 
 def _region_weights(region, name, shape):
-    region = _real_array(region, name)
-    if region.shape != shape:
-        raise ValueError(f"{name}: expected weights of the map's shape {shape}, got {region.shape}")
-    _check_finite(region, name)
+    """Return a region's weights over the largest one, (H*W, 1) float64."""
+    region = _array(region, name, *shape)
     if region.min() < 0:
         raise ValueError(f"{name}: expected weights >= 0, got a minimum of {region.min():.6g}")
     if region.max() == 0:
         raise ValueError(f"{name}: every weight is zero, the region is empty")
-    return (region / region.max()).astype(np.float64).ravel()
+    return (region / region.max()).reshape(-1, 1)
 
 
-def _check_projection(projection, channels, exponent):
-    """Return the head (kernel, bias) over 2^exponent of features over theirs, and the former."""
+def _check_projection(projection, channels):
+    """Return a head's kernel and bias, (C, D) and (D,) float64."""
     if not (isinstance(projection, (tuple, list)) and len(projection) == 2):
-        raise ValueError(
-            "projection: expected None or a pair (kernel, bias or None), "
-            f"got {type(projection).__name__}"
-        )
-    kernel = _real_array(projection[0], "projection kernel").astype(np.float64, copy=False)
-    if kernel.ndim != 2 or len(kernel) != channels or kernel.size == 0:
-        raise ValueError(f"projection kernel: expected shape ({channels}, D), got {kernel.shape}")
-    _check_finite(kernel, "projection kernel")
+        kind = type(projection).__name__
+        raise ValueError(f"projection: expected None or a pair (kernel, bias or None), got {kind}")
+    kernel = _array(projection[0], "projection kernel", channels, "D")
     bias = np.zeros(kernel.shape[1]) if projection[1] is None else projection[1]
-    bias = _real_array(bias, "projection bias").astype(np.float64, copy=False)
-    if bias.shape != kernel.shape[1:]:
-        raise ValueError(f"projection bias: expected shape {kernel.shape[1:]}, got {bias.shape}")
-    _check_finite(bias, "projection bias")
-    peak = max(np.abs(kernel).max(), np.abs(bias).max())
-    own = 0 if 1e-50 < peak < 1e50 else int(np.frexp(peak)[1])
-    if own:
-        kernel, bias = np.ldexp(kernel, -own), np.ldexp(bias, -own)
-    if exponent < 0 and bias.any():  # the bias is not small beside such features
-        return (np.ldexp(kernel, exponent), bias), own
-    return (kernel, np.ldexp(bias, -exponent) if exponent else bias), own + exponent
+    return kernel, _array(bias, "projection bias", kernel.shape[1])
+
+
+def _array(values, name, *axes):
+    """Return finite values as a float64 array with these axes; a letter stands for any length."""
+    array = _real_array(values, name).astype(np.float64, copy=False)
+    pairs = zip(axes, array.shape, strict=False)
+    shape = tuple(length if isinstance(axis, str) else axis for axis, length in pairs)
+    if array.ndim != len(axes) or array.shape != shape or array.size == 0:
+        expected = str(axes).replace("'", "")
+        raise ValueError(f"{name}: expected shape {expected}, got {array.shape}")
+    _check_finite(array, name)
+    return array
 
 
 def _real_array(values, name):
@@ -720,28 +589,12 @@ def _check_finite(array, name):
         raise ValueError(f"{name}: expected finite values, got {array[position]} at {position}")
 
 
-def _check_pairwise(pairwise):
-    pairwise = _real_array(pairwise, "pairwise").astype(np.float64, copy=False)
-    if pairwise.ndim != 4 or 0 in pairwise.shape:
-        raise ValueError(f"pairwise: expected (H1, W1, H2, W2), got shape {pairwise.shape}")
-    return pairwise
-
-
 def _neighbours(name, position, size):
     """Return the cells before and after a fractional position, and the share of the second."""
     if not (isinstance(position, numbers.Real) and -0.5 <= position <= size - 0.5):
         raise ValueError(
-            f"{name}: expected a position in -0.5..{size - 0.5} cells, got {_short(position)}"
+            f"{name}: expected a position in -0.5..{size - 0.5} cells, got {reprlib.repr(position)}"
         )
     position = min(max(float(position), 0.0), size - 1.0)
     before = min(int(position), max(size - 2, 0))
     return before, min(before + 1, size - 1), position - before
-
-
-def _short(value):
-    """Return how a value is written, or its kind if that is long."""
-    try:
-        text = repr(value)
-    except ValueError:  # an integer of over 4300 digits
-        text = ""
-    return text if 0 < len(text) < 40 else f"a {type(value).__name__}"

@@ -2,14 +2,11 @@
 
 import io
 import struct
-import subprocess
-import sys
 import zlib
 
 import matplotlib
 import numpy as np
 import pytest
-from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -18,7 +15,7 @@ from PIL import Image
 from scipy.ndimage import map_coordinates
 
 from simvis import image_ops
-from simvis.image_ops import write_whole
+from simvis.image_ops import load_image
 
 small_maps = arrays(
     np.float64,
@@ -33,13 +30,28 @@ def photo(rng):
     return np.array(coarse.resize((90, 60), Image.Resampling.BICUBIC))
 
 
+def encoded(image, kind, **options):
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, kind, **options)
+    return file.getvalue()
+
+
+def hollow_png(width, height):
+    """A PNG without pixels."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        for chunk in (b"IHDR" + header, b"IDAT" + zlib.compress(b""))
+    )
+
+
 # --- load_image ----------------------------------------------------------------------------------
 
 
 def test_lossless_files_come_back_to_the_pixel(tmp_path, photo):
     for name in ("a.png", "a.bmp", "a.tif", "a.ppm"):
         Image.fromarray(photo).save(tmp_path / name)
-        assert_array_equal(image_ops.load_image(tmp_path / name), photo)
+        assert_array_equal(load_image(tmp_path / name), photo)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -57,7 +69,7 @@ def test_exif_orientation_is_applied(tmp_path, photo, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(photo).save(tmp_path / "a.png", exif=exif)
-    assert_array_equal(image_ops.load_image(tmp_path / "a.png"), upright[orientation])
+    assert_array_equal(load_image(tmp_path / "a.png"), upright[orientation])
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGBA", "CMYK", "I;16", "I", "F"])
@@ -66,17 +78,14 @@ def test_every_mode_becomes_rgb(tmp_path, photo, mode):
     if mode in ("I;16", "I"):
         samples = np.asarray(image.convert("L")).astype(np.int32) * 257
         image = Image.fromarray(samples.astype(np.uint16 if mode == "I;16" else np.int32))
-    else:
-        image = image.convert(mode)
-    assert image.mode == mode
-    path = tmp_path / ("a.png" if mode in ("1", "L", "LA", "P", "RGBA", "I;16") else "a.tif")
+    image = image if image.mode == mode else image.convert(mode)
+    path = tmp_path / ("a.tif" if mode in ("PA", "CMYK", "I", "F") else "a.png")
     image.save(path)
-    loaded = image_ops.load_image(path)
+    loaded = load_image(path)
     assert loaded.dtype == np.uint8 and loaded.shape == photo.shape
-    grey = mode in ("1", "L", "LA", "I;16", "I", "F")
-    expected = np.asarray(Image.fromarray(photo).convert("L").convert("RGB")) if grey else photo
-    if mode == "1":  # dithered
-        expected = np.asarray(Image.fromarray(photo).convert("1").convert("RGB"))
+    colours = mode in ("P", "PA", "RGBA", "CMYK")
+    seen = "RGB" if colours else "1" if mode == "1" else "L"  # dithered, or grey
+    expected = np.asarray(Image.fromarray(photo).convert(seen).convert("RGB"))
     assert np.abs(loaded.astype(int) - expected).mean() < 25
     assert np.corrcoef(loaded.ravel(), expected.ravel())[0, 1] > 0.95
 
@@ -85,88 +94,56 @@ def test_transparency_is_laid_over_white(tmp_path):
     pixels = np.array([[[10, 20, 30, 255], [10, 20, 30, 0], [0, 0, 0, 128]]], np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     expected = [[[10, 20, 30], [255, 255, 255], [127, 127, 127]]]
-    assert_array_equal(image_ops.load_image(tmp_path / "a.png"), expected)
+    assert_array_equal(load_image(tmp_path / "a.png"), expected)
     palette = Image.new("P", (2, 1))
     palette.putpalette([200, 0, 0, 0, 200, 0])
     palette.putdata([0, 1])
     palette.save(tmp_path / "p.png", transparency=1)
-    assert_array_equal(image_ops.load_image(tmp_path / "p.png"), [[[200, 0, 0], [255, 255, 255]]])
+    assert_array_equal(load_image(tmp_path / "p.png"), [[[200, 0, 0], [255, 255, 255]]])
 
 
 def test_sixteen_bits_keep_the_upper_eight(tmp_path):
     Image.fromarray(np.array([[0, 255, 256, 65535]], np.uint16)).save(tmp_path / "a.png")
-    assert_array_equal(image_ops.load_image(tmp_path / "a.png")[0, :, 0], [0, 0, 1, 255])
+    assert_array_equal(load_image(tmp_path / "a.png")[0, :, 0], [0, 0, 1, 255])
 
 
 def test_one_pixel_and_first_frame(tmp_path, photo):
     Image.new("RGB", (1, 1), (1, 2, 3)).save(tmp_path / "a.png")
-    assert_array_equal(image_ops.load_image(tmp_path / "a.png"), [[[1, 2, 3]]])
+    assert_array_equal(load_image(tmp_path / "a.png"), [[[1, 2, 3]]])
     frames = [Image.new("RGB", (4, 3), color) for color in ("red", "blue")]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
-    assert_array_equal(image_ops.load_image(tmp_path / "a.gif")[0, 0], [255, 0, 0])
+    assert_array_equal(load_image(tmp_path / "a.gif")[0, 0], [255, 0, 0])
 
 
-def _png_header(width, height):
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    chunk = b"IHDR" + header
-    return (
-        b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
-    )
-
-
-def test_unreadable_files_are_errors_that_name_them(tmp_path, photo):
-    whole = io.BytesIO()
-    Image.fromarray(photo).save(whole, "PNG")
-    jpeg = io.BytesIO()
-    Image.fromarray(photo).save(jpeg, "JPEG")
+def test_unreadable_files_are_errors_that_name_them(tmp_path, photo, capfd):
+    lzw = bytearray(encoded(photo, "TIFF", compression="tiff_lzw"))
+    lzw[60:400] = bytes(340)
+    damaged = "cannot be read as an image: "
     contents = {
-        "truncated.png": whole.getvalue()[:-400],
-        "truncated.jpg": jpeg.getvalue()[:-900],
-        "empty.png": b"",
-        "text.jpg": b"not an image",
-        "program.eps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
-        "large.png": _png_header(12_000, 8_000),
-        "absurd.png": _png_header(60_000, 60_000),
+        "truncated.png": (encoded(photo, "PNG")[:-400], damaged),
+        "truncated.jpg": (encoded(photo, "JPEG")[:-900], damaged),
+        "lzw.tif": (lzw, damaged + "its data are damaged$"),
+        "cut.jp2": (encoded(photo, "JPEG2000")[:200], damaged + "broken data stream"),
+        "empty.png": (b"", "not an image"),
+        "text.jpg": (b"not an image", "not an image, or in none of JPEG, "),
+        "program.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
     }
-    for name, content in contents.items():
+    for name, (content, message) in contents.items():
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(ValueError, match=name):
-            image_ops.load_image(tmp_path / name)
+        with pytest.raises(ValueError, match=f"{name}: {message}"):
+            load_image(tmp_path / name)
     with pytest.raises(FileNotFoundError, match="nowhere.png: no such image file"):
-        image_ops.load_image(tmp_path / "nowhere.png")
+        load_image(tmp_path / "nowhere.png")
     with pytest.raises(ValueError, match="is a folder"):
-        image_ops.load_image(tmp_path)
-
-
-def test_reasons_are_words_and_stderr_is_silent(tmp_path, photo, capfd):
-    tiff = io.BytesIO()
-    Image.fromarray(photo).save(tiff, "TIFF", compression="tiff_lzw")
-    data = bytearray(tiff.getvalue())
-    data[60:400] = bytes(340)
-    (tmp_path / "lzw.tif").write_bytes(data)
-    jpeg2000 = io.BytesIO()
-    Image.fromarray(photo).save(jpeg2000, "JPEG2000")
-    (tmp_path / "cut.jp2").write_bytes(jpeg2000.getvalue()[:200])
-    broken = {"lzw.tif": "its data are damaged", "cut.jp2": "broken data stream.*"}
-    for name, reason in broken.items():
-        with pytest.raises(ValueError, match=f"{name}: cannot be read as an image: {reason}$"):
-            image_ops.load_image(tmp_path / name)
-    assert capfd.readouterr() == ("", "")
+        load_image(tmp_path)
+    assert capfd.readouterr() == ("", "")  # libtiff would write on stderr
 
 
 # --- small files that ask for much ---------------------------------------------------------------
 
 
-def _png_chunk(kind, content):
-    chunk = kind + content
-    return struct.pack(">I", len(content)) + chunk + struct.pack(">I", zlib.crc32(chunk))
-
-
-def _tiff(bits, kind, *size, kinds=None):
-    """The header of a TIFF, in which a tile may have another size than the image, or another kind.
-
-    It has 4 for a number, 2 for a text.
-    """
+def hollow_tiff(bits, kind, *size, kinds=None):
+    """A TIFF without pixels; its tiles may have another size, and its tags another kind than 4."""
     width, height, *tile = size
     tags = {256: width, 257: height, 258: bits, 259: 8, 262: 1, 277: 1, 339: kind}
     tags |= dict(zip((322, 323), tile, strict=False)) or {278: height}
@@ -176,50 +153,36 @@ def _tiff(bits, kind, *size, kinds=None):
     return b"II*\0\10\0\0\0" + struct.pack("<H", len(tags)) + b"".join(entries) + bytes(4)
 
 
-def _many_scans(count, photo):
-    """A progressive JPEG with its last scan over and over."""
-    file = io.BytesIO()
-    Image.fromarray(photo).save(file, "JPEG", progressive=True)
-    data = file.getvalue()
-    last = data.rindex(b"\xff\xda")
-    return data[:last] + data[last:-2] * count + data[-2:]
-
-
 def test_what_would_cost_much_is_refused_before_it_is_decoded(tmp_path, photo, monkeypatch):
-    jpeg2000 = io.BytesIO()
-    Image.fromarray(photo).save(jpeg2000, "JPEG2000", no_jp2=True)
-    edited = bytearray(jpeg2000.getvalue())
-    place = edited.index(b"\xff\x51") + 6  # the size in the codestream's header
-    edited[place : place + 8] = struct.pack(">II", 9000, 9000)
+    jpeg2000 = bytearray(encoded(photo, "JPEG2000", no_jp2=True))
+    place = jpeg2000.index(b"\xff\x51") + 6  # the size in the codestream's header
+    jpeg2000[place : place + 8] = struct.pack(">II", 9000, 9000)
+    jpeg = encoded(photo, "JPEG", progressive=True)
+    last = jpeg.rindex(b"\xff\xda")  # the last scan, which comes over and over
     contents = {
-        "thin.png": (
-            _png_header(1, 89_478_485) + _png_chunk(b"IDAT", zlib.compress(b"")),
-            "over the limit of 65535 a side",
-        ),
-        "float.tif": (_tiff(32, 3, 9000, 9000), "9000 x 9000 is over the limit of 44739242 pixels"),
-        # a text for a width, times a number
-        "text.tif": (_tiff(8, 1, 9, 9, 65, 2**31, kinds={322: 2}), "its tiles is no number"),
-        "tile.tif": (_tiff(8, 1, 9, 9, 40_000, 40_000), "9 x 9 is over the limit"),
-        "edited.j2k": (bytes(edited), "9000 x 9000 is over the limit of 44739242 pixels"),
-        "scans.jpg": (_many_scans(300, photo), "more than 64 scans"),
+        "large.png": (hollow_png(12_000, 8_000), "exceeds limit of|is over the limit"),
+        "thin.png": (hollow_png(1, 89_478_485), "over the limit of 65535 a side"),
+        "absurd.png": (hollow_png(60_000, 60_000), "exceeds limit of|is over the limit"),
+        "float.tif": (hollow_tiff(32, 3, 9000, 9000), "9000 x 9000 is over the limit of 44739242"),
+        # a text, kind 2, for a width
+        "text.tif": (hollow_tiff(8, 1, 9, 9, 65, 2**31, kinds={322: 2}), "its tiles is no number"),
+        "tile.tif": (hollow_tiff(8, 1, 9, 9, 40_000, 40_000), "9 x 9 is over the limit"),
+        "edited.j2k": (jpeg2000, "9000 x 9000 is over the limit of 44739242 pixels"),
+        "scans.jpg": (jpeg[:last] + jpeg[last:-2] * 300 + jpeg[-2:], "more than 64 scans"),
     }
-    # nothing is decoded
-    monkeypatch.setattr(image_ops, "_to_rgb", None)
+    monkeypatch.setattr(image_ops, "_to_rgb", None)  # nothing is decoded
     for name, (content, message) in contents.items():
         (tmp_path / name).write_bytes(content)
         assert len(content) < 100_000
         with pytest.raises(ValueError, match=f"{name}: .*{message}"):
-            image_ops.load_image(tmp_path / name)
+            load_image(tmp_path / name)
 
 
-def test_scans_are_counted_in_the_first_image_alone(tmp_path, photo):
+def test_scans_are_counted_in_the_first_image_alone(photo):
     """A phone appends a video to a photograph, in which anything may stand."""
-    file = io.BytesIO()
-    Image.fromarray(photo).save(file, "JPEG", progressive=True)
-    (tmp_path / "photo.jpg").write_bytes(file.getvalue())
-    (tmp_path / "moving.jpg").write_bytes(file.getvalue() + b"\xff\xda" * 1000)
-    expected = image_ops.load_image(tmp_path / "photo.jpg")
-    assert_array_equal(image_ops.load_image(tmp_path / "moving.jpg"), expected)
+    data = encoded(photo, "JPEG", progressive=True)
+    moving = image_ops.decode_image(data + b"\xff\xda" * 1000)
+    assert_array_equal(moving, image_ops.decode_image(data))
 
 
 # --- resize, upsample_map ------------------------------------------------------------------------
@@ -254,16 +217,10 @@ def test_upsample_map_equals_interpolation_at_pixel_centres(rng, method, degree)
         (np.arange(pixels) + 0.5) * cells / pixels - 0.5
         for pixels, cells in zip(size, similarity.shape, strict=True)
     ]
-    if degree == 1:
-        expected = map_coordinates(
-            similarity, np.meshgrid(*positions, indexing="ij"), order=1, mode="nearest"
-        )
-    else:  # where the border is continued, splines of scipy and of this project are one
-        expected = map_coordinates(
-            np.pad(similarity, 12, mode="edge"),
-            np.meshgrid(*(p + 12 for p in positions), indexing="ij"),
-            order=3,
-        )
+    # where the border is continued far enough, splines of scipy and of this project are one
+    padded = np.pad(similarity, 12, mode="edge")
+    points = np.meshgrid(*(position + 12 for position in positions), indexing="ij")
+    expected = map_coordinates(padded, points, order=degree)
     upsampled = image_ops.upsample_map(similarity, size, method)
     assert upsampled.shape == size and upsampled.dtype == np.float64
     assert_allclose(upsampled, expected, atol=1e-6)
@@ -274,9 +231,8 @@ def test_bilinear_upsampling_stays_in_range_and_keeps_constants(similarity, size
     upsampled = image_ops.upsample_map(similarity, size)
     slack = 1e-9 * (1 + np.abs(similarity).max())
     assert upsampled.shape == size
-    assert (
-        similarity.min() - slack <= upsampled.min() <= upsampled.max() <= similarity.max() + slack
-    )
+    assert similarity.min() - slack <= upsampled.min()
+    assert upsampled.max() <= similarity.max() + slack
     for method in image_ops.UPSAMPLINGS:
         constant = np.full(similarity.shape, similarity[0, 0])
         assert_allclose(image_ops.upsample_map(constant, size, method), similarity[0, 0], rtol=1e-9)
@@ -302,12 +258,8 @@ def test_red_is_high_and_a_shared_range_is_shared():
     assert_array_equal(half, image_ops.colorize_map([[0.0, 1.0, 2.0]])[0, 1])
     outside = image_ops.colorize_map([[-5.0, 7.0]], value_range=(0, 1))
     assert_array_equal(outside, image_ops.colorize_map([[0.0, 1.0]]))
-
-
-@given(small_maps)
-def test_constant_maps_are_flat(similarity):
-    flat = image_ops.colorize_map(np.full(similarity.shape, similarity[0, 0]))
-    assert len(np.unique(flat.reshape(-1, 3), axis=0)) == 1
+    flat = image_ops.colorize_map([[-3.0, -3.0]])  # the middle, of a map that is constant
+    assert_array_equal(flat[0, 0], flat[0, 1])
 
 
 def test_blend_is_the_weighted_mean(rng):
@@ -315,12 +267,6 @@ def test_blend_is_the_weighted_mean(rng):
     for alpha in (0, 0.3, 0.5, 1):
         expected = (1 - alpha) * image.astype(float) + alpha * heatmap
         assert_allclose(image_ops.blend(image, heatmap, alpha), expected, atol=1)
-
-
-def test_overlays_keep_the_images_own_resolution(photo):
-    overlay = image_ops.combine_image_and_heatmap(photo, np.eye(7))
-    expected = image_ops.colorize_map(image_ops.upsample_map(np.eye(7), photo.shape[:2]))
-    assert_array_equal(overlay, image_ops.blend(photo, expected))
 
 
 def test_thin_images_side_by_side_stay_small(monkeypatch):
@@ -374,21 +320,16 @@ def test_mask_weights_keep_the_masks_area(seed, size):
         assert_allclose(weights.mean(), mask.mean(), atol=1e-12)
     assert_allclose(image_ops.region_weights(mask, size, size), mask, atol=1e-12)
     grey = np.where(mask, 255, 0).astype(np.uint8)
-    assert_allclose(
-        image_ops.region_weights(grey, size, (2, 3)),
-        image_ops.region_weights(mask, size, (2, 3)),
-        atol=1e-12,
-    )
+    weights, greys = (image_ops.region_weights(each, size, (2, 3)) for each in (mask, grey))
+    assert_allclose(greys, weights, atol=1e-12)
 
 
 @pytest.mark.parametrize("box", [(0, 0, 90, 60), (89.4, 59.4, 90, 60), (10, 10, 11, 50)])
 def test_any_region_is_drawn_somewhere_and_the_input_stays(photo, box):
-    before = photo.copy()
+    photo.setflags(write=False)
     drawn = image_ops.draw_region(photo, box)
     assert drawn.shape == photo.shape
-    assert_array_equal(photo, before)
-    if box[2] - box[0] >= 1:
-        assert (drawn != photo).any()
+    assert (drawn != photo).any() or box[2] - box[0] < 1
 
 
 def test_points_at_the_edge_are_drawn(photo):
@@ -397,13 +338,10 @@ def test_points_at_the_edge_are_drawn(photo):
         assert changed.any() and np.abs(np.argwhere(changed) - (y, x)).max() <= 8
 
 
-# --- save_image ----------------------------------------------------------------------------------
-
-
 def test_saved_pictures_come_back(tmp_path, photo):
     for ending in image_ops.WRITE_FORMATS:
         image_ops.save_image(tmp_path / f"a{ending}", photo)
-        loaded = image_ops.load_image(tmp_path / f"a{ending}")
+        loaded = load_image(tmp_path / f"a{ending}")
         assert np.abs(loaded.astype(int) - photo).mean() < (1e-9 if ending == ".png" else 3)
 
 
@@ -416,13 +354,14 @@ def test_a_failed_write_leaves_what_was_there(tmp_path):
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        write_whole(path, fail)
+        image_ops.write_whole(path, fail)
     assert path.read_bytes() == b"before" and list(tmp_path.iterdir()) == [path]
 
 
 # --- errors --------------------------------------------------------------------------------------
 
 IMAGE = np.zeros((4, 5, 3), np.uint8)
+MASKED = np.ma.masked_less(IMAGE[..., 0], 9)
 
 
 @pytest.mark.parametrize(
@@ -432,24 +371,19 @@ IMAGE = np.zeros((4, 5, 3), np.uint8)
         (lambda: image_ops.resize(IMAGE[..., 0], (2, 2)), r"image: .*\(4, 5\)"),
         (lambda: image_ops.blend(IMAGE, IMAGE[:2]), r"heatmap: expected shape \(4, 5, 3\)"),
         (lambda: image_ops.blend(IMAGE, IMAGE, 1.5), "alpha: .*got 1.5"),
-        (lambda: image_ops.blend(IMAGE, IMAGE, np.nan), "alpha: .*got nan"),
         (lambda: image_ops.upsample_map(np.ones(3), (4, 4)), r"similarity: .*\(3,\)"),
         (lambda: image_ops.upsample_map([[np.nan]], (4, 4)), "similarity: .*NaN"),
         (lambda: image_ops.upsample_map([[1.0]], (4, 4), "cubic"), "method: .*'cubic'"),
         (lambda: image_ops.colorize_map([[1.0]], "jett"), "colormap: 'jett'"),
         (lambda: image_ops.colorize_map([[1.0]], value_range=(2, 1)), r"value_range: .*\(2, 1\)"),
         (lambda: image_ops.combine_horizontal([]), "images: .*none"),
-        (lambda: image_ops.blend(IMAGE, IMAGE, None), "alpha: .*got None"),
         (lambda: image_ops.blend(IMAGE, IMAGE, 0.5j), "alpha: .*got 0.5j"),
         (lambda: image_ops.upsample_map([[1.0]], (0, 4)), r"size: .*>= 1, got \(0, 4\)"),
-        (lambda: image_ops.upsample_map([[1.0]], (4, 2.5)), r"size: .*>= 1, got \(4, 2.5\)"),
         (lambda: image_ops.upsample_map([[1.0]], 4), "size: .*got 4"),
         (lambda: image_ops.upsample_map([[1j]], (4, 4)), "similarity: .*real.*complex128"),
-        (lambda: image_ops.upsample_map([["a"]], (4, 4)), "similarity: .*real.*<U1"),
         (lambda: image_ops.upsample_map([[1.0]], (4, 4), ["bilinear"]), "method: .*'bilinear'"),
         (lambda: image_ops.resize(IMAGE, (0, 2)), r"size: .*>= 1, got \(0, 2\)"),
         (lambda: image_ops.resize_like_opencv(IMAGE, None), "size: .*got None"),
-        (lambda: image_ops.colorize_map([[1.0]], ["jet"]), "colormap: "),
         (lambda: image_ops.colorize_map([[1.0]], value_range=3), "value_range: .*got 3"),
         (lambda: image_ops.colorize_map([[1.0]], value_range=(0, np.nan)), "value_range: .*nan"),
         (lambda: image_ops.draw_point(IMAGE, "a", 0), "x and y: .*'a'"),
@@ -457,20 +391,10 @@ IMAGE = np.zeros((4, 5, 3), np.uint8)
         (lambda: image_ops.region_weights((0, 0, 1, None), (4, 5), (2, 2)), "region: .*None"),
         (lambda: image_ops.region_weights((0, 0, 1, 1), (4, 5), (0, 2)), "map_shape: .*0, 2"),
         (lambda: image_ops.region_weights(IMAGE[..., 0] * 1j, (4, 5), (2, 2)), "region: .*complex"),
-        (
-            lambda: image_ops.region_weights(np.ma.masked_less(IMAGE[..., 0], 9), (4, 5), (2, 2)),
-            "region: .*masked",
-        ),
+        (lambda: image_ops.region_weights(MASKED, (4, 5), (2, 2)), "region: .*masked"),
         (lambda: image_ops.save_image("a.gif", IMAGE), "a.gif: .*ending in .png"),
     ],
 )
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
-
-
-def test_importing_loads_neither_tensorflow_nor_matplotlib():
-    unwanted = {"tensorflow", "matplotlib", "scipy"}
-    program = f"import sys, image_ops; print({unwanted} & set(sys.modules))"
-    run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
-    assert run.stdout.strip() == "set()"

@@ -1,11 +1,9 @@
 """The method: laws over random inputs, plain loops from the definitions, gradients as a judge."""
 
-import subprocess
-import sys
+from itertools import combinations
 
 import numpy as np
 import pytest
-from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
@@ -31,50 +29,40 @@ pytestmark = pytest.mark.filterwarnings("ignore:conv.*read as .H, W, C.:UserWarn
 
 def loop_local_features(conv, pooling="average", projection=None, region=None, power=3.0):
     """l[u], position by position and channel by channel."""
-    height, width, channels = conv.shape
-    conv = conv.astype(np.float64)
-    region = np.ones((height, width)) if region is None else region
-    inside = [(y, x) for y in range(height) for x in range(width) if region[y, x] > 0]
-    local = np.zeros((height, width, channels))
-    for c in range(channels):
-        values = [conv[y, x, c] for y, x in inside]
-        weights = [region[y, x] for y, x in inside]
-        if pooling == "max":
-            ties = sum(value == max(values) for value in values)
-        elif pooling == "gem":
-            powers = sum(w * v**power for w, v in zip(weights, values, strict=True))
-            feature = (powers / sum(weights)) ** (1 / power)
-        for y, x in inside:
-            value, weight = conv[y, x, c], region[y, x]
+    conv, region = conv.astype(np.float64), np.ones(conv.shape[:2]) if region is None else region
+    inside = [u for u in np.ndindex(region.shape) if region[u] > 0]
+    area = sum(region[u] for u in inside)
+    local = np.zeros(conv.shape)
+    for c in range(conv.shape[2]):
+        largest = max(conv[u][c] for u in inside)
+        ties = sum(conv[u][c] == largest for u in inside)
+        powers = sum(region[u] * conv[u][c] ** power for u in inside) if pooling == "gem" else 0
+        for u in inside:
+            value = conv[u][c]
             if pooling == "average":
-                local[y, x, c] = weight * value / sum(weights)
+                local[u][c] = region[u] * value / area
             elif pooling == "max":
-                local[y, x, c] = value / ties if value == max(values) else 0
+                local[u][c] = value / ties if value == largest else 0
             elif powers > 0:
-                local[y, x, c] = feature * weight * value**power / powers
+                feature = (powers / area) ** (1 / power)
+                local[u][c] = feature * region[u] * value**power / powers
     if projection is None:
         return local
     kernel, bias = projection
-    projected = np.zeros((height, width, kernel.shape[1]))
-    for y, x in inside:
-        projected[y, x] = local[y, x] @ kernel
-        if bias is not None:
-            projected[y, x] += bias / len(inside)
+    projected = np.zeros((*region.shape, kernel.shape[1]))
+    for u in inside:
+        projected[u] = local[u] @ kernel + (0 if bias is None else bias / len(inside))
     return projected
 
 
 def loop_similarity(local1, local2):
-    """Both maps, as the authors' code walks over the positions."""
+    """The pairwise tensor, both maps and the cosine, as the authors' code walks over positions."""
     feature1, feature2 = local1.sum(axis=(0, 1)), local2.sum(axis=(0, 1))
     norms = np.linalg.norm(feature1) * np.linalg.norm(feature2)
-    maps = []
-    for local, feature in ((local1, feature2), (local2, feature1)):
-        similarity = np.zeros(local.shape[:2])
-        for y in range(local.shape[0]):
-            for x in range(local.shape[1]):
-                similarity[y, x] = np.dot(local[y, x], feature) / norms
-        maps.append(similarity)
-    return maps
+    pairwise = np.zeros(local1.shape[:2] + local2.shape[:2])
+    for y1, x1, y2, x2 in np.ndindex(pairwise.shape):
+        pairwise[y1, x1, y2, x2] = local1[y1, x1] @ local2[y2, x2] / norms
+    return pairwise, pairwise.sum((2, 3)), pairwise.sum((0, 1)), feature1 @ feature2 / norms
 
 
 # --- random settings: shapes, dtypes, poolings, heads, regions -----------------------------------
@@ -112,9 +100,8 @@ def pairs(draw, dtype=np.float64, signed=True):
         options["power"] = draw(st.sampled_from((1, 2, 3.0, 5, 2.5, 7.3)))
     if draw(st.booleans()):
         kernel = rng.standard_normal((channels, dimensions))
-        bias = draw(st.sampled_from((None, 1.0)))
-        bias = None if bias is None else rng.standard_normal(dimensions) + 5
-        options["projection"] = kernel, bias
+        bias = rng.standard_normal(dimensions) + 5
+        options["projection"] = kernel, draw(st.sampled_from((None, bias)))
     return conv1, conv2, options
 
 
@@ -126,43 +113,20 @@ def one_image(options, number):
 
 
 @given(pairs())
-def test_maps_and_pairwise_sum_to_the_cosine_of_independent_embeddings(pair):
-    conv1, conv2, options = pair
-    feature1 = loop_local_features(conv1, **one_image(options, 1)).sum(axis=(0, 1))
-    feature2 = loop_local_features(conv2, **one_image(options, 2)).sum(axis=(0, 1))
-    norms = np.linalg.norm(feature1) * np.linalg.norm(feature2)
-    cosine = feature1 @ feature2 / norms
-    similarity1, similarity2 = compute_spatial_similarity(conv1, conv2, **options)
-    pairwise = compute_pairwise_similarity(conv1, conv2, **options)
-    assert similarity1.shape == conv1.shape[:2] and similarity2.shape == conv2.shape[:2]
-    assert pairwise.shape == conv1.shape[:2] + conv2.shape[:2]
-    assert similarity1.dtype == similarity2.dtype == pairwise.dtype == np.float64
-    assert_allclose([similarity1.sum(), similarity2.sum(), pairwise.sum()], cosine, atol=1e-10)
-
-
-@given(pairs())
-def test_margins_of_the_pairwise_tensor_are_the_maps(pair):
-    conv1, conv2, options = pair
-    similarity1, similarity2 = compute_spatial_similarity(conv1, conv2, **options)
-    pairwise = compute_pairwise_similarity(conv1, conv2, **options)
-    assert_allclose(pairwise.sum(axis=(2, 3)), similarity1, atol=1e-10)
-    assert_allclose(pairwise.sum(axis=(0, 1)), similarity2, atol=1e-10)
-
-
-@given(pairs())
-def test_everything_equals_plain_loops(pair):
+def test_everything_equals_plain_loops_and_sums_to_the_cosine(pair):
     conv1, conv2, options = pair
     local1 = loop_local_features(conv1, **one_image(options, 1))
     local2 = loop_local_features(conv2, **one_image(options, 2))
     assert_allclose(local_features(conv1, **one_image(options, 1)), local1, rtol=1e-12, atol=1e-13)
     embedding = pool_features(conv2, **one_image(options, 2))
     assert_allclose(embedding, local2.sum(axis=(0, 1)), rtol=1e-12, atol=1e-12)
-    computed = compute_spatial_similarity(conv1, conv2, **options)
-    for similarity, expected in zip(computed, loop_similarity(local1, local2), strict=True):
-        assert_allclose(similarity, expected, rtol=1e-12, atol=1e-12)
-    norms = np.linalg.norm(local1.sum(axis=(0, 1))) * np.linalg.norm(local2.sum(axis=(0, 1)))
-    expected = np.einsum("abc,dec->abde", local1, local2) / norms
-    assert_allclose(compute_pairwise_similarity(conv1, conv2, **options), expected, atol=1e-12)
+    *expected, cosine = loop_similarity(local1, local2)
+    pairwise = compute_pairwise_similarity(conv1, conv2, **options)
+    similarity1, similarity2 = compute_spatial_similarity(conv1, conv2, **options)
+    for computed, loop in zip((pairwise, similarity1, similarity2), expected, strict=True):
+        assert computed.shape == loop.shape and computed.dtype == np.float64
+        assert_allclose(computed, loop, rtol=1e-12, atol=1e-12)
+        assert_allclose(computed.sum(), cosine, atol=1e-10)
 
 
 # Rectified activations: where signs cancel, float32 has no relative precision to keep.
@@ -173,29 +137,18 @@ def test_float32_stays_within_1e_6_of_a_float64_loop(pair):
     local1 = loop_local_features(conv1, **one_image(options, 1))
     local2 = loop_local_features(conv2, **one_image(options, 2))
     computed = compute_spatial_similarity(conv1, conv2, **options)
-    for similarity, expected in zip(computed, loop_similarity(local1, local2), strict=True):
+    for similarity, expected in zip(computed, loop_similarity(local1, local2)[1:3], strict=True):
         assert_allclose(similarity, expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("dtype, tolerance", [(np.float32, 1e-6), (np.float64, 1e-12)])
 def test_maps_of_a_real_size_equal_the_loop(rng, dtype, tolerance):
     conv1, conv2 = rng.gamma(0.3, size=(2, 7, 7, 2048)).astype(dtype)
-    expected = loop_similarity(*(conv.astype(np.float64) / 49 for conv in (conv1, conv2)))
+    local1, local2 = (conv.astype(np.float64) / 49 for conv in (conv1, conv2))
+    _, *expected, cosine = loop_similarity(local1, local2)
     for similarity, loop in zip(compute_spatial_similarity(conv1, conv2), expected, strict=True):
         assert_allclose(similarity, loop, rtol=tolerance)
-        assert_allclose(similarity.sum(), expected[0].sum(), rtol=tolerance)
-
-
-@given(pairs())
-def test_swapping_the_images_swaps_the_maps(pair):
-    conv1, conv2, options = pair
-    swapped = {**options, "region1": options["region2"], "region2": options["region1"]}
-    forth = compute_spatial_similarity(conv1, conv2, **options)
-    back = compute_spatial_similarity(conv2, conv1, **swapped)
-    assert_allclose(forth[0], back[1], atol=1e-12)
-    assert_allclose(forth[1], back[0], atol=1e-12)
-    pairwise = compute_pairwise_similarity(conv2, conv1, **swapped).transpose(2, 3, 0, 1)
-    assert_allclose(compute_pairwise_similarity(conv1, conv2, **options), pairwise, atol=1e-12)
+        assert_allclose(similarity.sum(), cosine, rtol=tolerance)
 
 
 @given(pairs(), st.floats(1e-150, 1e150), st.floats(1e-150, 1e150))
@@ -210,46 +163,33 @@ def test_scaling_the_activations_changes_nothing(pair, scale1, scale2):
 
 
 @given(pairs(), st.randoms(use_true_random=False))
-def test_permuting_positions_permutes_the_map(pair, random):
+def test_swapping_images_swaps_the_maps_and_permuting_positions_permutes_them(pair, random):
     conv1, conv2, options = pair
-    height, width = conv1.shape[:2]
-    order = random.sample(range(height * width), height * width)
+    count = conv1[..., 0].size
+    order = random.sample(range(count), count)
 
     def permuted(array):
-        return array.reshape(height * width, -1)[order].reshape(array.shape)
+        return None if array is None else array.reshape(count, -1)[order].reshape(array.shape)
 
     similarity1, similarity2 = compute_spatial_similarity(conv1, conv2, **options)
-    if options["region1"] is not None:
-        options["region1"] = permuted(options["region1"])
-    moved1, moved2 = compute_spatial_similarity(permuted(conv1), conv2, **options)
+    options["region1"], options["region2"] = options["region2"], permuted(options["region1"])
+    moved2, moved1 = compute_spatial_similarity(conv2, permuted(conv1), **options)
     assert_allclose(moved1, permuted(similarity1), atol=1e-12)
     assert_allclose(moved2, similarity2, atol=1e-12)
-
-
-@given(pairs())
-def test_a_region_of_all_ones_is_no_region(pair):
-    conv1, conv2, options = pair
-    options["region1"] = None
-    whole = compute_spatial_similarity(conv1, conv2, **options)
-    options["region1"] = np.ones(conv1.shape[:2])
-    for similarity, expected in zip(
-        compute_spatial_similarity(conv1, conv2, **options), whole, strict=True
-    ):
-        assert_allclose(similarity, expected, atol=1e-13)
 
 
 @given(pairs())
 def test_inputs_are_never_modified(pair):
     conv1, conv2, options = pair
     arrays = [conv1, conv2, options["region1"], options["region2"], *options.get("projection", ())]
-    arrays = [array for array in arrays if array is not None]
-    before = [array.copy() for array in arrays]
+    before = [np.array(array) for array in arrays]
     for array in arrays:
-        array.setflags(write=False)
+        if array is not None:
+            array.setflags(write=False)
     compute_spatial_similarity(conv1, conv2, **options)
     compute_pairwise_similarity(conv1, conv2, **options)
     for array, copy in zip(arrays, before, strict=True):
-        np.testing.assert_array_equal(array, copy)
+        assert_array_equal(array, copy)
 
 
 # --- gradients as an outside judge ---------------------------------------------------------------
@@ -273,15 +213,6 @@ def test_average_pooling_equals_activation_times_gradient(rng, head):
         assert_allclose(similarity, (conv * gradient.numpy()).sum(axis=2) / norms, rtol=1e-10)
 
 
-# --- closed forms --------------------------------------------------------------------------------
-
-
-def test_ties_share_a_maximum_equally():
-    conv = np.ones((3, 4, 5))
-    similarity, _ = compute_spatial_similarity(conv, conv, "max")
-    assert_allclose(similarity, np.full((3, 4), 1 / 12), rtol=1e-14)
-
-
 def test_gem_grows_from_average_into_max(rng):
     conv1, conv2 = rng.gamma(0.5, size=(2, 4, 4, 32))
     for power, pooling, tolerance in ((1, "average", 1e-12), (4000.5, "max", 1e-2)):
@@ -290,10 +221,26 @@ def test_gem_grows_from_average_into_max(rng):
         assert_allclose(gem, other, atol=tolerance)
 
 
-def test_flattened_activations_give_square_maps_row_by_row(rng):
+def test_other_layouts_of_the_same_activations_have_the_same_maps(rng):
     conv1, conv2 = rng.random((2, 5, 5, 9))
+    expected = compute_spatial_similarity(conv1, conv2)
     flat = compute_spatial_similarity(conv1.reshape(25, 9), conv2.reshape(25, 9))
-    np.testing.assert_array_equal(flat, compute_spatial_similarity(conv1, conv2))
+    assert_array_equal(flat, expected)
+    first = [np.moveaxis(conv, 2, 0) for conv in (conv1, conv2)]
+    for convs in (first, [conv.reshape(9, 25) for conv in first]):
+        maps = compute_spatial_similarity(*convs, data_format="channels_first")
+        assert_allclose(maps, expected, rtol=1e-14)
+    with pytest.raises(ValueError, match="data_format: expected channels_last or .* got NCHW"):
+        pool_features(conv1, data_format="NCHW")
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("function", [compute_pairwise_similarity, pool_features])
+def test_what_looks_like_channels_first_is_warned_of_where_it_is_called(function):
+    arguments = [np.ones((6, 5, 4))] * (1 if function is pool_features else 2)
+    with pytest.warns(UserWarning, match="read as .H, W, C., 6 x 5 positions of 4") as warned:
+        function(*arguments)
+    assert {warning.filename for warning in warned} == {__file__}
 
 
 @pytest.mark.parametrize(
@@ -310,17 +257,9 @@ def test_any_real_dtype_gives_float64(rng, dtype):
 def test_tensors_of_tensorflow_are_taken_too(rng):
     tf = pytest.importorskip("tensorflow")
     conv = rng.random((3, 4, 8)).astype(np.float32)
-    half = tf.cast(conv, tf.bfloat16)
-    exact, rounded = (compute_spatial_similarity(x, x)[0] for x in (tf.constant(conv), half))
+    tensors = tf.constant(conv), tf.cast(conv, tf.bfloat16)
+    exact, rounded = (compute_spatial_similarity(tensor, tensor)[0] for tensor in tensors)
     assert_allclose(exact, rounded, rtol=0.02)
-
-
-@pytest.mark.parametrize("value", [1e-40, 1e-30, 1e30, 3e38])
-def test_float32_extremes_do_not_overflow_or_vanish(value):
-    conv = np.full((7, 7, 300), value, np.float32)
-    for pooling in POOLINGS:
-        similarity, _ = compute_spatial_similarity(conv, conv, pooling)
-        assert_allclose(similarity, np.full((7, 7), 1 / 49), rtol=1e-5)
 
 
 @pytest.mark.parametrize("scale", [2.0**-700, 2.0**-130, 1, 2.0**130, 2.0**700])
@@ -330,28 +269,26 @@ def test_a_sum_of_zero_is_an_error_at_any_scale(scale):
         compute_spatial_similarity(conv, np.ones((1, 1, 1)))
 
 
-def test_a_region_keeps_gem_from_looking_outside():
-    conv = np.array([[[1e-14], [1e14]]], np.float32)  # cubes over the outer maximum vanish
-    feature = pool_features(conv, "gem", region=np.array([[1.0, 0.0]]))
-    assert_allclose(feature, [1e-14], rtol=1e-6)
-
-
 # --- the ends of the floating-point range: right, or refused --------------------------------------
 
 FEW = np.random.default_rng(1).random((2, 3, 4, 5)) + 0.1
 HEAD = np.random.default_rng(2).standard_normal((5, 6)), np.random.default_rng(3).random(6)
+EXTREMES = [(np.float32, x) for x in (1e-45, 1e-40, 1e-30, 1e30, 3e38)]
+EXTREMES += [(np.float64, x) for x in (5e-324, 1e-310, 1e-200, 1e200, 1e308)]
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
-@pytest.mark.parametrize("scale", [5e-324, 1e-310, 1e-200, 1e200, 1e308])
-def test_activations_of_any_size_have_the_same_maps(scale, pooling):
+@pytest.mark.parametrize("dtype, scale", EXTREMES)
+def test_activations_of_any_size_have_the_same_maps(dtype, scale, pooling):
     ones = np.ones((2, 2, 33))
+    extreme = np.full(ones.shape, scale, dtype)
     for function in (compute_spatial_similarity, compute_pairwise_similarity):
-        assert_allclose(function(ones * scale, ones, pooling), function(ones, ones, pooling))
-        assert_allclose(function(ones, ones * scale, pooling), function(ones, ones, pooling))
-    assert_allclose(pool_features(ones * scale, pooling), np.full(33, scale))
+        expected = function(ones, ones, pooling)
+        assert_allclose(function(extreme, ones, pooling), expected, rtol=1e-5)
+        assert_allclose(function(ones, extreme, pooling), expected, rtol=1e-5)
+    assert_allclose(pool_features(extreme, pooling), extreme[0, 0], rtol=1e-6)
     if scale > 1e-320:  # a share of the smallest number is none
-        assert_allclose(local_features(ones * scale, pooling).sum((0, 1)), np.full(33, scale))
+        assert_allclose(local_features(extreme, pooling).sum((0, 1)), extreme[0, 0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("scale", [1e-300, 1e-200, 1e200, 1e300])
@@ -409,9 +346,6 @@ def test_masks_are_not_lost():
     pool_features(np.ma.array(FEW[0]))
 
 
-# --- points --------------------------------------------------------------------------------------
-
-
 @given(pairs(), st.data())
 def test_a_point_interpolates_the_four_cells_around_it(pair, data):
     conv1, conv2, options = pair
@@ -419,39 +353,13 @@ def test_a_point_interpolates_the_four_cells_around_it(pair, data):
     for image, (height, width) in ((1, conv1.shape[:2]), (2, conv2.shape[:2])):
         y = data.draw(st.floats(-0.5, height - 0.5))
         x = data.draw(st.floats(-0.5, width - 0.5))
-        shape = conv2.shape[:2] if image == 1 else conv1.shape[:2]
-        expected = np.zeros(shape)
-        for row in range(height):
-            for column in range(width):
-                share = max(0, 1 - abs(row - np.clip(y, 0, height - 1)))
-                share *= max(0, 1 - abs(column - np.clip(x, 0, width - 1)))
-                cell = pairwise[row, column] if image == 1 else pairwise[:, :, row, column]
-                expected += share * cell
+        cells = pairwise if image == 1 else pairwise.transpose(2, 3, 0, 1)
+        expected = np.zeros(cells.shape[2:])
+        for row, column in np.ndindex(height, width):
+            share = max(0, 1 - abs(row - np.clip(y, 0, height - 1)))
+            share *= max(0, 1 - abs(column - np.clip(x, 0, width - 1)))
+            expected += share * cells[row, column]
         assert_allclose(point_similarity(pairwise, y, x, image), expected, atol=1e-12)
-
-
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        ((-0.6, 0), "y: expected a position in -0.5..2.5 cells, got -0.6"),
-        ((0, 4), "x: expected a position in -0.5..3.5 cells, got 4"),
-        ((np.nan, 0), "y: .* got nan"),
-        ((0, 0, 3), "image: expected 1 or 2, got 3"),
-        (("a", 0), "y: expected a position in -0.5..2.5 cells, got 'a'"),
-        ((0, 1j), "x: expected a position .* got 1j"),
-        ((0, None), "x: expected a position .* got None"),
-        ((10**5000, 0), "y: expected a position .* got a int"),
-    ],
-)
-def test_points_outside_are_refused(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        point_similarity(np.ones((3, 4, 5, 6)), *arguments)
-
-
-def test_a_pairwise_tensor_must_be_finite_numbers():
-    for value, message in ((np.nan, "finite"), (1j, "real numbers"), ("a", "real numbers")):
-        with pytest.raises(ValueError, match=f"pairwise: expected .*{message}"):
-            point_similarity(np.full((1, 1, 2, 2), value), 0, 0)
 
 
 # --- errors name the argument and what came -------------------------------------------------------
@@ -470,23 +378,18 @@ INFINITE[0, 1, 2], INFINITE[1, 1, 2] = np.inf, -np.inf
         (GOOD, np.ones((1, 3, 3, 4)), {}, r"conv2: .*got \(1, 3, 3, 4\)"),
         (np.ones((8, 4)), GOOD, {}, r"conv1: .*square.*got shape \(8, 4\)"),
         (GOOD, np.ones((3, 3, 5)), {}, "conv1 and conv2: .*channels, got 4 and 5"),
-        (np.ones((0, 3, 4)), GOOD, {}, r"conv1: .*at least one.*\(0, 3, 4\)"),
-        (GOOD, np.ones((3, 3, 0)), {}, r"conv2: .*at least one.*\(3, 3, 0\)"),
-        (np.ones((0, 4)), GOOD, {}, r"conv1: .*at least one.*\(0, 4\)"),
+        (np.ones((0, 3, 4)), GOOD, {}, r"conv1: .*at least 1.*\(0, 3, 4\)"),
+        (GOOD, np.ones((3, 3, 0)), {}, r"conv2: .*at least 1.*\(3, 3, 0\)"),
         (NOT_FINITE, GOOD, {}, r"conv1: expected finite values, got nan"),
         (GOOD, INFINITE, {}, r"conv2: expected finite values, got inf"),
         (INFINITE.astype(np.float32), GOOD, {"pooling": "max"}, "conv1: .*got inf"),
         (GOOD, np.zeros((3, 3, 4)), {}, "conv2: .*all zero"),
         (GOOD * 1j, GOOD, {}, "conv1: expected an array of real numbers, got complex128"),
         ("room.jpg", GOOD, {}, "conv1: expected an array of real numbers, got str"),
-        ([[1], [2, 3]], GOOD, {}, "conv1: expected an array of real numbers, got list"),
-        (None, GOOD, {}, "conv1: expected an array of real numbers, got NoneType"),
         (GOOD, GOOD, {"pooling": "mean"}, "pooling: expected one of average, max, gem, got 'mean'"),
         (GOOD, GOOD, {"pooling": "gem", "power": 0.5}, "power: .*>= 1, got 0.5"),
-        (GOOD, GOOD, {"pooling": "gem", "power": np.nan}, "power: .*got nan"),
-        (GOOD, GOOD, {"pooling": "gem", "power": "3"}, "power: .*got '3'"),
         (GOOD, GOOD, {"pooling": "gem", "power": 3 + 0j}, r"power: .*got \(3\+0j\)"),
-        (GOOD, GOOD, {"pooling": "gem", "power": 10**400}, "power: .*got a int"),
+        (GOOD, GOOD, {"pooling": "gem", "power": 10**400}, r"power: .*got 1000.*\.\.\..*0$"),
         (GOOD, -GOOD, {"pooling": "gem"}, "conv2: GeM.*>= 0, got a minimum of -1"),
         (GOOD, GOOD, {"region1": np.zeros((3, 3))}, "region1: every weight is zero"),
         (GOOD, GOOD, {"region2": np.ones((3, 4))}, r"region2: .*\(3, 3\), got \(3, 4\)"),
@@ -504,19 +407,52 @@ def test_bad_input_is_named(conv1, conv2, options, message):
             function(conv1, conv2, **options)
 
 
-# --- what it needs -------------------------------------------------------------------------------
+PAIRWISE = np.ones((3, 4, 5, 6))
+LOCAL = np.ones((3, 3, 2))
+
+
+@pytest.mark.parametrize(
+    "function, arguments, message",
+    [
+        (point_similarity, (PAIRWISE, -0.6, 0), "y: .*position in -0.5..2.5 cells, got -0.6"),
+        (point_similarity, (PAIRWISE, 0, 4), "x: .*position in -0.5..3.5 cells, got 4"),
+        (point_similarity, (PAIRWISE, np.nan, 0), "y: .* got nan"),
+        (point_similarity, (PAIRWISE, 0, 0, 3), "image: expected 1 or 2, got 3"),
+        (point_similarity, (PAIRWISE, "a", 0), "y: .*cells, got 'a'"),
+        (point_similarity, (PAIRWISE, 0, 1j), "x: .* got 1j"),
+        (point_similarity, (PAIRWISE, 10**400, 0), "y: .* got 10000.*000$"),
+        (point_similarity, (PAIRWISE * np.nan, 0, 0), "pairwise: expected finite values, got nan"),
+        (point_similarity, (PAIRWISE * 1j, 0, 0), "pairwise: .*real numbers, got complex"),
+        (strongest_matches, (LOCAL, 1), r"pairwise: .*shape .H1, W1, H2, W2., got \(3, 3, 2\)"),
+        (strongest_matches, (PAIRWISE, 1.5), "count: expected a whole number >= 0, got 1.5"),
+        (strongest_part, (np.zeros((0, 3)),), r"similarity: .*shape \(h, w\), got \(0, 3\)"),
+        (strongest_part, ([[np.nan]],), "similarity: expected finite"),
+        (best_box, (0 * LOCAL, (1, 0)), "local: all of it is zero"),
+        (best_box, (LOCAL, (0, 0)), "feature: all of it is zero"),
+        (best_box, (LOCAL, (1, 0, 0)), r"feature: expected shape \(2,\), got \(3,\)"),
+        (tokens_to_map, (np.zeros(8),), r"tokens: expected .* got shape \(8,\)"),
+        (tokens_to_map, (np.zeros((8, 3)), (2, 3), 1), "grid: 8 tokens, 1 .* make 2 x 3"),
+        (tokens_to_map, (np.zeros((8, 3)), None, 2), "grid: 8 tokens, 2 .* make 2 x 2"),
+        (tokens_to_map, (np.zeros((8, 3)), (0, 0), 8), "grid: 8 tokens, 8 .* make 0 x 0"),
+        (tokens_to_map, (np.zeros((8, 3)), (3, 3), -1), "grid: 8 tokens, -1 .* make 3 x 3"),
+    ],
+)
+def test_bad_arguments_of_the_other_functions_are_named(function, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        function(*arguments)
+
+
+# --- matches -------------------------------------------------------------------------------------
 
 
 def loop_matches(pairwise, count):
     """All pairs from the strongest down, each kept if it is well apart from those kept before."""
     kept = []
     for match in sorted(np.ndindex(pairwise.shape), key=lambda match: -pairwise[match]):
-        apart = all(
-            max(abs(match[k] - other[k]), abs(match[k + 1] - other[k + 1])) > 1
-            for other in kept
-            for k in (0, 2)
+        far = (
+            np.abs(np.subtract(match, np.reshape(kept, (-1, 4)))).reshape(-1, 2, 2).max(axis=2) > 1
         )
-        if pairwise[match] > 0 and apart and len(kept) < count:
+        if pairwise[match] > 0 and far.all() and len(kept) < count:
             kept.append(match)
     return kept
 
@@ -530,51 +466,13 @@ def loop_matches(pairwise, count):
 def test_matches_are_the_strongest_pairs_that_are_well_apart(shape, count, seed, steps):
     rng = np.random.default_rng(seed)
     pairwise = rng.integers(-steps, steps + 1, shape) / steps  # with ties, and with hardly any
-    before = pairwise.copy()
+    pairwise.setflags(write=False)
     matches = strongest_matches(pairwise, count)
     assert matches.shape == (len(matches), 4) and matches.dtype == int
     assert list(map(tuple, matches)) == loop_matches(pairwise, count)
-    assert (pairwise == before).all()
-    values = pairwise[tuple(matches.T)]
-    assert (np.diff(values) <= 0).all() and (values > 0).all()
-    if count and pairwise.max() > 0:
-        assert values[0] == pairwise.max()
-    assert (strongest_matches(pairwise, count + 1)[: len(matches)] == matches).all()
-    if np.unique(pairwise).size == pairwise.size:  # without ties the images may be swapped
-        swapped = strongest_matches(pairwise.transpose(2, 3, 0, 1), count)
-        assert (swapped[:, [2, 3, 0, 1]] == matches).all()
 
 
-@pytest.mark.parametrize(
-    "pairwise, count, message",
-    [
-        (np.ones((2, 2)), 1, r"pairwise: expected .H1, W1, H2, W2., got shape \(2, 2\)"),
-        (np.full((1, 1, 1, 2), np.nan), 1, "pairwise: expected finite values, got nan"),
-        (np.ones((1, 1, 1, 1)), -1, "count: expected a whole number >= 0, got -1"),
-        (np.ones((1, 1, 1, 1)), 1.5, "count: expected a whole number >= 0, got 1.5"),
-    ],
-)
-def test_matches_that_cannot_be_are_refused(pairwise, count, message):
-    with pytest.raises(ValueError, match=message):
-        strongest_matches(pairwise, count)
-
-
-def test_nothing_but_numpy_is_imported():
-    program = """
-import sys
-sys.modules["tensorflow"] = None  # importing it raises
-import numpy
-before = set(sys.modules)
-import similarity_ops
-loaded = {name.partition(".")[0] for name in set(sys.modules) - before}
-outside = loaded - set(sys.stdlib_module_names) - {"numpy", "similarity_ops"}
-assert not outside, outside
-similarity_ops.compute_spatial_similarity(numpy.ones((2, 2, 3)), numpy.ones((2, 2, 3)))
-"""
-    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
-
-
-# --- tokens --------------------------------------------------------------------------------------
+# --- tokens, and parts of maps and images ---------------------------------------------------------
 
 
 def test_tokens_lie_row_by_row_after_those_that_are_no_place():
@@ -583,38 +481,21 @@ def test_tokens_lie_row_by_row_after_those_that_are_no_place():
     assert conv.shape == (2, 2, 3, 3)
     assert_array_equal(conv[1, 1, 2], tokens[1, 2 + 1 * 3 + 2])
     assert_array_equal(tokens_to_map(tokens[0, :5], prefix=1), tokens[0, 1:5].reshape(2, 2, 3))
-    for grid, prefix in (((2, 3), 1), (None, 2), ((4, 2), 1), ((0, 0), 8), ((3, 3), -1)):
-        with pytest.raises(ValueError, match="grid: 8 tokens, "):
-            tokens_to_map(tokens, grid, prefix)
-    with pytest.raises(ValueError, match=r"tokens: expected .* got shape \(8,\)"):
-        tokens_to_map(np.zeros(8))
-
-
-# --- parts of maps and images --------------------------------------------------------------------
-
-
-def plain_best_box(local, feature):
-    """Every box of cells by itself."""
-    rows, columns, _ = local.shape
-    found = {}
-    for y0 in range(rows):
-        for y1 in range(y0 + 1, rows + 1):
-            for x0 in range(columns):
-                for x1 in range(x0 + 1, columns + 1):
-                    box = local[y0:y1, x0:x1].sum((0, 1))
-                    norms = np.linalg.norm(box) * np.linalg.norm(feature)
-                    found[y0, x0, y1, x1] = box @ feature / norms
-    return found
 
 
 @given(st.integers(1, 4), st.integers(1, 4), st.integers(1, 5), st.integers(0, 2**32 - 1))
 def test_the_best_box_is_the_best_of_all_boxes(rows, columns, channels, seed):
     rng = np.random.default_rng(seed)
     local, feature = rng.standard_normal((rows, columns, channels)), rng.standard_normal(channels)
-    boxes = plain_best_box(local, feature)
+    cosines = {}
+    for y0, y1 in combinations(range(rows + 1), 2):
+        for x0, x1 in combinations(range(columns + 1), 2):
+            crop = local[y0:y1, x0:x1].sum((0, 1))
+            norms = np.linalg.norm(crop) * np.linalg.norm(feature)
+            cosines[y0, x0, y1, x1] = crop @ feature / norms
     similarity, box = best_box(local, feature)
-    assert_allclose(similarity, max(boxes.values()), atol=1e-9)
-    assert_allclose(boxes[box], similarity, atol=1e-9)
+    assert_allclose(similarity, max(cosines.values()), atol=1e-9)
+    assert_allclose(cosines[box], similarity, atol=1e-9)
 
 
 @pytest.mark.parametrize("scale", [1e-300, 1e-30, 1e30, 1e300])
@@ -630,12 +511,6 @@ def test_a_box_of_nothing_is_never_best(rng):
     local[1, 1] = (-1, 0.1)
     assert best_box(local, (1, 0))[1][:2] <= (1, 1)
     assert best_box(local, (1, 0))[0] < -0.9
-    with pytest.raises(ValueError, match="local: all of it is zero"):
-        best_box(np.zeros((3, 3, 2)), (1, 0))
-    with pytest.raises(ValueError, match="feature: all of it is zero"):
-        best_box(local, (0, 0))
-    with pytest.raises(ValueError, match="expected local features"):
-        best_box(local, (1, 0, 0))
 
 
 @given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 2**32 - 1))
@@ -651,9 +526,3 @@ def test_the_strongest_part_is_what_a_flood_from_the_peak_reaches(rows, columns,
                 reached.add(cell)
                 waiting.append(cell)
     assert set(zip(*np.nonzero(strongest_part(similarity)), strict=True)) == reached
-
-
-def test_the_strongest_part_of_what_is_no_map():
-    for similarity in (np.zeros((0, 3)), [1.0, 2.0], [[np.nan]], [["a"]]):
-        with pytest.raises(ValueError, match="similarity"):
-            strongest_part(similarity)
