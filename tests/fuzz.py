@@ -30,7 +30,7 @@ from similarity_ops import (
 )
 from simvis import image_ops
 from simvis.batch import pairs as image_pairs
-from tests.tensor_tables import read_table, write_table
+from tests.models.tensor_tables import read_table, write_table
 
 EXTREMES = (0.0, -0.0, 5e-324, 1e-310, 1e-45, 1e-38, 1.0, -1.0, 3e38, 1e154, 1e308, -1e308)
 ODD = (np.nan, np.inf, -np.inf)

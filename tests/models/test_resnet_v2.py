@@ -34,7 +34,7 @@ DIMENSIONS = 128
 def judged(tmp_path_factory):
     """A checkpoint with random values in all variables, and what slim makes of random inputs."""
     folder = tmp_path_factory.mktemp("slim")
-    judge = [sys.executable, ROOT / "tests" / "slim_judge.py", folder, str(DIMENSIONS)]
+    judge = [sys.executable, ROOT / "tests" / "models" / "slim_judge.py", folder, str(DIMENSIONS)]
     subprocess.run(judge, check=True, capture_output=True)
     with np.load(folder / "judged.npz") as arrays:
         return folder / "slim", dict(arrays)
