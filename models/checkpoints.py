@@ -15,7 +15,7 @@ import tensorflow as tf
 from simvis.models.checkpoint_index import check_index
 
 MAX_BYTES = 2**30  # of a weights file; those that this project reads have under 200 MB
-MAX_PICKLED = 2**20  # bytes of a torch file before its arrays; these take 150 for each array
+MAX_HEADERS = 2**20  # bytes of a file besides its arrays; a torch file has 150 for each array
 _TORCH_MAGIC = 0x1950A86A20F9469CFC6C
 _STORAGES = {("torch", "FloatStorage"): "<f4", ("torch", "LongStorage"): "<i8"}
 _OPCODES = (  # what torch writes state dicts with
@@ -103,8 +103,7 @@ def read_tensorflow_variables(prefix, expected, scope=""):
 def read_npz(path, expected):
     """Read arrays from a ``.npz`` archive that must hold just what is expected.
 
-    Nothing is unpickled, and no array is read before the archive's list of contents and the array's
-    own header have told its size.
+    Nothing is unpickled, and no more is unpacked than what is expected could take.
 
     Parameters
     ----------
@@ -118,57 +117,39 @@ def read_npz(path, expected):
     Raises
     ------
     FileNotFoundError
-        Where there is no file.
+        If there is no file.
     ValueError
         Names the file, and all arrays that are missing, unexpected, misshapen, of another dtype or
         not finite.
     """
     path = Path(path)
     _check_size(path)
+    size = sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in expected.values())
     try:
         with zipfile.ZipFile(path) as archive:
-            names = [member.filename.removesuffix(".npy") for member in archive.infolist()]
-            if len(set(names)) < len(names):
-                raise ValueError("it holds two arrays of one name")
-            found = {
-                name: _read_npy(archive, member, expected.get(name))
-                for name, member in zip(names, archive.infolist(), strict=True)
-            }
+            members = archive.infolist()
+        if len({member.filename for member in members}) < len(members):
+            raise ValueError("it holds two arrays of one name")
+        if sum(member.file_size for member in members) > 2 * size + MAX_HEADERS:
+            raise ValueError("it unpacks to more than twice what is expected")
+        with np.load(path, allow_pickle=False) as archive:
+            found = {name: np.asarray(archive[name]) for name in archive}
     except Exception as error:  # a damaged archive raises nearly anything
         raise ValueError(f"{path}: not a readable .npz archive: {error}") from None
     shapes = {name: shape for name, (shape, _dtype) in expected.items()}
-    check_names_and_shapes({name: found[name][0] for name in found}, shapes, path)
+    check_names_and_shapes({name: array.shape for name, array in found.items()}, shapes, path)
     wrong = [
-        f"{name} is {found[name][1]}, expected {np.dtype(dtype)}"
+        f"{name} is {found[name].dtype}, expected {np.dtype(dtype)}"
         for name, (_shape, dtype) in expected.items()
-        if found[name][1] != dtype
-    ]
-    arrays = {name: found[name][2] for name in expected}
-    wrong += [
+        if found[name].dtype != dtype
+    ] or [
         f"{name} has infinite values or NaN"
-        for name, array in arrays.items()
-        if array is not None and not np.isfinite(array).all()
+        for name, array in found.items()
+        if not np.isfinite(array).all()
     ]
     if wrong:
         raise ValueError(f"{path}: {'; '.join(wrong)}")
-    return arrays
-
-
-def _read_npy(archive, member, expected):
-    """Return an array's shape and dtype by its header, and it itself if these are as expected."""
-    with archive.open(member) as file:
-        if np.lib.format.read_magic(file) != (1, 0):
-            raise ValueError(f"{member.filename} is not in version 1.0 of .npy")
-        shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
-        if (shape, dtype) != expected:
-            return shape, dtype, None
-        if fortran_order:
-            raise ValueError(f"{member.filename} is in column-major order")
-        size = math.prod(shape) * dtype.itemsize
-        data = file.read(size)
-        if len(data) != size or file.read(1):  # at the end, zipfile compares its checksum
-            raise ValueError(f"{member.filename} is not as long as its header says")
-        return shape, dtype, np.frombuffer(data, dtype).reshape(shape)
+    return {name: found[name] for name in expected}
 
 
 def _check_size(path):
@@ -228,7 +209,7 @@ def _fits(found, expected):
 
 
 def _read_torch(data):
-    head = io.BytesIO(data[:MAX_PICKLED])
+    head = io.BytesIO(data[:MAX_HEADERS])
     if _Unpickler(head).load() != _TORCH_MAGIC:
         raise ValueError("no magic number of torch's old format")
     _protocol, _system = _Unpickler(head).load(), _Unpickler(head).load()

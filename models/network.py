@@ -128,6 +128,38 @@ class EmbeddingNetwork:
         return digest.hexdigest()
 
 
+def of_function(run, projection, graph, own="head", **fields):
+    """Return the EmbeddingNetwork of a TensorFlow function, an average pooling and a linear head.
+
+    Parameters
+    ----------
+    run : function of a batch, a float32 tensor (N, H, W, 3) -> activations (N, h, w, C)
+    projection : (kernel (C, D), bias (D,)), the linear head
+    graph : bool, whether to run as a compiled graph
+    own : "pooled" or "head", what the network itself puts out
+    fields : the others of an EmbeddingNetwork
+    """
+    import tensorflow as tf
+
+    kernel, bias = (tf.constant(values, tf.float32) for values in projection)
+
+    def run_with_head(batch):
+        conv = run(batch)
+        pooled = tf.reduce_mean(conv, (1, 2))
+        return conv, pooled, pooled @ kernel + bias
+
+    forward = to_numpy(run_with_head, fields["input_size"], graph)
+    place = 1 if own == "pooled" else 2
+    return EmbeddingNetwork(
+        **fields,
+        pooling="average",
+        projection=projection,
+        activations=lambda batch: forward(batch)[0],
+        embed=lambda batch: forward(batch)[place],
+        forward=forward,
+    )
+
+
 def to_numpy(run, input_size, graph):
     """Return a function of batches (N, *input_size, 3) that returns numpy arrays, or None."""
     import tensorflow as tf
@@ -153,20 +185,6 @@ def failures_in_words(what):
     except tf.errors.OpError as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"network: it failed on {what}: {reason}") from error
-
-
-def with_head(run, projection):
-    """Return a function of batches: activations, their average, and that through a linear head."""
-    import tensorflow as tf
-
-    kernel, bias = (tf.constant(values, tf.float32) for values in projection)
-
-    def run_with_head(batch):
-        conv = run(batch)
-        pooled = tf.reduce_mean(conv, (1, 2))
-        return conv, pooled, pooled @ kernel + bias
-
-    return run_with_head
 
 
 def start_tensorflow():

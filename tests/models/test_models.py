@@ -98,7 +98,7 @@ def test_a_weights_file_cannot_run_code(tmp_path):
 
 
 def test_a_weights_file_cannot_eat_the_machine(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoints, "MAX_PICKLED", 2**16)
+    monkeypatch.setattr(checkpoints, "MAX_HEADERS", 2**16)
     # a memo index of four thousand million, for which the compiled unpickler would make a table
     write_torch_file(tmp_path / "memo.pth", b"\x80\x02}r\xff\xff\xff\xff.")
     assert read_torch_state_dict(tmp_path / "memo.pth") == {}
