@@ -217,7 +217,7 @@ def _load_authors(name, graph, input_size, checkpoint, mean_image, batch_norm):
 
     size = input_size or resnet_v2.INPUT_SIZE
     stretched = "" if size == resnet_v2.INPUT_SIZE else ", the 224 x 224 mean image stretched"
-    mean = resnet_v2.resize_mean_image(resnet_v2.read_mean_image(mean_image), size)
+    mean = resnet_v2.read_mean_image(mean_image, size)
     weights, ignored = resnet_v2.read_weights(checkpoint)
     return of_function(
         resnet_v2.build(weights, batch_norm),

@@ -170,18 +170,6 @@ def checkpoint(rng, folder):
     assert found["one"].shape == (3, 4)
 
 
-def state_dict(rng, folder):
-    """Torch's old format, the beginning of which is a program for pickle."""
-    from simvis.models.checkpoints import read_torch_state_dict
-    from simvis.models.efficientnet_lite0 import weights_path
-
-    with open(weights_path(), "rb") as file:
-        data = file.read(400_000)
-    path = folder / "weights.pth"
-    path.write_bytes(damaged(data[:47_176], rng) + data[47_176:])
-    read_torch_state_dict(path)
-
-
 def model_file(rng, folder):
     """Keras's model files, with other numbers in the configuration."""
     from simvis.models.keras_models.limits import load_model_file
@@ -244,7 +232,6 @@ KINDS = {  # and how often each gets its turn
     arrays: 10,
     mean_image: 3,
     checkpoint: 3,
-    state_dict: 1,
     model_file: 1,
     tables: 3,
 }
