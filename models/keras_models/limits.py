@@ -1,8 +1,8 @@
-"""Model files from strangers: looked through as data, then loaded by Keras alone, within bounds.
+"""Model files from strangers: checked as data, then loaded by Keras within bounds.
 
-Nothing that a file holds is made into an object but by Keras's own loader in its safe mode.  An
-honest file holds what its model is made of, so a model may take so many times what the file takes,
-and a small model as much as it likes.
+Only Keras's own loader, in its safe mode, makes objects of what a file holds.  In an honest file
+the weights take as much as the model that is made of them, so a model may take some times as much
+memory as its file, and a small model more than that.
 """
 
 import io
