@@ -151,10 +151,6 @@ def _evaluate(function, points):
     return np.concatenate([np.asarray(function(tf.constant(each)), np.float64) for each in some])
 
 
-def _nothing(count):
-    """Show no progress."""
-
-
 def _all_directions(function, points, weights, step):
     count, dimensions = step[..., 0].size, function(tf.constant(points[:1])).shape[1]
     # a forward pass also computes the values again that backward passes share
@@ -179,7 +175,7 @@ def _backward(function, points, weights, step, directions, advance):
     return total
 
 
-def _slopes(function, points, step, directions, advance=_nothing):
+def _slopes(function, points, step, directions, advance=lambda count: None):
     """Return <directions, J_u(points[i]) step_u> for all i and u, float64 (B, *positions, K)."""
     at_once = max(1, NUMBERS_AT_ONCE // step.size)
     directions = tf.constant(directions, tf.float32)

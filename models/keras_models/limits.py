@@ -16,6 +16,8 @@ import h5py
 import keras
 import numpy as np
 
+from simvis.models.keras_models.graph import layers
+
 FACTOR = 4  # memory over file; compressed weights and those of 16 bits stay well below it
 SMALL = 2**28  # bytes that any file may ask for
 MAX_OUTPUT = 2**28  # numbers that a layer may make of one image
@@ -48,7 +50,7 @@ def load_model_file(path):
     _check_file(path, limit)
     with _bounded_variables(limit):
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
-    largest = max((_numbers(layer) for layer in _layers(model)), default=0)
+    largest = max((_numbers(layer) for _path, layer in layers(model)), default=0)
     if largest > MAX_OUTPUT:
         raise ValueError(
             f"a layer of it makes {largest:.3g} numbers of an image, over the limit of "
@@ -128,12 +130,6 @@ def _bounded_variables(limit):
 
     with mock.patch.object(keras.Variable, "__init__", make_within_limit):
         yield
-
-
-def _layers(model):
-    for layer in getattr(model, "layers", ()):
-        yield layer
-        yield from _layers(layer)
 
 
 def _numbers(layer):

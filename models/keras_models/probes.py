@@ -201,7 +201,7 @@ def normalization_of(step):
 
 
 def run_given_scales(steps, values, normalizations, scales):
-    """Run steps as `keras_graph.run` does, but let normalisations use the scales given.
+    """Run steps as `graph.run` does, but let normalisations use the scales given.
 
     Parameters
     ----------

@@ -16,10 +16,10 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from keras_contract import assert_contract
 from numpy.testing import assert_allclose
 
 from models import load_network
-from similarity_ops import compute_spatial_similarity
 from visualize_similarity import main, visualize_pair
 
 
@@ -48,28 +48,7 @@ def pooled(layer=None, **options):
 
 
 def assert_explained(model, images, output=None, **options):
-    """The maps must sum to the cosine of the model's own output for the two images."""
-    network = load_network(model, **options)
-    batch = network.preprocess(images)
-    outputs = (output or model)(batch, training=False)
-    outputs = np.asarray(outputs, np.float64).reshape(2, -1)
-    (conv1, conv2), embeddings = network.run(batch, network.explain)
-    assert conv1.dtype == np.float32 and conv1.ndim == 3
-    assert_allclose(network.activations(batch), (conv1, conv2), atol=1e-5 * abs(conv1).max())
-    method = {"projection": network.projection, "power": network.power}
-    method["data_format"] = "channels_last"
-    for similarity in compute_spatial_similarity(conv1, conv2, network.pooling, **method):
-        assert_allclose(similarity.sum(), cosine_of(outputs), atol=1e-4)
-    if embeddings is not None:
-        assert embeddings.dtype == np.float32 and embeddings.shape == outputs.shape
-        assert_allclose(network.embed(batch), embeddings, atol=1e-5 * abs(embeddings).max())
-        assert_allclose(cosine_of(embeddings), cosine_of(outputs), atol=1e-5)
-    return network
-
-
-def cosine_of(embeddings):
-    embeddings = np.asarray(embeddings, np.float64)
-    return embeddings[0] @ embeddings[1] / np.prod(np.linalg.norm(embeddings, axis=1))
+    return assert_contract(model, images, 1e-4, output, **options)
 
 
 # --- families ------------------------------------------------------------------------------------
