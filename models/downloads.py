@@ -128,8 +128,7 @@ def find_checkpoint(path):
         raise FileNotFoundError(f"{path}: no checkpoint, folder or archive of this name")
     unpacked = Path(tempfile.mkdtemp(prefix="checkpoint-"))
     atexit.register(shutil.rmtree, unpacked, ignore_errors=True)
-    _unpack(path, unpacked, path)
-    return _checkpoint_in(unpacked, path)
+    return _unpack(path, unpacked, path)
 
 
 def _places(name, folder):
@@ -170,17 +169,15 @@ def _placed_checkpoint(name, places):
 
 
 def _fetch_checkpoint(name, places):
-    places[-1].mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=places[-1]) as work:
+    folder, source = places[-1], f"{ARCHIVES}{name}.tar.gz"
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as work:
         placed = [path for place in places if (path := place / f"{name}.tar.gz").is_file()]
-        source = placed[0] if placed else f"{ARCHIVES}{name}.tar.gz"
         archive = placed[0] if placed else _download(source, work, None, MAX_DOWNLOAD)
-        unpacked = Path(work, "unpacked")
-        _unpack(archive, unpacked, source)
-        checkpoint = _checkpoint_in(unpacked, source)
+        checkpoint = _unpack(archive, Path(work, "unpacked"), placed[0] if placed else source)
         with suppress(OSError):  # if another process was first, its own is as good
-            checkpoint.parent.replace(places[-1] / "unpacked")  # in one step
-    return _checkpoint_in(places[-1], places[-1])
+            checkpoint.parent.replace(folder / "unpacked")  # in one step
+    return _checkpoint_in(folder, folder)
 
 
 def _download(url, folder, sha256, most):
@@ -229,7 +226,7 @@ def _download(url, folder, sha256, most):
 
 
 def _unpack(archive, folder, source):
-    """Unpack a .tar or .tar.gz file, checking each of its members; errors name source."""
+    """Unpack a .tar or .tar.gz file; return the checkpoint in it; errors name source."""
     try:
         with open(archive, "rb") as file:
             zipped = file.read(2) == b"\x1f\x8b"
@@ -241,6 +238,7 @@ def _unpack(archive, folder, source):
                     pass
     except Exception as error:  # a damaged archive raises nearly anything
         raise ValueError(f"{source}: not unpacked as a .tar or .tar.gz archive: {error}") from None
+    return _checkpoint_in(folder, source)
 
 
 class _BoundedStream:

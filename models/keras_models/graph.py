@@ -208,7 +208,11 @@ def intercepted(layer, intercept):
     """Give the output of each call of a layer to a function, and return what that returns instead.
 
     It is meant for layers inside of a step, as in a subclassed model, whose graph is not known.
+    If the layer is None, nothing is done.
     """
+    if layer is None:
+        yield
+        return
     with ONE_AT_A_TIME:
         call = layer.call
 

@@ -76,7 +76,8 @@ def load(source, *, pooling, input_size, layer, preprocess, grid, prefix, graph,
     }
     if found.tail is not None:
         return _by_derivatives(found, front, grey, grid, prefix, fields)
-    return _pooled(found, front, grid, prefix, {**fields, "pooling": pooling or found.pooling})
+    fields["pooling"] = pooling or found.pooling
+    return _pooled(found, front, grid, prefix, fields)
 
 
 def _contents(source, model):
@@ -143,8 +144,7 @@ def _front(found):
     In one run of the steps that lead there; None for those of them that the network does not have.
     """
     context = () if found.tail is None else found.tail.context
-    conv = None if found.inside is not None else found.conv
-    wanted = [conv, found.pooled, found.output, *context]
+    wanted = [found.conv, found.pooled, found.output, *context]
     steps = found.steps
     if found.inside is None:
         steps = leading_to(steps, [tensor for tensor in wanted if tensor is not None])
@@ -156,22 +156,19 @@ def _front(found):
             records.append(keras.tree.flatten(output)[0])
             return output
 
-        values = {found.image: keras.ops.convert_to_tensor(batch, dtype=found.image.dtype)}
-        if found.inside is None:
-            values = run(steps, values)
-        else:
-            with intercepted(found.inside, record):
-                values = run(steps, values)
+        image = keras.ops.convert_to_tensor(batch, dtype=found.image.dtype)
+        with intercepted(found.inside, record):
+            values = run(steps, {found.image: image})
+        if found.inside is not None:
             if len(records) != 1:
                 raise ValueError(
                     f"layer: {named(found.inside)} is called {len(records)} times in one run, so "
                     "that its output is not one feature map"
                 )
+            values[found.conv] = records[0]
         conv, pooled, output, *rest = (
             None if tensor is None else _float32(values[tensor]) for tensor in wanted
         )
-        if found.inside is not None:
-            conv = _float32(records[0])
         if found.pooling == "gem":  # what it clips before it takes powers
             conv = keras.ops.relu(conv)
         return conv, _flat(pooled), _flat(output), *rest
@@ -184,9 +181,9 @@ def _float32(tensor):
 
 
 def _flat(vectors):
-    return (
-        None if vectors is None else keras.ops.reshape(vectors, (keras.ops.shape(vectors)[0], -1))
-    )
+    if vectors is None:
+        return None
+    return keras.ops.reshape(vectors, (keras.ops.shape(vectors)[0], -1))
 
 
 def _pooled(found, front, grid, prefix, fields):
@@ -197,15 +194,15 @@ def _pooled(found, front, grid, prefix, fields):
         return conv if grid is None else tokens_to_map(conv, grid, prefix), pooled, output
 
     place = 1 if found.projection is None else 2
-    own = {"pooling": found.pooling, "projection": found.projection}
     return EmbeddingNetwork(
-        **{**own, **fields},
+        **fields,
+        projection=found.projection,
+        own=(found.pooling, found.projection),
         power=found.power or 3.0,
         activations=lambda batch: run_pooled(batch)[0],
         embed=None if found.output is None else (lambda batch: run_pooled(batch)[place]),
         explain="pooled" if found.projection is None else "head",
         forward=run_pooled,
-        own=tuple(own.values()),
     )
 
 
@@ -214,9 +211,7 @@ def _by_derivatives(found, front, grey, grid, prefix, fields):
 
     Their average is the embedding then, and all of `similarity_ops` applies.
     """
-    reference = None
-    if found.tail.normalizations is None:
-        reference = front(grey)[0][0]
+    reference = front(grey)[0][0]
 
     def run_images(batch, pairs_only=False):
         convs, _pooled, outputs, *contexts = front(batch)
@@ -273,13 +268,9 @@ def _local_features(found, conv, context, reference, directions):
         return differentiate(follow_given_scales, conv, directions)
 
     def follow(points):
-        if found.inside is None:
-            return output_of(run(tail.steps, values_at(points)))
-
         def replace(output):
             first, *rest = keras.tree.flatten(output)
-            replaced = keras.ops.cast(points, first.dtype)
-            return keras.tree.pack_sequence_as(output, [replaced, *rest])
+            return keras.tree.pack_sequence_as(output, [keras.ops.cast(points, first.dtype), *rest])
 
         with intercepted(found.inside, replace):
             return output_of(run(tail.steps, values_at(points)))
