@@ -1,4 +1,4 @@
-"""Weights from files that strangers made: read without running anything that they hold."""
+"""Weights from files, which may come from strangers: nothing that they hold is run."""
 
 import hashlib
 import io
@@ -23,8 +23,8 @@ def read_torch_state_dict(path, sha256):
 
     The format is a sequence of five pickles (magic number, protocol version, system information,
     the state dict with references into storages, the storages' keys), then each storage as an
-    int64 count and raw little-endian data.  A pickle is a program, so only a file that is known is
-    read, and of what it may ask for, all that a state dict needs.
+    int64 count and raw little-endian data.  A pickle is a program.  So only a known file is read,
+    and it gets nothing but what a state dict asks for.
 
     Parameters
     ----------
@@ -84,9 +84,9 @@ def read_tensorflow_variables(prefix, expected, scope=""):
     Raises
     ------
     FileNotFoundError
-        Where there is no checkpoint of this name.
+        If there is no checkpoint of this name.
     ValueError
-        Names the prefix, where it is damaged, or all variables that are missing or misshapen.
+        Names the prefix, and all variables that are missing or misshapen, if it is not damaged.
     """
     with _damage_named(prefix):
         check_index(prefix)
@@ -164,7 +164,7 @@ def _check_size(path):
 
 @contextmanager
 def _damage_named(prefix):
-    """Turn what the checkpoint reader raises, which is nearly anything, into one named error."""
+    """Turn whatever the checkpoint reader raises into one error that names the prefix."""
     try:
         yield
     except tf.errors.NotFoundError:

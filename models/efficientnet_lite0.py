@@ -72,8 +72,8 @@ def build_folded(convolutions):
     Parameters
     ----------
     convolutions : dict of str to (kernel, bias)
-        As from `fold_batch_norms`: arrays, or variables to be trained.  Where the first ones, up to
-        some block, or the last ones are left out, the function goes from or to what lies between.
+        As from `fold_batch_norms`: arrays, or variables to be trained.  If the first ones, up to
+        some block, or the last ones are left out, the function begins or ends in the middle.
         Sides that 32 does not divide are rounded up.
     """
     convolutions = {

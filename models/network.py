@@ -103,7 +103,7 @@ class EmbeddingNetwork:
         return convs, own
 
     def pooled(self, conv, region=None, explain=None):
-        """Return the embedding, that is explained, of activations (h, w, C): (D,).
+        """Return the embedding (D,) that is explained, of activations (h, w, C).
 
         With a region, weights (h, w), it is that of the region, see `similarity_ops`.
         """
@@ -117,7 +117,7 @@ class EmbeddingNetwork:
         )
 
     def fingerprint(self):
-        """Return a text that is another one for other weights, or None if they are not known."""
+        """Return a text that differs if the weights do, or None if they are not known."""
         if self.weights is None:
             return None
         digest = hashlib.sha256()
@@ -190,7 +190,7 @@ def failures_in_words(what):
 def start_tensorflow():
     """Import TensorFlow and let it find its devices, with all that it says about that held back.
 
-    For programs; what it said is shown where starting fails.
+    It is meant for programs.  What TensorFlow says is shown only if starting it fails.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with _stderr_held_back():
@@ -201,14 +201,14 @@ def start_tensorflow():
 
 @contextmanager
 def _stderr_held_back():
-    """Hold back what is written to file descriptor 2, by compiled code too, unless it fails."""
+    """Hold back what is written to stderr, also by compiled code, unless the block fails."""
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
         try:
             yield
-        except Exception:  # but not where the user interrupts it
+        except Exception:  # but not if the user interrupts it
             held.seek(0)
             os.write(kept, held.read())
             raise

@@ -84,7 +84,7 @@ def build(weights, batch_norm):
     def convolve(x, scope, stride=1):
         kernel = variables[f"{scope}/weights"]
         padding = "SAME"
-        if stride > 1:  # symmetric, where SAME would pad by the input's size
+        if stride > 1:  # symmetric; SAME would pad by the input's size
             before = (kernel.shape[0] - 1) // 2
             x = tf.pad(x, [[0, 0], *[[before, kernel.shape[0] - 1 - before]] * 2, [0, 0]])
             padding = "VALID"
@@ -122,7 +122,7 @@ def preprocess(images, mean_image):
     """Return what the authors' code fed its network.
 
     Whole images are resized as OpenCV does, to the bit, stay 8-bit and get OpenCV's BGR order;
-    then the mean image is subtracted, in float64 where it is float64.  The hotels' mean image looks
+    then the mean image is subtracted, in float64 if it is float64.  The hotels' mean image looks
     as if it were stored in RGB order and is subtracted from BGR pixels all the same.
 
     Parameters

@@ -13,9 +13,10 @@ from PIL import Image
 
 import search_gallery
 import visualize_similarity
-from models import downloads, load_network
+from models import load_network
 from simvis import image_ops
 from simvis.gallery.gallery import Gallery
+from simvis.models import downloads
 from visualize_similarity import EXAMPLE_PAIR, visualize_pair
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

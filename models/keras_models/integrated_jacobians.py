@@ -6,10 +6,10 @@ With x an image's activations, r those of a reference, and F the network from th
     l[u] = integral over a in 0..1 of J_u(r + a (x - r)) da (x_u - r_u)
 
 where J_u is the derivative of F by the activations at position u: integrated gradients of all
-numbers of the embedding at once (Moeller, Nikolaev, Pado, EMNLP 2023).  Gauss-Legendre nodes take
-the integral, or, if F bends sharply, as at the threshold of a ReLU, the midpoints of intervals that
-are halved where it does.  If F is its value at zero plus something that grows in proportion to x,
-as a mixture of poolings is, one derivative is exact (Euler's theorem).
+numbers of the embedding at once (Moeller, Nikolaev, Pado, EMNLP 2023).  The integral is taken at
+Gauss-Legendre nodes, or, if F bends sharply, as at the threshold of a ReLU, at the midpoints of
+intervals that are halved where it bends.  If F is its value at zero plus something that grows in
+proportion to x, as a mixture of poolings is, one derivative is exact (Euler's theorem).
 """
 
 import threading
@@ -93,9 +93,9 @@ def integrate(function, activations, reference, directions=None, tolerance=3e-5)
 
 
 def differentiate(function, activations, directions=None):
-    """Return (local, constant) as `integrate` does, where the sum of one derivative is exact.
+    """Return (local, constant) as `integrate` does, by one derivative, if that is exact.
 
-    That is, where F(a x) = F(0) + a (F(x) - F(0)) for all a > 0.
+    It is if F(a x) = F(0) + a (F(x) - F(0)) for all a > 0.
 
     Examples
     --------

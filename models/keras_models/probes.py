@@ -1,4 +1,4 @@
-"""What a piece of a network does: told by calling it, not by its name.
+"""What a piece of a network does: measured by calling it, whatever its name.
 
 A piece is all that lies between two tensors of a graph, of which the second depends on the image
 through the first alone.
