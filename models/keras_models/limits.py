@@ -74,9 +74,12 @@ def _check_file(path, limit):
         _check_arrays(path, limit)
         with h5py.File(path) as file:
             config = file.attrs.get("model_config", "null")
-    for node in _nodes(json.loads(config)):
-        if node.get("class_name") == "function" and node.get("module") not in MODULES:
-            raise ValueError(f"it names {node['module']}.{node.get('config')}, no part of a model")
+    json.loads(config, object_hook=_check_node)
+
+
+def _check_node(node):
+    if node.get("class_name") == "function" and node.get("module") not in MODULES:
+        raise ValueError(f"it names {node['module']}.{node.get('config')}, no part of a model")
 
 
 def _check(what, size, limit):
@@ -102,18 +105,6 @@ def _check_arrays(file, limit):
                     raise ValueError(f"its {name} lies in another file")
                 size += item.nbytes
     _check("its arrays", size, limit)
-
-
-def _nodes(value):
-    """Yield all dictionaries in nested lists and dictionaries."""
-    left = [value]
-    while left:
-        value = left.pop()
-        if isinstance(value, dict):
-            yield value
-            left.extend(value.values())
-        elif isinstance(value, list):
-            left.extend(value)
 
 
 @contextmanager
