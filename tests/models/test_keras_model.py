@@ -57,7 +57,7 @@ def assert_explained(model, images, output=None, **options):
 FAMILIES = {  # of keras.applications, with the size of their input
     **{"MobileNetV3Small": 64, "ResNet50": 64, "ResNet50V2": 64, "MobileNet": 64, "VGG16": 64},
     **{"MobileNetV2": 64, "EfficientNetB0": 64, "EfficientNetV2B0": 64, "DenseNet121": 64},
-    **{"InceptionV3": 96, "Xception": 96, "NASNetMobile": 64, "ConvNeXtTiny": 64},
+    **{"InceptionV3": 128, "Xception": 96, "NASNetMobile": 64, "ConvNeXtTiny": 64},
 }
 
 
@@ -453,7 +453,8 @@ def test_nothing_of_a_strangers_file_runs_or_reaches_out(folder, layer, ending, 
     else:
         with h5py.File("m.h5", "r+") as file:
             file.attrs["model_config"] = json.dumps(replace(json.loads(file.attrs["model_config"])))
-    with pytest.raises(ValueError, match=f"m{ending}: cannot be loaded: "):
+    reason = ".*no part of a model" if '"module"' in json.dumps(config) else ""
+    with pytest.raises(ValueError, match=f"m{ending}: cannot be loaded: {reason}"):
         load_network(f"m{ending}")
     assert not os.path.exists("witness")
 

@@ -110,6 +110,8 @@ def test_another_file_and_a_missing_one_are_named(tmp_path):
 def test_unknown_networks_are_refused_before_tensorflow_is_imported():
     with pytest.raises(ValueError, match="network: expected one of imagenet.*got 'resnet'"):
         load_network("resnet")
+    with pytest.raises(TypeError, match="load_network has no option 'colour'"):
+        load_network("imagenet", colour=None)
 
 
 # --- a network and its own embedding -------------------------------------------------------------
