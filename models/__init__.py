@@ -1,4 +1,4 @@
-"""Embedding networks: with the callback for training, all that imports TensorFlow, when used."""
+"""Embedding networks, by name or made by hand; TensorFlow is imported when one is loaded."""
 
 from simvis.models.loading import NETWORKS, check_options, example_pair, load_network
 from simvis.models.network import MODEL_FILES, EmbeddingNetwork, start_tensorflow

@@ -1,8 +1,8 @@
 """The index of a TensorFlow checkpoint, looked through before TensorFlow reads it.
 
-TensorFlow ends the whole process over a shape in it that no tensor can have, which nothing in
-Python could catch.  The index is a table as LevelDB writes them: blocks of sorted entries, a block
-that says where these lie, and a footer that says where that one does.  Each entry's value is a
+If the index has a shape that no tensor can have, TensorFlow ends the whole process, which nothing
+in Python can catch.  The index is a table in LevelDB's format: blocks of sorted entries, a block of
+the places of these blocks, and a footer with the place of that block.  Each entry's value is a
 protocol buffer, tensorflow/core/protobuf/tensor_bundle.proto.
 """
 

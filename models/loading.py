@@ -6,40 +6,24 @@ from pathlib import Path
 
 import numpy as np
 
-from simvis.models.network import MODEL_FILES, EmbeddingNetwork, to_numpy, with_head
+from simvis.models.network import MODEL_FILES, of_function
 from simvis.similarity_ops import POOLINGS
 
 ROOMS = ("rooms", "rooms-headboard", "rooms-carpet")
-NETWORKS = ("imagenet", *ROOMS, "hotels", "faces")
+AUTHORS = ("hotels", "faces")
+NETWORKS = ("imagenet", *ROOMS, *AUTHORS)
 SMALLEST_INPUT, LARGEST_INPUT = 32, 2048  # pixels a side
-OPTIONS = {  # of each family of networks, besides pooling
-    "imagenet": ("input_size",),
-    "rooms": ("input_size",),
-    "authors": ("checkpoint", "mean_image", "batch_norm", "input_size"),
+OPTIONS = {  # of each family of networks
+    "efficientnet": ("pooling", "input_size"),
+    "authors": ("pooling", "input_size", "checkpoint", "mean_image", "batch_norm"),
     "keras": (
-        *("layer", "preprocess", "weights", "input_size"),
+        *("pooling", "input_size", "layer", "preprocess", "weights"),
         *("grid", "prefix", "import_file", "allow_unsafe"),
     ),
 }
 
 
-def load_network(
-    name="imagenet",
-    *,
-    checkpoint=None,
-    mean_image=None,
-    batch_norm=None,
-    layer=None,
-    pooling=None,
-    preprocess=None,
-    weights=None,
-    input_size=None,
-    grid=None,
-    prefix=None,
-    import_file=None,
-    allow_unsafe=False,
-    graph=False,
-):
+def load_network(name="imagenet", *, graph=False, **options):
     """Load an embedding network.
 
     Parameters
@@ -51,9 +35,18 @@ def load_network(
         rooms to tell them apart: by all that there is in them, by headboard and pictures alone, or
         by the carpet alone.
         ``"hotels"``, ``"faces"``: the authors' ResNet-50 v2 networks.  Without a checkpoint and a
-        mean image of your own, their published files are downloaded once, to ``models/<name>/``.
+        mean image of your own, their published files are downloaded once, to a cache folder.
         ``"keras:NAME"``: any model of keras.applications.  A ``.keras`` or ``.h5`` file, or a
         model: any Keras 3 network that pools a feature map.
+    graph : bool
+        Run as a compiled graph, which starts later and pays from some ten images on.
+    pooling : None, "average", "max" or "gem"
+        Instead of the network's own.  Of a Keras model also "network": whatever it is that the
+        model does with the activations.
+    input_size : None or (height, width)
+        Whole images are resized to it, by default to 224 x 224 pixels; (448, 448) gives maps of
+        14 x 14 cells.  At least 32 pixels, but for Keras models.  For hotels and faces, the mean
+        image is stretched to it, which the authors' code never did.
     checkpoint : None, str or Path
         For hotels and faces: a checkpoint of slim's resnet_v2_50, as its prefix, the folder that
         it lies in, or an archive of that.
@@ -63,16 +56,25 @@ def load_network(
         For hotels and faces: ``"batch"``, the default, is the authors' demonstration: statistics
         of the images in the batch, so that the maps of an image depend on its partner.
         ``"moving"`` uses the averages of the training: one embedding for each image.
-    pooling : None, "average", "max" or "gem"
-        Instead of the network's own.
-    input_size : None or (height, width)
-        Whole images are resized to it, by default to 224 x 224 pixels; (448, 448) gives maps of
-        14 x 14 cells.  At least 32 pixels, but for Keras models.  For hotels and faces, the mean
-        image is stretched to it, which the authors' code never did.
-    layer, preprocess, weights, grid, prefix, import_file, allow_unsafe
-        For Keras models, see `models.keras_model.load`.
-    graph : bool
-        Run as a compiled graph, which starts later and pays from some ten images on.
+    layer : None or str
+        Of a Keras model, as all that follow: the name of a layer, or ``"submodel/layer"``, at any
+        depth.  A vector that it puts out is what is explained.  A feature map is pooled, and the
+        pooled feature explained, unless pooling is "network"; from tokens, all that follows is
+        explained, unless a pooling is given.
+    preprocess : None, str or function
+        ``"none"`` for RGB pixels in 0..255, ``"0..1"``, ``"-1..1"``, ``"caffe"``, ``"torch"``, or a
+        function of such float32 pixels (N, H, W, 3).  By default an application's own, else none.
+    weights : None or str
+        Of an application: ``"imagenet"``, the default, which Keras downloads, a weights file, or
+        ``"none"`` for random ones.
+    grid : None or (height, width)
+        Of the image, in tokens, if it cannot be told from their number.
+    prefix : None or int
+        How many tokens that are no place in the image, as CLS and registers, stand before those.
+    import_file : None, str or Path
+        A Python file that registers the layers of one's own in a model file; it is run first.
+    allow_unsafe : bool
+        Whether a model file may hold Python code, which loading it then runs.
 
     Returns
     -------
@@ -81,9 +83,10 @@ def load_network(
     Raises
     ------
     ValueError
-        For an unknown name, an option that the network does not have, or weights that do not fit.
+        For an unknown name, an option that the network does not have, weights that do not fit, or
+        a model without a place to look at; it says what to do instead.
     OSError
-        Where files are missing, or cannot be downloaded.
+        If files are missing, or cannot be downloaded.
 
     Examples
     --------
@@ -92,32 +95,21 @@ def load_network(
     >>> network.activations(batch).shape
     (1, 7, 7, 1280)
     """
-    authors = {"checkpoint": checkpoint, "mean_image": mean_image, "batch_norm": batch_norm}
-    keras_options = {
-        "layer": layer,
-        "preprocess": preprocess,
-        "weights": weights,
-        "input_size": input_size,
-        "grid": grid,
-        "prefix": prefix,
-        "import_file": import_file,
-        "allow_unsafe": allow_unsafe,
-    }
-    check_options(name, pooling=pooling, **authors, **keras_options)
-    if input_size is not None:
-        keras_options["input_size"] = input_size = tuple(map(int, input_size))
-    if _family(name) == "keras":
-        from simvis.models.keras_models import network as keras_model
+    check_options(name, **options)
+    if options.get("input_size") is not None:
+        options["input_size"] = tuple(map(int, options["input_size"]))
+    family = _family(name)
+    options = {option: options.get(option) for option in OPTIONS[family]}
+    if family == "keras":
+        from simvis.models.keras_models.loading import load
 
-        return keras_model.load(name, pooling=pooling, graph=graph, **keras_options)
-    if _family(name) == "authors":
-        network = _load_authors(name, graph, input_size, **authors)
-    else:
-        network = _load_efficientnet(name, graph, input_size)
+        return load(name, graph=graph, **options)
+    pooling = options.pop("pooling")
+    network = (_load_authors if family == "authors" else _load_efficientnet)(name, graph, **options)
     return replace(network, pooling=pooling or network.pooling)
 
 
-def check_options(name, *, pooling=None, **options):
+def check_options(name, **options):
     """Raise a ValueError for an unknown network, or an option that it does not have.
 
     It needs no TensorFlow, so that a program can say so at once.
@@ -130,59 +122,56 @@ def check_options(name, *, pooling=None, **options):
     """
     family = _family(name)
     for option, value in options.items():
+        if not any(option in of_family for of_family in OPTIONS.values()):
+            raise TypeError(f"load_network has no option {option!r}")
         if value is not None and value is not False and option not in OPTIONS[family]:
             raise ValueError(f"{option}: the {name} network has no such option")
+    pooling, size, batch_norm = map(options.get, ("pooling", "input_size", "batch_norm"))
     poolings = (*POOLINGS, "network") if family == "keras" else POOLINGS
     if pooling is not None and pooling not in poolings:
         raise ValueError(f"pooling: expected one of {', '.join(poolings)}, got {pooling!r}")
     smallest = 1 if family == "keras" else SMALLEST_INPUT
-    if options.get("input_size") is not None and not _is_size(options["input_size"], smallest):
+    if size is not None and not _is_size(size, smallest):
         raise ValueError(
             f"input_size: expected (height, width), {smallest} to {LARGEST_INPUT} whole pixels "
-            f"each, got {options['input_size']!r}"
+            f"each, got {size!r}"
         )
-    if options.get("batch_norm") not in (None, "batch", "moving"):
-        raise ValueError(f"batch_norm: expected batch or moving, got {options['batch_norm']!r}")
+    if batch_norm not in (None, "batch", "moving"):
+        raise ValueError(f"batch_norm: expected batch or moving, got {batch_norm!r}")
+
+
+def example_pair(name):
+    """Return the authors' example images for hotels and faces, fetched on first use, else None."""
+    if name not in AUTHORS:
+        return None
+    from simvis.models import downloads
+
+    return downloads.example_pair(name)
 
 
 def _is_size(size, smallest):
-    """Tell whether a value is a (height, width) of whole pixels from smallest to LARGEST_INPUT."""
+    """Return whether a value is a (height, width) of whole pixels that a network may take."""
     try:
         height, width = size
-        return all(
-            smallest <= side <= LARGEST_INPUT and side == int(side) for side in (height, width)
-        )
+        return all(smallest <= side <= LARGEST_INPUT and side == int(side) for side in size)
     except (TypeError, ValueError):
         return False
 
 
 def _family(name):
     """Return the family of networks that a name stands for: a key of OPTIONS."""
-    if name in ("hotels", "faces"):
-        return "authors"
-    if name == "imagenet":
-        return "imagenet"
-    if name in ROOMS:
-        return "rooms"
     if not isinstance(name, (str, os.PathLike)):
         if hasattr(name, "layers"):
             return "keras"
         raise ValueError(f"network: expected a name or a keras.Model, got {type(name).__name__}")
+    if name in NETWORKS:
+        return "authors" if name in AUTHORS else "efficientnet"
     if str(name).startswith("keras:") or Path(name).suffix in MODEL_FILES or Path(name).is_dir():
         return "keras"
     raise ValueError(
         f"network: expected one of {', '.join(NETWORKS)}, keras:NAME, or a .keras or .h5 file, "
         f"got {name!r}"
     )
-
-
-def example_pair(name):
-    """Return the authors' example images for hotels and faces, fetched on first use, else None."""
-    if name not in ("hotels", "faces"):
-        return None
-    from simvis.models import downloads
-
-    return downloads.example_pair(name)
 
 
 def _load_efficientnet(name, graph, input_size):
@@ -199,21 +188,16 @@ def _load_efficientnet(name, graph, input_size):
         convolutions |= taught
         projection = kernel, np.zeros(kernel.shape[1], np.float32)
         description = rooms.TAUGHT[name]
-    run = with_head(efficientnet_lite0.build_folded(convolutions), projection)
-    # what lies close together; the classifier can be explained too
-    explain = "pooled" if name == "imagenet" else "head"
-    forward = to_numpy(run, size, graph)
-    embeds = 1 if explain == "pooled" else 2
-    return EmbeddingNetwork(
-        activations=lambda batch: forward(batch)[0],
-        embed=lambda batch: forward(batch)[embeds],
-        forward=forward,
+    return of_function(
+        efficientnet_lite0.build_folded(convolutions),
+        projection,
+        graph,
         name=name,
         input_size=size,
-        pooling="average",
-        projection=projection,
         preprocess=lambda images: efficientnet_lite0.preprocess(images, size),
-        explain=explain,
+        # of imagenet, what lies close together; the classifier can be explained, too
+        own="pooled" if name == "imagenet" else "head",
+        explain="pooled" if name == "imagenet" else "head",
         description=description,
         weights=lambda: [part for pair in convolutions.values() for part in pair] + [*projection],
     )
@@ -233,19 +217,14 @@ def _load_authors(name, graph, input_size, checkpoint, mean_image, batch_norm):
 
     size = input_size or resnet_v2.INPUT_SIZE
     stretched = "" if size == resnet_v2.INPUT_SIZE else ", the 224 x 224 mean image stretched"
-    mean = resnet_v2.resize_mean_image(resnet_v2.read_mean_image(mean_image), size)
+    mean = resnet_v2.read_mean_image(mean_image, size)
     weights, ignored = resnet_v2.read_weights(checkpoint)
-    projection = resnet_v2.projection(weights)
-    run = with_head(resnet_v2.build(weights, batch_norm), projection)
-    forward = to_numpy(run, size, graph)
-    return EmbeddingNetwork(
-        activations=lambda batch: forward(batch)[0],
-        embed=lambda batch: forward(batch)[2],
-        forward=forward,
+    return of_function(
+        resnet_v2.build(weights, batch_norm),
+        resnet_v2.projection(weights),
+        graph,
         name=name,
         input_size=size,
-        pooling="average",
-        projection=projection,
         preprocess=lambda images: resnet_v2.preprocess(images, mean),
         batch_independent=batch_norm == "moving",
         weights=lambda: [*weights.values(), mean],

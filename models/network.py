@@ -103,7 +103,7 @@ class EmbeddingNetwork:
         return convs, own
 
     def pooled(self, conv, region=None, explain=None):
-        """Return the embedding, that is explained, of activations (h, w, C): (D,).
+        """Return the embedding (D,) that is explained, of activations (h, w, C).
 
         With a region, weights (h, w), it is that of the region, see `similarity_ops`.
         """
@@ -117,7 +117,7 @@ class EmbeddingNetwork:
         )
 
     def fingerprint(self):
-        """Return a text that is another one for other weights, or None if they are not known."""
+        """Return a text that differs if the weights do, or None if they are not known."""
         if self.weights is None:
             return None
         digest = hashlib.sha256()
@@ -126,6 +126,38 @@ class EmbeddingNetwork:
             digest.update(f"{array.dtype} {array.shape}".encode())
             digest.update(array.view(np.uint8))
         return digest.hexdigest()
+
+
+def of_function(run, projection, graph, own="head", **fields):
+    """Return the EmbeddingNetwork of a TensorFlow function, an average pooling and a linear head.
+
+    Parameters
+    ----------
+    run : function of a batch, a float32 tensor (N, H, W, 3) -> activations (N, h, w, C)
+    projection : (kernel (C, D), bias (D,)), the linear head
+    graph : bool, whether to run as a compiled graph
+    own : "pooled" or "head", what the network itself puts out
+    fields : the others of an EmbeddingNetwork
+    """
+    import tensorflow as tf
+
+    kernel, bias = (tf.constant(values, tf.float32) for values in projection)
+
+    def run_with_head(batch):
+        conv = run(batch)
+        pooled = tf.reduce_mean(conv, (1, 2))
+        return conv, pooled, pooled @ kernel + bias
+
+    forward = to_numpy(run_with_head, fields["input_size"], graph)
+    place = 1 if own == "pooled" else 2
+    return EmbeddingNetwork(
+        **fields,
+        pooling="average",
+        projection=projection,
+        activations=lambda batch: forward(batch)[0],
+        embed=lambda batch: forward(batch)[place],
+        forward=forward,
+    )
 
 
 def to_numpy(run, input_size, graph):
@@ -155,24 +187,10 @@ def failures_in_words(what):
         raise ValueError(f"network: it failed on {what}: {reason}") from error
 
 
-def with_head(run, projection):
-    """Return a function of batches: activations, their average, and that through a linear head."""
-    import tensorflow as tf
-
-    kernel, bias = (tf.constant(values, tf.float32) for values in projection)
-
-    def run_with_head(batch):
-        conv = run(batch)
-        pooled = tf.reduce_mean(conv, (1, 2))
-        return conv, pooled, pooled @ kernel + bias
-
-    return run_with_head
-
-
 def start_tensorflow():
     """Import TensorFlow and let it find its devices, with all that it says about that held back.
 
-    For programs; what it said is shown where starting fails.
+    It is meant for programs.  What TensorFlow says is shown only if starting it fails.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with _stderr_held_back():
@@ -183,14 +201,14 @@ def start_tensorflow():
 
 @contextmanager
 def _stderr_held_back():
-    """Hold back what is written to file descriptor 2, by compiled code too, unless it fails."""
+    """Hold back what is written to stderr, also by compiled code, unless the block fails."""
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
         try:
             yield
-        except Exception:  # but not where the user interrupts it
+        except Exception:  # but not if the user interrupts it
             held.seek(0)
             os.write(kept, held.read())
             raise

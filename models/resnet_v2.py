@@ -84,7 +84,7 @@ def build(weights, batch_norm):
     def convolve(x, scope, stride=1):
         kernel = variables[f"{scope}/weights"]
         padding = "SAME"
-        if stride > 1:  # symmetric, where SAME would pad by the input's size
+        if stride > 1:  # symmetric; SAME would pad by the input's size
             before = (kernel.shape[0] - 1) // 2
             x = tf.pad(x, [[0, 0], *[[before, kernel.shape[0] - 1 - before]] * 2, [0, 0]])
             padding = "VALID"
@@ -122,7 +122,7 @@ def preprocess(images, mean_image):
     """Return what the authors' code fed its network.
 
     Whole images are resized as OpenCV does, to the bit, stay 8-bit and get OpenCV's BGR order;
-    then the mean image is subtracted, in float64 where it is float64.  The hotels' mean image looks
+    then the mean image is subtracted, in float64 if it is float64.  The hotels' mean image looks
     as if it were stored in RGB order and is subtracted from BGR pixels all the same.
 
     Parameters
@@ -140,8 +140,11 @@ def preprocess(images, mean_image):
     return (resized[..., ::-1] - mean_image).astype(np.float32)
 
 
-def read_mean_image(path):
-    """Read a mean image, a ``.npy`` file with a float array (224, 224, 3).
+def read_mean_image(path, size=INPUT_SIZE):
+    """Read a mean image, a ``.npy`` file with an array of numbers (224, 224, 3).
+
+    The authors had none but 224 x 224 pixels, which stay as they are, to the bit.  To another
+    (height, width) it is stretched by Pillow's bilinear filter, in float32.
 
     Raises
     ------
@@ -153,47 +156,23 @@ def read_mean_image(path):
             warnings.simplefilter("ignore")  # of a header that is only odd
             # the header first: it tells how much would be read, and pickles are refused
             mean_image = np.load(path, mmap_mode="r", allow_pickle=False)
+        shape, dtype = mean_image.shape, mean_image.dtype  # which an archive does not have
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such mean image") from None
     except Exception as error:  # a damaged header is parsed as Python, which raises nearly anything
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ValueError(f"{path}: not a mean image in .npy format: {reason}") from None
-    if not isinstance(mean_image, np.ndarray):  # a .npz archive
-        raise ValueError(f"{path}: not a mean image in .npy format")
-    shape, dtype = mean_image.shape, mean_image.dtype
     if shape != (*INPUT_SIZE, 3) or dtype.kind not in "fiu":
         raise ValueError(f"{path}: expected a (224, 224, 3) array of numbers, got {shape} {dtype}")
     mean_image = np.array(mean_image)
     largest = np.finfo(np.float32).max  # what is left of pixels is float32
     if not (np.abs(mean_image) <= largest).all():
         raise ValueError(f"{path}: expected finite values, got NaN, infinity or nearly that")
-    return mean_image
-
-
-def resize_mean_image(mean_image, size):
-    """Stretch a mean image to another input size by Pillow's bilinear filter, in float32.
-
-    The authors had none but 224 x 224 pixels; of that size it stays as it is, to the bit.
-
-    Parameters
-    ----------
-    mean_image : (224, 224, 3) array
-    size : (height, width)
-
-    Returns
-    -------
-    resized : (height, width, 3) array
-
-    Examples
-    --------
-    >>> resize_mean_image(np.full((224, 224, 3), 104.5), (448, 320))[0, 0]
-    array([104.5, 104.5, 104.5], dtype=float32)
-    """
-    if tuple(size) == mean_image.shape[:2]:
+    if tuple(size) == INPUT_SIZE:
         return mean_image
     channels = [Image.fromarray(np.float32(channel)) for channel in np.moveaxis(mean_image, 2, 0)]
-    resized = [channel.resize(size[::-1], Image.Resampling.BILINEAR) for channel in channels]
-    return np.stack(resized, axis=2)
+    stretched = [channel.resize(size[::-1], Image.Resampling.BILINEAR) for channel in channels]
+    return np.stack(stretched, axis=2)
 
 
 def _units():

@@ -25,7 +25,7 @@ from PIL import Image
 
 from simvis import image_ops, similarity_ops
 from simvis.batch import pairs, records
-from tests.tensor_tables import read_table, write_table
+from tests.models.tensor_tables import read_table, write_table
 
 EXTREMES = (0.0, -0.0, 5e-324, 1e-310, 1e-45, 1e-38, 1.0, -1.0, 3e38, 1e154, 1e308, -1e308)
 MAX_MEMORY = 6 * 2**30  # of this process: what asks for more gets a MemoryError
@@ -143,17 +143,6 @@ def checkpoint(rng, folder):
     assert found["one"].shape == (3, 4)
 
 
-def state_dict(rng, folder):
-    """Torch's old format, the beginning of which is a program for pickle."""
-    from simvis.models.checkpoints import read_torch_state_dict
-    from simvis.models.efficientnet_lite0 import weights_path
-
-    data = Path(weights_path()).read_bytes()[:400_000]
-    path = folder / "weights.pth"
-    path.write_bytes(damaged(data[:47_176], rng) + data[47_176:])
-    read_torch_state_dict(path)
-
-
 def model_file(rng, folder):
     """Keras's model files, with other numbers in the configuration."""
     from simvis.models.keras_models.limits import load_model_file
@@ -208,7 +197,7 @@ def tables(rng, folder):
 
 
 LIGHT = [image, arrays] * 10 + [tables] * 3  # which need no TensorFlow
-ALL = LIGHT + [mean_image, checkpoint] * 3 + [state_dict, model_file]
+ALL = LIGHT + [mean_image, checkpoint] * 3 + [model_file]
 
 
 def fuzz(numbers, kinds, seed, seconds):

@@ -78,7 +78,7 @@ def authors_files(folder, monkeypatch):
     from benchmarks.program import write_random_hotels
 
     write_random_hotels(folder)
-    monkeypatch.setattr(downloads, "_folder", lambda name, _: folder / name)
+    monkeypatch.setattr(downloads, "_places", lambda name, _: [folder / name])
     for suffix in (".index", ".data-00000-of-00001"):
         for name in ("PREFIX", "hotels/hotels", "faces/faces"):
             path = folder / f"{name}{suffix}"

@@ -1,11 +1,11 @@
 """Where a Keras model's maps come from: its feature map, its pooling and head, or what follows it.
 
-All that an output is computed from lies on one line of bottlenecks: tensors that every way from the
-image leads through.  Between the last feature map, or sequence of tokens, and the output, each of
-the pieces is called to see what it does.  Of three ways, the first that fits is taken:
+All ways from the image to an output lead through a line of tensors, its bottlenecks.  What lies
+between the last feature map, or sequence of tokens, and the output is called to see what it does.
+Of three ways, the first that fits is taken:
 
-- it pools by the mean, the maximum or GeM, and what follows maps affinely, or rescales its input by
-  a positive number, which a cosine does not see: `similarity_ops` knows all of it;
+- it pools by the mean, the maximum or GeM, and what follows is affine, or multiplies by a positive
+  number, which a cosine does not see: `similarity_ops` knows all of it;
 - given the scale of each normalisation, it grows in proportion to the activations, as mixtures of
   poolings and kernels for each position do: one derivative is exact;
 - else its Jacobian is integrated.
@@ -56,27 +56,27 @@ class Attribution:
     output: Tensor | None = None  # its embedding, before a last normalisation
     inside: object = None  # the layer that puts conv out, if that is hidden inside of a step
     tail: "Tail | None" = None  # how the output follows from conv, if that is no pooling and head
-    maps: tuple = ()  # the (h, w) of feature maps before a sequence, the last one first
 
     @property
     def half(self):
         """Whether some of it is computed in half precision."""
-        return any(each.dtype in HALF for step in self.steps for each in step.outputs)
+        return _is_half(self.steps)
+
+    @property
+    def maps(self):
+        """The (h, w) of the feature maps that lead to conv, the last one first."""
+        steps = leading_to(self.steps, [self.conv])
+        shapes = [each.shape for step in steps for each in step.outputs]
+        return tuple(shape[1:3] for shape in reversed(shapes) if len(shape) == 4)
 
 
 @dataclass(frozen=True)
 class Tail:
-    """What follows the activations, as far as it depends on them.
+    """What follows the activations, as far as it depends on them."""
 
-    steps : that lead from them to the output
-    context : tensors that the steps need besides, of the same image
-    normalizations : None, or, if it grows in proportion given their scales, dict of steps to
-        `Normalization`
-    """
-
-    steps: list
-    context: tuple
-    normalizations: dict | None
+    steps: list  # that lead from them to the output
+    context: tuple  # tensors that the steps need besides, of the same image
+    normalizations: dict | None  # of steps to `Normalization`, if it grows in proportion given them
 
 
 def analyse(model, layer=None, pooling=None):
@@ -108,16 +108,20 @@ def analyse(model, layer=None, pooling=None):
             found.append(explain(graph, output, pooling))
         except ValueError as error:
             problems.append(str(error))
-    plain = [each for each in found if each.tail is None]
-    for few in (found, plain):
+    for few in (found, [each for each in found if each.tail is None]):
         if len(few) == 1:
             return few[0]
     if len(graph.outputs) == 1:
         raise ValueError(problems[0])
     names = ", ".join(output.operation.name for output in graph.outputs)
     raise ValueError(
-        f"model: {len(found)} of its {len(graph.outputs)} outputs could be explained, say which "
-        f"one with layer=, of {names}" + "".join(f"; {problem}" for problem in problems)
+        "; ".join(
+            [
+                f"model: {len(found)} of its {len(graph.outputs)} outputs could be explained, say "
+                f"which one with layer=, of {names}",
+                *problems,
+            ]
+        )
     )
 
 
@@ -134,16 +138,13 @@ def _analyse_layer(graph, layer, pooling):
     conv = calls[0].outputs[0]
     if len(conv.shape) not in (3, 4):
         return explain(graph, conv, pooling)
-    if pooling == "network" or (pooling is None and len(conv.shape) == 3):
-        steps, image, output = _way_to_output(graph)
-        if conv not in {each for step in steps for each in step.outputs}:
-            raise ValueError(f"layer: the output does not depend on {named(layer)}, say pooling=")
-        tail = tail_from(steps, conv, output)
-        return Attribution(
-            steps, image, conv, output=output, tail=tail, maps=_maps_before(steps, conv)
-        )
-    steps, image = _way_from_image(graph, conv)
-    return Attribution(steps, image, conv, pooling or "average", maps=_maps_before(steps, conv))
+    if pooling != "network" and (pooling is not None or len(conv.shape) == 4):
+        steps, image = _way_from_image(graph, conv)
+        return Attribution(steps, image, conv, pooling or "average")
+    steps, image, output = _way_to_output(graph)
+    if not any(conv in step.outputs for step in steps):
+        raise ValueError(f"layer: the output does not depend on {named(layer)}, say pooling=")
+    return Attribution(steps, image, conv, output=output, tail=tail_from(steps, conv, output))
 
 
 def _analyse_inside(graph, layer, pooling):
@@ -202,17 +203,11 @@ def _before_rescaling(steps, image, output):
     return output
 
 
-def _maps_before(steps, conv):
-    """Return the (h, w) of the feature maps that lead to a tensor, the last one first."""
-    shapes = [each.shape for step in leading_to(steps, [conv]) for each in step.outputs]
-    return tuple(shape[1:3] for shape in reversed(shapes) if len(shape) == 4)
-
-
 # --- an output ------------------------------------------------------------------------------------
 
 
 def explain(graph, output, pooling):
-    """Walk back from an output to where positions are pooled, or can be told apart."""
+    """Go back from an output to where positions are pooled, or can be told apart."""
     steps, image = _way_from_image(graph, output)
     line = bottlenecks(steps, image, output)
     pooled_globally = {
@@ -229,7 +224,6 @@ def explain(graph, output, pooling):
             "another layer that depends on places, say layer="
         )
     conv = line[places[-1]]
-    maps = _maps_before(steps, conv)
     if conv is output:
         if pooling in (None, "network"):
             kind = "feature map" if len(conv.shape) == 4 else "sequence"
@@ -237,31 +231,28 @@ def explain(graph, output, pooling):
                 f"model: its output {conv.shape}, of {conv.name}, is a {kind} "
                 "that nothing pools; say pooling=, average, max or gem"
             )
-        return Attribution(steps, image, conv, pooling, maps=maps)
-    plain, problem = None, None
+        return Attribution(steps, image, conv, pooling)
     if pooling != "network":
-        plain, problem = _pooling_and_head(steps, image, line[places[-1] :], pooling)
-    if plain is not None:
-        return plain
-    if pooling not in (None, "network"):
-        raise ValueError(f"pooling: {pooling} is not all that follows {conv.name}: {problem}")
+        try:
+            return _pooling_and_head(steps, image, line[places[-1] :], pooling)
+        except NotLinear as problem:
+            if pooling is not None:
+                raise ValueError(
+                    f"pooling: {pooling} is not all that follows {conv.name}: {problem}"
+                ) from None
     output = _before_rescaling(steps, image, output)
     for i in reversed(places):
         if not _tells_positions_apart(leading_to(steps, [output], [line[i]]), line[i], output):
             continue
         # powers of activations, as GeM takes them in steps of its own, do not grow in proportion
-        for before in range(i, max(i - 3, 0), -1):
-            if before < i and (len(line[i].shape) != 4 or line[before].shape != line[i].shape):
+        for conv in line[i : max(i - 3, 0) : -1]:
+            if conv is not line[i] and (len(conv.shape) != 4 or conv.shape != line[i].shape):
                 break
-            tail = tail_from(steps, line[before], output)
+            tail = tail_from(steps, conv, output)
             if tail.normalizations is not None:
-                break
-        else:
-            tail = None
-        if tail is None or tail.normalizations is None:
-            before, tail = i, tail_from(steps, line[i], output)
-        maps = _maps_before(steps, line[before])
-        return Attribution(steps, image, line[before], output=output, tail=tail, maps=maps)
+                return Attribution(steps, image, conv, output=output, tail=tail)
+        tail = tail_from(steps, line[i], output)
+        return Attribution(steps, image, line[i], output=output, tail=tail)
     raise ValueError(
         f"model: {output.name} depends on no more than one position of each feature map that "
         "can be seen; say layer= for one inside of another layer"
@@ -271,32 +262,29 @@ def explain(graph, output, pooling):
 def _pooling_and_head(steps, image, line, pooling):
     """Return the `Attribution` of a pooling, of the first of a line of tensors, and a linear head.
 
-    Else return None and, as a text, what else it is.
+    Raises
+    ------
+    NotLinear
+        Says what is something else.
     """
-    conv, maps = line[0], _maps_before(steps, line[0])
+    conv = line[0]
     first, *tail = pieces(steps, line)
     kind, power = pooling_of(first) or (None, None)
     if kind is None or pooling not in (None, kind):
         vector = all(side == 1 for side in first.target.positions)
         if not vector or first.target.shape[-1] != conv.shape[-1] or pooling is None:
-            return None, f"{first.name} does something else"
+            raise NotLinear(f"{first.name} does something else")
         kind, power = pooling, None  # as the user says, which the network's own output tells
     while tail and rescales(tail[-1]):
         tail.pop()
-    try:
-        projection = fold(tail, conv.shape[-1])
-    except NotLinear as problem:
-        return None, str(problem)
+    projection = fold(tail, conv.shape[-1])
     output = tail[-1].target if tail else first.target
-    found = Attribution(
-        steps, image, conv, kind, power, projection, first.target, output, maps=maps
-    )
-    return found, ""
+    return Attribution(steps, image, conv, kind, power, projection, first.target, output)
 
 
 def _tells_positions_apart(steps, conv, output):
     """Return whether an output depends on most positions of a tensor, or on a few alone."""
-    sides = [side or default for side, default in zip(conv.positions, (5, 6), strict=False)]
+    sides = conv.sides
     if np.prod(sides) <= 1:
         return False
     rng = np.random.default_rng(0)
@@ -336,27 +324,22 @@ def _with_normalizations_whole(steps, conv, output):
     """Return steps with each normalisation that takes several of them, as v / |v|, made one."""
     for piece in pieces(steps, bottlenecks(steps, conv, output)):
         if len(piece.steps) > 1 and len(piece.source.shape) == 2 and rescales(piece):
-            whole = Step(
-                piece.target.operation,
-                lambda values, piece=piece: [
-                    run(piece.steps, {piece.source: values[0]})[piece.target]
-                ],
-                (piece.source,),
-                (piece.target,),
-            )
-            place = steps.index(piece.steps[-1])
-            steps = [step for step in steps[:place] if step not in piece.steps] + [
-                whole,
-                *steps[place + 1 :],
-            ]
+
+            def run_whole(values, piece=piece):
+                return [run(piece.steps, {piece.source: values[0]})[piece.target]]
+
+            whole = Step(piece.target.operation, run_whole, (piece.source,), (piece.target,))
+            last = piece.steps[-1]
+            steps = [whole if step is last else step for step in steps]
+            steps = [step for step in steps if step not in piece.steps]
     return steps
 
 
 def _is_proportional(steps, conv, output, normalizations):
     """Return whether F(a x) = F(0) + a (F(x) - F(0)), given the scales that x has."""
-    sides = [side or default for side, default in zip(conv.positions, (5, 6), strict=False)]
+    sides = conv.sides
     values = np.random.default_rng(0).standard_normal((1, *sides, conv.shape[-1]))
-    tolerance = 2e-2 if any(each.dtype in HALF for step in steps for each in step.outputs) else 1e-4
+    tolerance = 2e-2 if _is_half(steps) else 1e-4
     for x in (np.abs(values), values):
         scales = {}
 
@@ -373,3 +356,7 @@ def _is_proportional(steps, conv, output, normalizations):
             if not np.allclose(function(factor), expected, 0, tolerance * np.abs(expected).max()):
                 return False
     return True
+
+
+def _is_half(steps):
+    return any(each.dtype in HALF for step in steps for each in step.outputs)

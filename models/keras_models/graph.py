@@ -1,8 +1,8 @@
 """A Keras model as one flat list of steps, from its image to its outputs.
 
-Nested models are unrolled, each of their calls by itself, so that any tensor on the way is one that
-can be asked for, put in instead of, or differentiated by; and of all steps, only those run that
-lead to what is asked for.  A subclassed model, whose graph Keras does not know, is one step.
+Each call of a nested model is unrolled, so that every tensor on the way can be asked for, can be
+replaced by another value, and can be differentiated by.  Only those steps run that lead to what is
+asked for.  A subclassed model, of which Keras knows no graph, is one step.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ ONE_AT_A_TIME = Lock()  # of threads that look inside of a layer, which they sha
 
 @dataclass(eq=False, frozen=True)
 class Tensor:
-    """A tensor of the flat graph: the shape, with None for what is open, and where it is from."""
+    """A tensor of the flat graph: its shape, with None for what is open, and what made it."""
 
     shape: tuple
     dtype: str
@@ -32,6 +32,11 @@ class Tensor:
     def positions(self):
         """The sides of a feature map or the length of a sequence; () for a vector."""
         return self.shape[1:-1]
+
+    @property
+    def sides(self):
+        """Its positions, with some number for those that are open."""
+        return [side or some for side, some in zip(self.positions, (5, 6), strict=False)]
 
 
 @dataclass(eq=False, frozen=True)
@@ -142,9 +147,9 @@ def run(steps, values):
 
 
 def bottlenecks(steps, image, output):
-    """Return the tensors that all ways from the image to the output lead through, both included.
+    """Return the tensors that all ways from the image to the output lead through, with both.
 
-    Steps must be those that lead to the output, in an order in which they can run.
+    The steps are those that lead to the output, in an order in which they can run.
     """
     reached, from_image = {image}, []
     for step in steps:
@@ -181,7 +186,7 @@ def find_layer(model, name):
     Raises
     ------
     ValueError
-        Where there is none, or more than one.
+        If there is none, or more than one.
     """
     matches = {
         id(layer): (path, layer)
@@ -200,10 +205,14 @@ def find_layer(model, name):
 
 @contextmanager
 def intercepted(layer, intercept):
-    """Let a function have the output of each call of a layer, and say what it returns instead.
+    """Give the output of each call of a layer to a function, and return what that returns instead.
 
-    For layers inside of a step alone: of subclassed models, whose graph is not known.
+    It is meant for layers inside of a step, as in a subclassed model, whose graph is not known.
+    If the layer is None, nothing is done.
     """
+    if layer is None:
+        yield
+        return
     with ONE_AT_A_TIME:
         call = layer.call
 

@@ -6,10 +6,10 @@ With x an image's activations, r those of a reference, and F the network from th
     l[u] = integral over a in 0..1 of J_u(r + a (x - r)) da (x_u - r_u)
 
 where J_u is the derivative of F by the activations at position u: integrated gradients of all
-numbers of the embedding at once (Moeller, Nikolaev, Pado, EMNLP 2023).  Gauss-Legendre nodes take
-the integral, or, if F bends sharply, as at the threshold of a ReLU, the midpoints of intervals that
-are halved where it does.  If F is its value at zero plus something that grows in proportion to x,
-as a mixture of poolings is, one derivative is exact (Euler's theorem).
+numbers of the embedding at once (Moeller, Nikolaev, Pado, EMNLP 2023).  The integral is taken at
+Gauss-Legendre nodes, or, if F bends sharply, as at the threshold of a ReLU, at the midpoints of
+intervals that are halved where it bends.  If F is its value at zero plus something that grows in
+proportion to x, as a mixture of poolings is, one derivative is exact (Euler's theorem).
 """
 
 import threading
@@ -93,9 +93,9 @@ def integrate(function, activations, reference, directions=None, tolerance=3e-5)
 
 
 def differentiate(function, activations, directions=None):
-    """Return (local, constant) as `integrate` does, where the sum of one derivative is exact.
+    """Return (local, constant) as `integrate` does, by one derivative, if that is exact.
 
-    That is, where F(a x) = F(0) + a (F(x) - F(0)) for all a > 0.
+    It is if F(a x) = F(0) + a (F(x) - F(0)) for all a > 0.
 
     Examples
     --------
@@ -151,10 +151,6 @@ def _evaluate(function, points):
     return np.concatenate([np.asarray(function(tf.constant(each)), np.float64) for each in some])
 
 
-def _nothing(count):
-    """Show no progress."""
-
-
 def _all_directions(function, points, weights, step):
     count, dimensions = step[..., 0].size, function(tf.constant(points[:1])).shape[1]
     # a forward pass also computes the values again that backward passes share
@@ -179,7 +175,7 @@ def _backward(function, points, weights, step, directions, advance):
     return total
 
 
-def _slopes(function, points, step, directions, advance=_nothing):
+def _slopes(function, points, step, directions, advance=lambda count: None):
     """Return <directions, J_u(points[i]) step_u> for all i and u, float64 (B, *positions, K)."""
     at_once = max(1, NUMBERS_AT_ONCE // step.size)
     directions = tf.constant(directions, tf.float32)

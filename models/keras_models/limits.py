@@ -1,8 +1,8 @@
-"""Model files from strangers: looked through as data, then loaded by Keras alone, within bounds.
+"""Model files from strangers: checked as data, then loaded by Keras within bounds.
 
-Nothing that a file holds is made into an object but by Keras's own loader in its safe mode.  An
-honest file holds what its model is made of, so a model may take so many times what the file takes,
-and a small model as much as it likes.
+Only Keras's own loader, in its safe mode, makes objects of what a file holds.  In an honest file
+the weights take as much as the model that is made of them, so a model may take some times as much
+memory as its file, and a small model more than that.
 """
 
 import io
@@ -15,6 +15,8 @@ from unittest import mock
 import h5py
 import keras
 import numpy as np
+
+from simvis.models.keras_models.graph import layers
 
 FACTOR = 4  # memory over file; compressed weights and those of 16 bits stay well below it
 SMALL = 2**28  # bytes that any file may ask for
@@ -48,7 +50,7 @@ def load_model_file(path):
     _check_file(path, limit)
     with _bounded_variables(limit):
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
-    largest = max((_numbers(layer) for layer in _layers(model)), default=0)
+    largest = max((_numbers(layer) for _path, layer in layers(model)), default=0)
     if largest > MAX_OUTPUT:
         raise ValueError(
             f"a layer of it makes {largest:.3g} numbers of an image, over the limit of "
@@ -72,9 +74,12 @@ def _check_file(path, limit):
         _check_arrays(path, limit)
         with h5py.File(path) as file:
             config = file.attrs.get("model_config", "null")
-    for node in _nodes(json.loads(config)):
-        if node.get("class_name") == "function" and node.get("module") not in MODULES:
-            raise ValueError(f"it names {node['module']}.{node.get('config')}, no part of a model")
+    json.loads(config, object_hook=_check_node)
+
+
+def _check_node(node):
+    if node.get("class_name") == "function" and node.get("module") not in MODULES:
+        raise ValueError(f"it names {node['module']}.{node.get('config')}, no part of a model")
 
 
 def _check(what, size, limit):
@@ -102,18 +107,6 @@ def _check_arrays(file, limit):
     _check("its arrays", size, limit)
 
 
-def _nodes(value):
-    """Yield all dictionaries in nested lists and dictionaries."""
-    left = [value]
-    while left:
-        value = left.pop()
-        if isinstance(value, dict):
-            yield value
-            left.extend(value.values())
-        elif isinstance(value, list):
-            left.extend(value)
-
-
 @contextmanager
 def _bounded_variables(limit):
     """Let Keras make variables of so many bytes in all; the first one beyond is not made."""
@@ -128,12 +121,6 @@ def _bounded_variables(limit):
 
     with mock.patch.object(keras.Variable, "__init__", make_within_limit):
         yield
-
-
-def _layers(model):
-    for layer in getattr(model, "layers", ()):
-        yield layer
-        yield from _layers(layer)
 
 
 def _numbers(layer):

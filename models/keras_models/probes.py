@@ -1,4 +1,4 @@
-"""What a piece of a network does: told by calling it, not by its name.
+"""What a piece of a network does: measured by calling it, whatever its name.
 
 A piece is all that lies between two tensors of a graph, of which the second depends on the image
 through the first alone.
@@ -18,7 +18,7 @@ MAXIMA = (keras.layers.GlobalMaxPooling2D, keras.layers.GlobalMaxPooling1D)
 
 
 class NotLinear(ValueError):
-    """Says which piece is neither linear nor a normalisation."""
+    """Says which piece is no pooling, or neither linear nor a normalisation."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,14 @@ def pieces(steps, tensors):
 
 
 def pooling_of(piece):
-    """Return ("average" or "max" or "gem", power) where a piece pools positions so, else None.
+    """Return how a piece pools positions, ("average", None), ("max", None) or ("gem", power).
 
-    The power is None but for GeM.
+    Return None if it does something else.
     """
     if isinstance(piece.operation, AVERAGES + MAXIMA):
         return "average" if isinstance(piece.operation, AVERAGES) else "max", None
     channels = piece.source.shape[-1]
-    sides = [side or default for side, default in zip(piece.source.positions, (5, 6), strict=False)]
+    sides = piece.source.sides
     rng = np.random.default_rng(0)
     values = rng.standard_normal((2, *sides, channels)).astype(np.float32)
     pooled = piece(values)
@@ -84,7 +84,7 @@ def pooling_of(piece):
 
 
 def _gem_power(piece, sides, channels):
-    """Return p where a piece's mean of one 1 among N - 1 zeros is (1 / N)^(1 / p), else None."""
+    """Return p if a piece's mean of one 1 among N - 1 zeros is (1 / N)^(1 / p), else None."""
     count = int(np.prod(sides))
     values = np.zeros((1, count, channels), np.float32)
     values[:, 0] = 1
@@ -130,12 +130,11 @@ def affine_of(piece):
     size = int(np.prod(shape))
     layer = piece.operation
     if isinstance(layer, keras.layers.LayerNormalization):
-        return _layer_normalization(layer, size)
-    if isinstance(layer, keras.layers.Dense) and layer.activation is keras.activations.linear:
-        kernel = _float64(layer.kernel)  # which includes what LoRA adds
-        return kernel, np.zeros(kernel.shape[1]) if layer.bias is None else _float64(layer.bias)
-    if isinstance(layer, keras.layers.BatchNormalization):
-        return _batch_normalization(layer, size)
+        # without an offset it centres, weighs and rescales by a positive number: a linear map
+        gamma = np.ones(size) if layer.gamma is None else _float64(layer.gamma)
+        if layer.beta is not None and _float64(layer.beta).any() or gamma.shape != (size,):
+            return None
+        return (np.eye(size) - 1 / size) * gamma, np.zeros(size)
     zero = piece(np.zeros((1, *shape))).ravel()
     # Of large inputs, so that the offset costs the matrix no digits; a power of two costs none.
     large = 2.0**12
@@ -152,25 +151,6 @@ def affine_of(piece):
         if not np.allclose(found, expected, rtol=relative, atol=tolerance):
             return None
     return matrix, zero
-
-
-def _gamma_beta(layer, size):
-    gamma = np.ones(size) if layer.gamma is None else _float64(layer.gamma)
-    return gamma, np.zeros(size) if layer.beta is None else _float64(layer.beta)
-
-
-def _batch_normalization(layer, size):
-    gamma, beta = _gamma_beta(layer, size)
-    scale = gamma / np.sqrt(_float64(layer.moving_variance) + layer.epsilon)
-    return np.diag(scale), beta - _float64(layer.moving_mean) * scale
-
-
-def _layer_normalization(layer, size):
-    """Without an offset it centres, weighs and rescales by a positive number: a linear map."""
-    gamma, beta = _gamma_beta(layer, size)
-    if beta.any() or gamma.shape != (size,):
-        return None
-    return (np.eye(size) - 1 / size) * gamma, beta
 
 
 def rescales(piece):
@@ -221,7 +201,7 @@ def normalization_of(step):
 
 
 def run_given_scales(steps, values, normalizations, scales):
-    """Run steps as `keras_graph.run` does, but let normalisations use the scales given.
+    """Run steps as `graph.run` does, but let normalisations use the scales given.
 
     Parameters
     ----------

@@ -32,14 +32,47 @@ SIZES = {  # of the applications that were trained on other sizes
 }
 
 
-def application(name, weights, pooling, input_size):
-    """Build keras:NAME; return it and its own preprocess_input.
+def find(source, pooling, input_size, weights, import_file, allow_unsafe):
+    """Return the model that a model, a file or keras:NAME stands for, and its own preprocessing.
 
-    Raises
-    ------
-    ValueError, OSError
-        For a name that Keras does not have, or weights that cannot be fetched or do not fit.
+    That is the preprocess_input of an application, else None.
     """
+    if isinstance(source, str) and source.startswith("keras:"):
+        return _application(source, weights, pooling, input_size)
+    if weights is not None:
+        raise ValueError("weights: only a keras:NAME network has weights apart from the model")
+    if import_file is not None:
+        _run_file(Path(import_file))
+    if isinstance(source, (str, Path)):
+        source = _read(Path(source), allow_unsafe)
+    return source, None
+
+
+def preprocessing(how):
+    """Return the function of float32 RGB pixels (N, H, W, 3) in 0..255 that a name stands for."""
+    if callable(how):
+        return how
+    if how is not None and how not in PREPROCESS:
+        raise ValueError(
+            f"preprocess: expected a function or one of {', '.join(PREPROCESS)}, got {how!r}"
+        )
+    return PREPROCESS[how or "none"]
+
+
+def input_size_of(shape, wanted):
+    """Return the (height, width) of the images that an input of this shape takes."""
+    if len(shape) != 4 or shape[-1] not in (3, None):
+        raise ValueError(f"model: expected input (N, H, W, 3), channels last, got {shape}")
+    own = tuple(shape[1:3])
+    if max(side or 0 for side in own) > MAX_SIDE:
+        raise ValueError(f"model: expected input of at most {MAX_SIDE} pixels a side, got {own}")
+    if wanted is not None and any(o not in (None, w) for o, w in zip(own, wanted, strict=True)):
+        raise ValueError(f"input_size: the model takes {own}, not {tuple(wanted)}")
+    return tuple(o or w for o, w in zip(own, wanted or (DEFAULT_SIZE,) * 2, strict=True))
+
+
+def _application(name, weights, pooling, input_size):
+    """Build keras:NAME; return it and its own preprocess_input."""
     builder = getattr(keras.applications, name.removeprefix("keras:"), None)
     if not callable(builder):
         known = sorted(key for key, value in vars(keras.applications).items() if callable(value))
@@ -68,14 +101,8 @@ def application(name, weights, pooling, input_size):
     return model, importlib.import_module(builder.__module__).preprocess_input
 
 
-def read(path, allow_unsafe):
-    """Read a model file; the Python code in it runs only where allow_unsafe says so.
-
-    Raises
-    ------
-    ValueError, OSError
-        Name the file.
-    """
+def _read(path, allow_unsafe):
+    """Read a model file; the Python code in it runs only if allow_unsafe says so."""
     if path.is_dir():
         raise ValueError(
             f"{path}: a folder; open it with the Keras or TensorFlow that made it and save it "
@@ -101,14 +128,8 @@ def read(path, allow_unsafe):
         raise ValueError(f"{path}: cannot be loaded: {reason}") from None
 
 
-def run_file(path):
-    """Run a Python file, for what it registers with Keras; say so on stderr.
-
-    Raises
-    ------
-    ValueError, OSError
-        Name the file, and what was raised in it.
-    """
+def _run_file(path):
+    """Run a Python file, for what it registers with Keras; say so on stderr."""
     if not path.is_file():
         raise FileNotFoundError(f"import_file: {path}: no such file")
     print(f"running {path}", file=sys.stderr)
@@ -124,26 +145,3 @@ def _one_line(error):
     """Return the point of a message of Keras, without the configurations around it."""
     words = " ".join(str(error).split()).rpartition("Exception encountered: ")[2]
     return words.partition("Full object config:")[0].strip()[:600]
-
-
-def preprocessing(how):
-    """Return the function of float32 RGB pixels (N, H, W, 3) in 0..255 that a name stands for."""
-    if callable(how):
-        return how
-    if how is not None and how not in PREPROCESS:
-        raise ValueError(
-            f"preprocess: expected a function or one of {', '.join(PREPROCESS)}, got {how!r}"
-        )
-    return PREPROCESS[how or "none"]
-
-
-def input_size_of(shape, wanted):
-    """Return the (height, width) of the images that an input of this shape takes."""
-    if len(shape) != 4 or shape[-1] not in (3, None):
-        raise ValueError(f"model: expected input (N, H, W, 3), channels last, got {shape}")
-    own = tuple(shape[1:3])
-    if max(side or 0 for side in own) > MAX_SIDE:
-        raise ValueError(f"model: expected input of at most {MAX_SIDE} pixels a side, got {own}")
-    if wanted is not None and any(o not in (None, w) for o, w in zip(own, wanted, strict=True)):
-        raise ValueError(f"input_size: the model takes {own}, not {tuple(wanted)}")
-    return tuple(o or w for o, w in zip(own, wanted or (DEFAULT_SIZE,) * 2, strict=True))

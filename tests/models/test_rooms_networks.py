@@ -101,7 +101,7 @@ def broken_files(arrays):
     yield "extra", saved(extra=np.zeros(3, np.float16)), "unexpected extra"
     yield "both", saved(extra=np.zeros(3), projection=None), "2 of.*missing projection; unexpected"
     yield "NaN", saved(**{some: arrays[some] * np.nan}), f"{some} has infinite values or NaN"
-    yield "pickled", saved(projection=np.array([print], object)), "projection"
+    yield "pickled", saved(projection=np.array([print], object)), "not a readable .npz.*pickle"
     yield "text", lambda path: path.write_text("weights"), "not a readable .npz"
     yield "empty", lambda path: path.write_bytes(b""), "not a readable .npz"
 
@@ -133,7 +133,7 @@ def broken_files(arrays):
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("projection.npy", header.getvalue() + bytes(2**28))
 
-    yield "bomb", write_bomb, "projection has shape .1099511627776,."
+    yield "bomb", write_bomb, "it unpacks to more than twice what is expected"
 
 
 def test_broken_weights_are_one_error_that_names_the_file(arrays, tmp_path):

@@ -1,4 +1,4 @@
-"""Any Keras 3 model as an EmbeddingNetwork: found by `keras_analysis`, run, and checked."""
+"""Any Keras 3 model as an EmbeddingNetwork: what is explained is found, run, and split up."""
 
 from functools import partial
 from pathlib import Path
@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from simvis import image_ops
-from simvis.models.keras_models import sources as keras_sources
+from simvis.models.keras_models import sources
 from simvis.models.keras_models.attribution import analyse
 from simvis.models.keras_models.graph import find_layer, intercepted, leading_to, named, run
 from simvis.models.keras_models.integrated_jacobians import differentiate, integrate
@@ -18,96 +18,28 @@ from simvis.similarity_ops import tokens_to_map
 MOST_PREFIX_TOKENS = 16
 
 
-def load(
-    model,
-    *,
-    layer=None,
-    pooling=None,
-    preprocess=None,
-    weights=None,
-    input_size=None,
-    grid=None,
-    prefix=None,
-    import_file=None,
-    allow_unsafe=False,
-    graph=False,
-):
-    """Make an EmbeddingNetwork of a Keras model.
+def load(source, *, pooling, input_size, layer, preprocess, grid, prefix, graph, **of_source):
+    """Make an EmbeddingNetwork of a keras.Model, a model file or ``"keras:NAME"``.
 
-    Parameters
-    ----------
-    model : keras.Model, or str
-        A model, the path of a ``.keras`` or ``.h5`` file, or ``"keras:NAME"``, any model in
-        keras.applications.
-    layer : None or str
-        The name of a layer, or ``"submodel/layer"``, at any depth.  A vector that it puts out is
-        what is explained.  A feature map is pooled, and the pooled feature explained, unless
-        pooling says "network"; from tokens, all that follows is explained, unless pooling is said.
-    pooling : None, "average", "max", "gem" or "network"
-        How the model pools, where it is not found or something else is wanted; "network" for
-        whatever it is that it does with the activations.
-    preprocess : None, str or function
-        ``"none"`` for RGB pixels in 0..255, ``"0..1"``, ``"-1..1"``, ``"caffe"``, ``"torch"``, or a
-        function of such float32 pixels (N, H, W, 3).  By default an application's own, else none.
-    weights : None or str
-        Of an application: ``"imagenet"``, the default, which Keras downloads, a weights file, or
-        ``"none"`` for random ones.
-    input_size : None or (height, width)
-        For a model that takes images of any size; by default 224 x 224.
-    grid : None or (height, width)
-        Of the image, in tokens, if it cannot be told from their number.
-    prefix : None or int
-        How many tokens that are no place in the image, as CLS and registers, stand before those.
-    import_file : None, str or Path
-        A Python file that registers the layers of one's own in a model file; it is run first.
-    allow_unsafe : bool
-        Whether a model file may hold Python code, which loading it then runs.
-    graph : bool
-        Run as a compiled graph, for many batches.
-
-    Returns
-    -------
-    network : EmbeddingNetwork
-
-    Raises
-    ------
-    ValueError
-        Says why there is no place to look at, and what to say instead.
-    OSError
-        Where a file is missing or a download fails.
-
-    Examples
-    --------
-    >>> inputs = keras.Input((64, 64, 3))
-    >>> x = keras.layers.Conv2D(8, 3, strides=16, activation="relu")(inputs)
-    >>> outputs = keras.layers.Dense(5)(keras.layers.GlobalAveragePooling2D()(x))
-    >>> network = load(keras.Model(inputs, outputs))
-    >>> network.pooling, network.projection[0].shape, network.explain
-    ('average', (8, 5), 'head')
+    The options, and what is raised, are those of `models.load_network`.
     """
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
             f"keras: it runs on {keras.backend.backend()} here, set KERAS_BACKEND=tensorflow"
         )
-    name = model if isinstance(model, (str, Path)) else model.name
-    if isinstance(model, str) and model.startswith("keras:"):
-        model, own_preprocess = keras_sources.application(model, weights, pooling, input_size)
-        preprocess = preprocess or own_preprocess
-        own_pooling = "average" if pooling == "gem" else pooling
-    else:
-        if weights is not None:
-            raise ValueError("weights: only a keras:NAME network has weights apart from the model")
-        if import_file is not None:
-            keras_sources.run_file(Path(import_file))
-        if isinstance(model, (str, Path)):
-            model = keras_sources.read(Path(model), allow_unsafe)
-        own_pooling = pooling
+    name = str(source) if isinstance(source, (str, Path)) else source.name
+    model, own_preprocess = sources.find(source, pooling, input_size, **of_source)
     contents = _contents(name, model)
-    model, layer = _chosen(model, layer)
+    if layer is not None:
+        layer = find_layer(model, layer)
+        if isinstance(layer, keras.Model):  # a sub-model stands for itself
+            model, layer = layer, None
+    # no application pools by GeM itself, but it may be asked what if one did
+    own_pooling = "average" if own_preprocess and pooling == "gem" else pooling
     with failures_in_words("numbers at random"):
         found = analyse(model, layer, own_pooling)
-    size = keras_sources.input_size_of(found.image.shape, input_size)
-    prepare = keras_sources.preprocessing(preprocess)
+    size = sources.input_size_of(found.image.shape, input_size)
+    prepare = sources.preprocessing(preprocess or own_preprocess)
 
     def to_batch(images):
         pixels = np.stack([image_ops.resize(image, size) for image in images])
@@ -120,33 +52,32 @@ def load(
     shape = found.conv.shape
     if found.inside is not None or len(shape) == 3:  # whose length Keras may not know, or wrongly
         shape = front(grey)[0].shape
-    if len(shape) == 3:  # tokens
-        grid, prefix = _token_grid(shape[1], grid, prefix, size, found.maps)
-    else:
-        grid, prefix = None, 0
-    pooled_with_prefix = found.output is not None and found.tail is None and prefix > 0
-    if (found.inside is not None and len(shape) == 3 and pooling is None) or pooled_with_prefix:
-        found = analyse(model, layer, "network")
-        front = to_numpy(_front(found), size, graph)
-    if len(shape) not in (3, 4):
+    tokens = len(shape) == 3
+    if not tokens and len(shape) != 4:
         raise ValueError(
             f"layer: the output of {named(layer)} has shape {shape}, expected a feature map "
             "(N, h, w, C) or tokens (N, T, C)"
         )
+    grid, prefix = _token_grid(shape[1], grid, prefix, size, found.maps) if tokens else (None, 0)
+    pooled_with_prefix = found.output is not None and found.tail is None and prefix > 0
+    if (found.inside is not None and tokens and pooling is None) or pooled_with_prefix:
+        found = analyse(model, layer, "network")
+        front = to_numpy(_front(found), size, graph)
 
-    pixels = preprocess if isinstance(preprocess, str) else "by a function" if preprocess else None
+    how = preprocess or own_preprocess
+    pixels = how if isinstance(how, str) else "by a function" if how else "0..255"
     fields = {
-        "name": str(name),
+        "name": name,
         "input_size": size,
         "preprocess": to_batch,
         "weights": contents,
         "tolerance": 1e-2 if found.half else 1e-3,
-        "description": f"{_words(found, pooling, grid, prefix)}, pixels {pixels or '0..255'}",
+        "description": f"{_words(found, pooling, grid, prefix)}, pixels {pixels}",
     }
     if found.tail is not None:
         return _by_derivatives(found, front, grey, grid, prefix, fields)
-    # an application's own pooling is not the GeM that was asked for
-    return _pooled(found, front, grid, prefix, {**fields, "pooling": pooling or found.pooling})
+    fields["pooling"] = pooling or found.pooling
+    return _pooled(found, front, grid, prefix, fields)
 
 
 def _contents(source, model):
@@ -161,21 +92,12 @@ def _contents(source, model):
     return contents
 
 
-def _chosen(model, name):
-    """Return the model and the layer to begin with: a sub-model that is named stands for itself."""
-    if name is None:
-        return model, None
-    layer = find_layer(model, name)
-    return (layer, None) if isinstance(layer, keras.Model) else (model, layer)
-
-
 def _words(found, pooling, grid, prefix):
     """Say what is explained, and how."""
     place = found.conv.operation.name
     if grid is not None:
-        place += f", tokens as {grid[0]} x {grid[1]}" + (
-            f" after {prefix} others" if prefix else ""
-        )
+        place += f", tokens as {grid[0]} x {grid[1]}"
+        place += f" after {prefix} others" if prefix else ""
     if found.tail is None:
         return f"{pooling or found.pooling} pooling after {place}"
     if found.tail.normalizations is not None:
@@ -222,8 +144,7 @@ def _front(found):
     In one run of the steps that lead there; None for those of them that the network does not have.
     """
     context = () if found.tail is None else found.tail.context
-    conv = None if found.inside is not None else found.conv
-    wanted = [conv, found.pooled, found.output, *context]
+    wanted = [found.conv, found.pooled, found.output, *context]
     steps = found.steps
     if found.inside is None:
         steps = leading_to(steps, [tensor for tensor in wanted if tensor is not None])
@@ -235,22 +156,19 @@ def _front(found):
             records.append(keras.tree.flatten(output)[0])
             return output
 
-        values = {found.image: keras.ops.convert_to_tensor(batch, dtype=found.image.dtype)}
-        if found.inside is None:
-            values = run(steps, values)
-        else:
-            with intercepted(found.inside, record):
-                values = run(steps, values)
+        image = keras.ops.convert_to_tensor(batch, dtype=found.image.dtype)
+        with intercepted(found.inside, record):
+            values = run(steps, {found.image: image})
+        if found.inside is not None:
             if len(records) != 1:
                 raise ValueError(
                     f"layer: {named(found.inside)} is called {len(records)} times in one run, so "
                     "that its output is not one feature map"
                 )
+            values[found.conv] = records[0]
         conv, pooled, output, *rest = (
             None if tensor is None else _float32(values[tensor]) for tensor in wanted
         )
-        if found.inside is not None:
-            conv = _float32(records[0])
         if found.pooling == "gem":  # what it clips before it takes powers
             conv = keras.ops.relu(conv)
         return conv, _flat(pooled), _flat(output), *rest
@@ -263,9 +181,9 @@ def _float32(tensor):
 
 
 def _flat(vectors):
-    return (
-        None if vectors is None else keras.ops.reshape(vectors, (keras.ops.shape(vectors)[0], -1))
-    )
+    if vectors is None:
+        return None
+    return keras.ops.reshape(vectors, (keras.ops.shape(vectors)[0], -1))
 
 
 def _pooled(found, front, grid, prefix, fields):
@@ -276,15 +194,15 @@ def _pooled(found, front, grid, prefix, fields):
         return conv if grid is None else tokens_to_map(conv, grid, prefix), pooled, output
 
     place = 1 if found.projection is None else 2
-    own = {"pooling": found.pooling, "projection": found.projection}
     return EmbeddingNetwork(
-        **{**own, **fields},
+        **fields,
+        projection=found.projection,
+        own=(found.pooling, found.projection),
         power=found.power or 3.0,
         activations=lambda batch: run_pooled(batch)[0],
         embed=None if found.output is None else (lambda batch: run_pooled(batch)[place]),
         explain="pooled" if found.projection is None else "head",
         forward=run_pooled,
-        own=tuple(own.values()),
     )
 
 
@@ -293,9 +211,7 @@ def _by_derivatives(found, front, grey, grid, prefix, fields):
 
     Their average is the embedding then, and all of `similarity_ops` applies.
     """
-    reference = None
-    if found.tail.normalizations is None:
-        reference = front(grey)[0][0]
+    reference = front(grey)[0][0]
 
     def run_images(batch, pairs_only=False):
         convs, _pooled, outputs, *contexts = front(batch)
@@ -352,13 +268,9 @@ def _local_features(found, conv, context, reference, directions):
         return differentiate(follow_given_scales, conv, directions)
 
     def follow(points):
-        if found.inside is None:
-            return output_of(run(tail.steps, values_at(points)))
-
         def replace(output):
             first, *rest = keras.tree.flatten(output)
-            replaced = keras.ops.cast(points, first.dtype)
-            return keras.tree.pack_sequence_as(output, [replaced, *rest])
+            return keras.tree.pack_sequence_as(output, [keras.ops.cast(points, first.dtype), *rest])
 
         with intercepted(found.inside, replace):
             return output_of(run(tail.steps, values_at(points)))

@@ -1,6 +1,5 @@
 """The authors' networks, judged by tf-slim and OpenCV."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +23,6 @@ from simvis.models.resnet_v2 import (
     projection,
     read_mean_image,
     read_weights,
-    resize_mean_image,
 )
 
 DIMENSIONS = 128
@@ -34,7 +32,7 @@ DIMENSIONS = 128
 def judged(tmp_path_factory):
     """A checkpoint with random values in all variables, and what slim makes of random inputs."""
     folder = tmp_path_factory.mktemp("slim")
-    judge = [sys.executable, ROOT / "tests" / "slim_judge.py", folder, str(DIMENSIONS)]
+    judge = [sys.executable, ROOT / "tests" / "models" / "slim_judge.py", folder, str(DIMENSIONS)]
     subprocess.run(judge, check=True, capture_output=True)
     with np.load(folder / "judged.npz") as arrays:
         return folder / "slim", dict(arrays)
@@ -93,7 +91,7 @@ def test_batch_statistics_tie_an_image_to_its_partner(judged, mean_image, rng):
         assert (relative_error(first, second) < 1e-5) == independent
 
 
-def test_another_input_size_stretches_the_mean_image(judged, mean_image, rng):
+def test_another_input_size_stretches_the_mean_image(judged, mean_image, tmp_path, rng):
     options = {"checkpoint": judged[0], "mean_image": mean_image, "batch_norm": "moving"}
     usual, wide = (load_network("hotels", **options, input_size=s) for s in (None, (96, 160)))
     image, mean = rng.integers(0, 256, (50, 70, 3), dtype=np.uint8), np.load(mean_image)
@@ -105,9 +103,9 @@ def test_another_input_size_stretches_the_mean_image(judged, mean_image, rng):
     stretched = resize_like_opencv(image, (96, 160))[None, ..., ::-1] - batch
     assert_allclose(stretched.mean((0, 1, 2)), mean.mean((0, 1)), atol=0.5)
     ramp = np.broadcast_to(np.linspace(0, 1, 224)[:, None, None], (224, 224, 3))  # stays a ramp
-    assert_allclose(
-        resize_mean_image(ramp, (448, 30))[:, 7, 1], (np.arange(448) - 0.5) / 446, atol=3e-3
-    )
+    np.save(tmp_path / "ramp.npy", ramp)
+    stretched = read_mean_image(tmp_path / "ramp.npy", (448, 30))
+    assert_allclose(stretched[:, 7, 1], (np.arange(448) - 0.5) / 446, atol=3e-3)
 
 
 # --- the checkpoint ------------------------------------------------------------------------------
@@ -222,7 +220,7 @@ for name in sys.argv[2:]:
     assert good.startswith("good {'one': array(")
 
 
-@pytest.mark.parametrize("damage", range(40))
+@pytest.mark.parametrize("damage", range(20))
 def test_a_damaged_index_is_one_line(tmp_path, damage):
     rng = np.random.default_rng(damage)
     save_variables(tmp_path / "good", {"one": np.ones((3, 4), "f4"), "two": np.ones(5, "f4")})
@@ -237,36 +235,10 @@ def test_a_damaged_index_is_one_line(tmp_path, damage):
         assert "\n" not in str(error) and str(error).startswith(f"{tmp_path}/good: ")
 
 
-@pytest.mark.parametrize(
-    "content, message",
-    [
-        (np.zeros((224, 224)), r"expected a \(224, 224, 3\) array of numbers, got \(224, 224\)"),
-        (np.full((224, 224, 3), np.nan), "expected finite values"),
-        (np.array([{}]), "not a mean image"),
-        (None, "not a mean image"),
-    ],
-)
-def test_bad_mean_images_are_named(tmp_path, content, message):
-    path = tmp_path / "mean.npy"
-    if content is None:
-        path.write_bytes(b"\x93NUMPY\x01\x00garbage")
-    else:
-        np.save(path, content)
-    with pytest.raises(ValueError, match=f"mean.npy: {message}"):
-        read_mean_image(path)
-    with pytest.raises(FileNotFoundError, match="no such mean image"):
-        read_mean_image(tmp_path / "nowhere.npy")
-
-
 def test_however_a_mean_image_is_damaged_the_error_is_one_line(tmp_path):
     header = "{'descr': '<f4', 'fortran_order': False, 'shape': (224, 224, 3), }"
-
-    def write(header, data=b""):
-        text = header.encode().ljust(117) + b"\n"
-        path.write_bytes(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + data)
-
     path = tmp_path / "mean.npy"
-    damaged = [
+    for text in (
         header.replace("}", ""),
         header.replace("}", "'"),
         header.replace("224, 224", "9" * 30),
@@ -278,19 +250,30 @@ def test_however_a_mean_image_is_damaged_the_error_is_one_line(tmp_path):
         header.replace("'descr'", "descr"),
         "",
         header,  # and no data
-    ]
-    for text in damaged:
-        write(text)
+    ):
+        text = text.encode().ljust(117) + b"\n"
+        path.write_bytes(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text)
         with pytest.raises(ValueError, match="mean.npy: [^\n]+$"):
             read_mean_image(path)
-    for value, kind in ((np.longdouble("1e4000"), np.longdouble), (1e300, float), (-np.inf, float)):
-        np.save(path, np.full((224, 224, 3), value, kind))
-        with pytest.raises(ValueError, match="mean.npy: expected finite values"):
+    full = np.full((224, 224, 3), 1.0)
+    for content, message in (
+        (full[..., 0], r"expected a \(224, 224, 3\) array of numbers, got \(224, 224\)"),
+        (full * np.nan, "expected finite values"),
+        (full * np.longdouble("1e4000"), "expected finite values"),
+        (full * 1e300, "expected finite values"),
+        (np.array([{}]), "not a mean image"),
+    ):
+        np.save(path, content)
+        with pytest.raises(ValueError, match=f"mean.npy: {message}"):
             read_mean_image(path)
     path.unlink()
-    path.mkdir()
-    with pytest.raises(ValueError, match="mean.npy: not a mean image"):
+    with pytest.raises(FileNotFoundError, match="mean.npy: no such mean image"):
         read_mean_image(path)
+    np.savez(path.with_suffix(".npz"), full)
+    path.mkdir()
+    for odd in (path, path.with_suffix(".npz")):
+        with pytest.raises(ValueError, match="not a mean image"):
+            read_mean_image(odd)
 
 
 # --- preprocessing -------------------------------------------------------------------------------
@@ -306,9 +289,8 @@ def test_resizing_equals_opencv_to_the_bit(rng):
         if trial % 11 == 0:
             height, width = 2 * new_height, 2 * new_width
         image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
-        expected = cv2.resize(image, (new_width, new_height))
         resized = image_ops.resize_like_opencv(image, (new_height, new_width))
-        assert_array_equal(resized, expected)
+        assert_array_equal(resized, cv2.resize(image, (new_width, new_height)))
 
 
 @pytest.mark.parametrize("ending", [".jpg", ".png"])
@@ -327,29 +309,3 @@ def test_the_networks_input_equals_opencvs_to_the_bit(tmp_path, rng, ending):
             pixels = cv2.resize(cv2.imread(str(path)), (224, 224))
             expected = (pixels - mean).astype(np.float32)
             assert_array_equal(preprocess([image_ops.load_image(path)], mean)[0], expected)
-
-
-# --- end to end ----------------------------------------------------------------------------------
-
-
-def test_the_program_explains_a_pair_with_a_local_checkpoint(judged, mean_image, tmp_path, rng):
-    for name in ("a.png", "b.png"):
-        Image.fromarray(rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(tmp_path / name)
-    program = [sys.executable, ROOT / "visualize_similarity.py", "a.png", "b.png"]
-    options = ["--network", "hotels", "--checkpoint", judged[0], "--mean-image", mean_image]
-    run = subprocess.run(
-        [*program, *options, "--save-maps", "maps.npz"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "0"},
-    )
-    assert run.returncode == 0, run.stderr
-    assert run.stderr == "" and "272 variables read, 1 others ignored" in run.stdout
-    pixels = [cv2.resize(cv2.imread(str(tmp_path / n)), (224, 224)) for n in ("a.png", "b.png")]
-    batch = (np.stack(pixels) - np.load(mean_image)).astype(np.float32)
-    conv1, conv2 = build(read_weights(judged[0])[0], "batch")(batch).numpy()
-    expected = compute_spatial_similarity(conv1, conv2)
-    with np.load(tmp_path / "maps.npz") as maps:
-        assert_allclose(maps["similarity1"], expected[0], rtol=1e-5)
-        assert_allclose(maps["similarity2"], expected[1], rtol=1e-5)

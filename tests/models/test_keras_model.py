@@ -5,7 +5,9 @@ import io
 import json
 import marshal
 import os
+import re
 import resource
+import runpy
 import zipfile
 from pathlib import Path
 
@@ -14,17 +16,11 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from keras_contract import assert_contract
 from numpy.testing import assert_allclose
 
 from models import load_network
-from similarity_ops import compute_spatial_similarity
 from visualize_similarity import main, visualize_pair
-
-FAMILIES = {
-    **{"ResNet50": 64, "ResNet50V2": 64, "MobileNet": 64, "MobileNetV2": 64, "VGG16": 64},
-    **{"MobileNetV3Small": 64, "EfficientNetB0": 64, "EfficientNetV2B0": 64, "DenseNet121": 64},
-    **{"InceptionV3": 96, "Xception": 96, "NASNetMobile": 64, "ConvNeXtTiny": 64},
-}
 
 
 @pytest.fixture
@@ -36,7 +32,7 @@ def images(rng):
 def fixed_weights():
     keras.utils.set_random_seed(0)
     yield
-    keras.backend.clear_session()
+    keras.backend.clear_session(free_memory=False)  # layers get their first names again
 
 
 def backbone(size=(32, 32), channels=8):
@@ -52,40 +48,25 @@ def pooled(layer=None, **options):
 
 
 def assert_explained(model, images, output=None, **options):
-    """The maps must sum to the cosine of the model's own output for the two images."""
-    network = load_network(model, **options)
-    batch = network.preprocess(images)
-    outputs = (output or model)(batch, training=False)
-    outputs = np.asarray(outputs, np.float64).reshape(2, -1)
-    (conv1, conv2), embeddings = network.run(batch, network.explain)
-    assert conv1.dtype == np.float32 and conv1.ndim == 3
-    assert_allclose(network.activations(batch), (conv1, conv2), atol=1e-5 * abs(conv1).max())
-    method = {"projection": network.projection, "power": network.power}
-    method["data_format"] = "channels_last"
-    for similarity in compute_spatial_similarity(conv1, conv2, network.pooling, **method):
-        assert_allclose(similarity.sum(), cosine_of(outputs), atol=1e-4)
-    if embeddings is not None:
-        assert embeddings.dtype == np.float32 and embeddings.shape == outputs.shape
-        assert_allclose(network.embed(batch), embeddings, atol=1e-5 * abs(embeddings).max())
-        assert_allclose(cosine_of(embeddings), cosine_of(outputs), atol=1e-5)
-    return network
-
-
-def cosine_of(embeddings):
-    embeddings = np.asarray(embeddings, np.float64)
-    return embeddings[0] @ embeddings[1] / np.prod(np.linalg.norm(embeddings, axis=1))
+    return assert_contract(model, images, 1e-4, output, **options)
 
 
 # --- families ------------------------------------------------------------------------------------
 
 
-# one of each kind: with squeeze-and-excite, with sums of branches, with concatenations
-KINDS = ("MobileNetV3Small", "ResNet50V2", "DenseNet121")
+FAMILIES = {  # of keras.applications, with the size of their input
+    **{"MobileNetV3Small": 64, "ResNet50": 64, "ResNet50V2": 64, "MobileNet": 64, "VGG16": 64},
+    **{"MobileNetV2": 64, "EfficientNetB0": 64, "EfficientNetV2B0": 64, "DenseNet121": 64},
+    **{"InceptionV3": 128, "Xception": 96, "NASNetMobile": 64, "ConvNeXtTiny": 64},
+}
 
 
 @pytest.mark.parametrize(
     "family",
-    [pytest.param(name, marks=() if name in KINDS else pytest.mark.slow) for name in FAMILIES],
+    [
+        "MobileNetV3Small",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in list(FAMILIES)[1:]),
+    ],
 )
 def test_families_as_they_come_and_wrapped_as_users_do(family, images):
     shape = (FAMILIES[family], FAMILIES[family], 3)
@@ -102,43 +83,6 @@ def test_families_as_they_come_and_wrapped_as_users_do(family, images):
 
 
 # --- heads ---------------------------------------------------------------------------------------
-
-
-class Gem(layers.Layer):
-    def __init__(self, p=3.0, **options):
-        super().__init__(**options)
-        self.p = p
-
-    def call(self, x):
-        return keras.ops.mean(keras.ops.maximum(x, 1e-6) ** self.p, axis=(1, 2)) ** (1 / self.p)
-
-
-HEADS = {
-    "dense": lambda x: layers.Dense(5, bias_initializer="normal")(x),
-    "two dense": lambda x: layers.Dense(5)(layers.Dense(6, bias_initializer="normal")(x)),
-    "dropout": lambda x: layers.Dense(5)(layers.Dropout(0.5)(x)),
-    "reshape": lambda x: layers.Flatten()(layers.Reshape((1, 1, -1))(x)),
-    "1x1 convolution": lambda x: layers.Conv2D(5, 1)(layers.Reshape((1, 1, 8))(x)),
-    "batch norm": lambda x: layers.BatchNormalization(
-        moving_mean_initializer="normal", beta_initializer="normal", gamma_initializer="normal"
-    )(x),
-    "unit normalisation": lambda x: layers.UnitNormalization()(layers.Dense(5)(x)),
-    "normalisation in the middle": lambda x: layers.Dense(5, use_bias=False)(
-        layers.UnitNormalization()(x)
-    ),
-    "an operation": lambda x: keras.ops.normalize(layers.Dense(5)(x), axis=-1),
-    "a lambda": lambda x: layers.Lambda(lambda v: v / keras.ops.norm(v, axis=-1, keepdims=True))(x),
-    "linear activation": lambda x: layers.Activation("linear")(layers.Dense(5)(x)),
-    "nested": lambda x: keras.Sequential([keras.Input((8,)), layers.Dense(6), layers.Dense(5)])(x),
-    "layer norm": lambda x: layers.LayerNormalization(gamma_initializer="normal")(x),
-    "scaled": lambda x: layers.Rescaling(3.0, 0.5)(layers.Dense(5)(x)),
-}
-
-
-@pytest.mark.parametrize("head", HEADS)
-def test_linear_heads_are_folded(head, images):
-    inputs, x = pooled()
-    assert_explained(keras.Model(inputs, HEADS[head](x)), images)
 
 
 def test_a_large_bias_costs_the_kernel_no_digits(images):
@@ -163,15 +107,6 @@ def test_poolings_are_measured_not_named(images, pooling, expected):
     inputs, x = backbone()
     network = assert_explained(keras.Model(inputs, pooling(x)), images)
     assert network.pooling == expected
-
-
-@pytest.mark.parametrize("power", [1.5, 2.3, 3, 4, 8])
-def test_gem_is_recognised_and_so_is_its_power(images, power):
-    inputs, x = backbone()
-    head = layers.Dense(5, bias_initializer="normal")
-    network = assert_explained(keras.Model(inputs, head(Gem(power)(x))), images)
-    assert network.pooling == "gem" and network.projection[0].shape == (8, 5)
-    assert_allclose(network.power, power, rtol=1e-4)
 
 
 # --- shapes of models ----------------------------------------------------------------------------
@@ -260,11 +195,7 @@ def test_subclassed_models_need_a_layer(images):
 def test_a_layer_explains_the_pooled_feature_before_a_nonlinear_head(images):
     inputs, x = backbone()
     x = layers.GlobalAveragePooling2D(name="pool")(x)
-    hidden = layers.Dense(
-        6, activation="relu", name="hidden", bias_initializer=keras.initializers.Constant(9.0)
-    )(x)
-    model = keras.Model(inputs, layers.Dense(4)(hidden))
-    assert "integrated" in load_network(model).description
+    model = keras.Model(inputs, layers.Dense(6, activation="relu", name="hidden")(x))
     message = r"pooling: average is not all that follows last_conv .*: hidden \(Dense\) is neither"
     with pytest.raises(ValueError, match=message):
         load_network(model, pooling="average")
@@ -283,7 +214,10 @@ def test_a_layer_explains_the_pooled_feature_before_a_nonlinear_head(images):
 @pytest.mark.parametrize(
     "build, message",
     [
-        (lambda: keras.Model(*backbone()), r"last_conv \(Conv2D\), is a feature map that nothing"),
+        (
+            lambda: keras.Model(*backbone()),
+            r"last_conv \(Conv2D\), is a feature map that nothing pools; say pooling=, av",
+        ),
         (
             lambda: (lambda i: keras.Model(i, layers.Dense(3)(i)))(keras.Input((9,))),
             "back to the input, no feature map is pooled",
@@ -375,13 +309,18 @@ def test_code_in_a_file_runs_only_where_the_user_says_so(folder, ending, capsys)
     assert (folder / "witness").exists()
 
 
-def test_an_application_with_random_weights_or_a_file(folder, capsys):
-    command = ["a.png", "b.png", "--network", "keras:MobileNetV2"]
-    assert main([*command, "--weights", "none"]) == 0
-    assert "average pooling after out_relu" in capsys.readouterr().out
-    base = keras.applications.MobileNetV2(include_top=False, weights=None)
+def test_an_application_with_weights_of_a_file_and_random_ones(folder, images):
+    base = keras.applications.MobileNet(include_top=False, weights=None)
     base.save_weights("own.weights.h5")
-    assert main([*command, "--weights", "own.weights.h5"]) == 0
+    options = {"input_size": (64, 64)}
+    network = load_network("keras:MobileNet", weights="own.weights.h5", **options)
+    assert network.description == "average pooling after conv_pw_13_relu, pixels by a function"
+    batch = network.preprocess(images)
+    pixels = load_network(base, pooling="average", **options).preprocess(images)
+    assert_allclose(batch, keras.applications.mobilenet.preprocess_input(pixels))
+    assert_allclose(network.embed(batch), keras.ops.mean(base(batch), (1, 2)), atol=1e-5)
+    random = load_network("keras:MobileNet", weights="none", **options)
+    assert random.fingerprint() != network.fingerprint()
 
 
 def edited(path, change, name="config.json"):
@@ -464,38 +403,27 @@ HOSTILE = {  # what a layer of a stranger's file is replaced by
     "code of Keras 2": ("Lambda", {"function": [marshalled(), None, None]}),
     "code of Keras 3": (
         "Lambda",
-        {
-            "function": {
-                "class_name": "__lambda__",
-                "config": {"code": marshalled(), "defaults": None, "closure": None},
-            }
-        },
+        {"function": {"class_name": "__lambda__", "config": {"code": marshalled()}}},
     ),
     "a module": ("Lambda", {"function": function("os", "system")}),
     "a download": ("Lambda", {"function": function("keras.datasets.mnist", "load_data")}),
-    "a file to write": (
-        "Lambda",
-        {
-            "function": function("keras.utils", "plot_model"),
-            "arguments": {"to_file": "witness"},
-        },
-    ),
     "a setting": ("Lambda", {"function": function("keras.config", "set_floatx")}),
-    "functions of functions": (
-        "Lambda",
-        {
-            "function": function("keras.ops", "cond"),
-            "arguments": {"true_fn": function("keras.utils", "get_file"), "false_fn": None},
-        },
-    ),
+    "a function of functions": ("Lambda", {"function": function("keras.ops", "cond")}),
     "a lookup in a file": ("StringLookup", {"vocabulary": "fifo"}),
     "numbers in a file": ("IntegerLookup", {"vocabulary": "fifo"}),
     "a saved model": ("TFSMLayer", {"filepath": "fifo"}),
 }
 
 
-@pytest.mark.parametrize("nested", [False, True])
-@pytest.mark.parametrize("ending", [".keras", ".h5"])
+@pytest.mark.parametrize(
+    "ending, nested",
+    [
+        (".keras", False),
+        (".h5", True),
+        pytest.param(".keras", True, marks=pytest.mark.slow),
+        pytest.param(".h5", False, marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("layer", HOSTILE)
 def test_nothing_of_a_strangers_file_runs_or_reaches_out(folder, layer, ending, nested):
     inputs, x = backbone()
@@ -525,7 +453,8 @@ def test_nothing_of_a_strangers_file_runs_or_reaches_out(folder, layer, ending, 
     else:
         with h5py.File("m.h5", "r+") as file:
             file.attrs["model_config"] = json.dumps(replace(json.loads(file.attrs["model_config"])))
-    with pytest.raises(ValueError, match=f"m{ending}: cannot be loaded: "):
+    reason = ".*no part of a model" if '"module"' in json.dumps(config) else ""
+    with pytest.raises(ValueError, match=f"m{ending}: cannot be loaded: {reason}"):
         load_network(f"m{ending}")
     assert not os.path.exists("witness")
 
@@ -539,32 +468,26 @@ def test_weights_lie_in_the_file_itself(folder, ending, hide):
         file["kernel"] = np.zeros((8, 4), np.float32)
     np.zeros(32, np.float32).tofile("secret")
 
-    def change(file):
-        names = []
-        file.visititems(lambda name, item: names.append(name))
-        name = next(name for name in names if getattr(file[name], "shape", None) == (8, 4))
-        del file[name]
-        if hide == "external data":
-            file.create_dataset(name, (8, 4), "f4", external=[("secret", 0, 128)])
-        else:
-            file["elsewhere"] = np.zeros((8, 4), np.float32)
-            file[name] = (
-                h5py.SoftLink("/elsewhere")
-                if hide == "soft link"
-                else h5py.ExternalLink("other.h5", "kernel")
-            )
-
     def changed(content):
-        Path("weights.h5").write_bytes(content)
-        with h5py.File("weights.h5", "r+") as file:
-            change(file)
-        return Path("weights.h5").read_bytes()
+        with h5py.File(io.BytesIO(content), "r+") as file:
+            names = []
+            file.visititems(lambda name, item: names.append(name))
+            name = next(name for name in names if getattr(file[name], "shape", None) == (8, 4))
+            del file[name]
+            if hide == "external data":
+                file.create_dataset(name, (8, 4), "f4", external=[("secret", 0, 128)])
+            elif hide == "external link":
+                file[name] = h5py.ExternalLink("other.h5", "kernel")
+            else:
+                file["elsewhere"] = np.zeros((8, 4), np.float32)
+                file[name] = h5py.SoftLink("/elsewhere")
+            file.flush()
+            return file.id.get_file_image()
 
     if ending == ".keras":
         edited("m.keras", changed, "model.weights.h5")
     else:
-        with h5py.File("m.h5", "r+") as file:
-            change(file)
+        Path("m.h5").write_bytes(changed(Path("m.h5").read_bytes()))
     with pytest.raises(ValueError, match="is a link|in another file"):
         load_network(f"m{ending}")
 
@@ -597,8 +520,6 @@ def test_a_registered_function_may_be_an_activation(folder, ending):
     ],
 )
 def test_bad_networks_are_one_line(folder, capsys, network, message):
-    import re
-
     (folder / "saved").mkdir()
     (folder / "saved" / "saved_model.pb").write_bytes(b"")
     for name in ("text.keras", "text.h5"):
@@ -616,8 +537,6 @@ def test_layers_of_ones_own_are_registered_by_a_file(folder, images, capsys):
         "    def call(self, x):\n"
         "        return 2 * x\n"
     )
-    import runpy
-
     doubled = runpy.run_path("own.py")["Doubled"]
     inputs, x = pooled()
     keras.Model(inputs, layers.Dense(3)(doubled()(x))).save("own.keras")
@@ -632,12 +551,3 @@ def test_layers_of_ones_own_are_registered_by_a_file(folder, images, capsys):
     for name, message in (("broken.py", "ZeroDivisionError"), ("gone.py", "no such file")):
         assert main([*command, "--import", name]) == 2
         assert f"--import: {name}: {message}" in capsys.readouterr().err
-
-
-def test_refusals_speak_the_language_of_who_asked(folder, capsys):
-    model = keras.Model(*backbone())
-    model.save("map.keras")
-    with pytest.raises(ValueError, match="say pooling=, average, max or gem"):
-        load_network(model)
-    assert main(["a.png", "b.png", "--network", "map.keras"]) == 2
-    assert "say --pooling, average, max or gem" in capsys.readouterr().err

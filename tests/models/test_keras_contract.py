@@ -5,17 +5,16 @@ is zero or one in a new layer hides what is left out.
 """
 
 import itertools
-import time
 
 import keras
 import numpy as np
 import pytest
 from keras import layers
+from keras_contract import assert_contract, randomize
 from numpy.testing import assert_allclose
 from PIL import Image
 
 from models import load_network
-from similarity_ops import compute_pairwise_similarity, compute_spatial_similarity
 from simvis.batch.pairs import visualize_pairs
 from simvis.models.keras_models.graph import layers as layers_of
 from simvis.pair import visualize_pair
@@ -34,63 +33,7 @@ def images(rng):
 def fixed_weights():
     keras.utils.set_random_seed(0)
     yield
-    keras.backend.clear_session()
-
-
-def randomize(model, seed=1):
-    """Give every weight a random value, those of normalisations among them."""
-    rng = np.random.default_rng(seed)
-    for weight in model.weights:
-        values = rng.standard_normal(weight.shape) * 0.3
-        if "variance" in weight.path or "gamma" in weight.path or weight.path.endswith("scale"):
-            values = rng.uniform(0.5, 2, weight.shape)
-        elif "float" not in str(weight.dtype) or weight.path.endswith("power"):
-            continue
-        elif "kernel" in weight.path:
-            values = rng.standard_normal(weight.shape) / np.sqrt(np.prod(weight.shape[:-1]))
-        weight.assign(values)
-    return model
-
-
-def cosine_of(embeddings):
-    embeddings = np.asarray(embeddings, np.float64).reshape(len(embeddings), -1)
-    return embeddings[0] @ embeddings[1] / np.prod(np.linalg.norm(embeddings, axis=1))
-
-
-def assert_contract(model, images, tolerance, output=None, way=None, **options):
-    """The maps sum to the cosine of the model's own output, and pairwise margins are the maps."""
-    started = time.perf_counter()
-    network = load_network(model, preprocess="-1..1", **options)
-    loaded = time.perf_counter()
-    batch = network.preprocess(images)
-    outputs = (output or model)(batch, training=False)
-    expected = cosine_of(keras.ops.convert_to_numpy(keras.ops.cast(outputs, "float32")))
-    begun = time.perf_counter()
-    convs, own = network.run(batch, need="pair")
-    last = {"data_format": "channels_last"}
-    maps = compute_spatial_similarity(
-        *convs, network.pooling, projection=network.projection, power=network.power, **last
-    )
-    ended = time.perf_counter()
-    error = max(abs(each.sum() - expected) for each in maps)
-    print(
-        f"\nCONTRACT {model.name:34} {network.description[:74]:74} {error:8.1e} "
-        f"load {loaded - started:5.2f} s, maps {ended - begun:5.2f} s"
-    )
-    assert error < tolerance
-    assert_allclose(cosine_of(own), expected, atol=tolerance)
-    assert_allclose(cosine_of(network.embed(batch)), expected, atol=tolerance)
-    assert np.ptp(maps[0]) > 1e-6  # that it is no constant
-    convs, _ = network.run(batch)
-    method = {"projection": network.projection, "power": network.power, **last}
-    pairwise = compute_pairwise_similarity(*convs, network.pooling, **method)
-    full = compute_spatial_similarity(*convs, network.pooling, **method)
-    for similarity, quick, axes in zip(full, maps, ((2, 3), (0, 1)), strict=True):
-        assert_allclose(pairwise.sum(axes), similarity, atol=1e-6)
-        assert_allclose(quick, similarity, atol=10 * tolerance)
-    if way is not None:
-        assert way in network.description
-    return network
+    keras.backend.clear_session(free_memory=False)  # layers get their first names again
 
 
 # --- convolutional networks and their heads ------------------------------------------------------
@@ -133,6 +76,20 @@ PLAIN = {
     "average": average,
     "maximum": maximum,
     "average and a linear head": lambda x: layers.Dense(5)(average(x)),
+    "dense, dropout, dense": lambda x: layers.Dense(5)(
+        layers.Dropout(0.5)(layers.Dense(6, activation="linear")(average(x)))
+    ),
+    "nested": lambda x: keras.Sequential([keras.Input((8,)), layers.Dense(6), layers.Dense(5)])(
+        average(x)
+    ),
+    "reshaped": lambda x: layers.Flatten()(layers.Reshape((1, 1, -1))(average(x))),
+    "a 1x1 convolution": lambda x: layers.Conv2D(5, 1)(layers.Reshape((1, 1, 8))(average(x))),
+    "scaled": lambda x: layers.Rescaling(3.0, 0.5)(layers.Dense(5)(average(x))),
+    "a normalisation at the end": lambda x: keras.ops.normalize(layers.Dense(5)(average(x)), -1),
+    "a normalisation in the middle": lambda x: layers.Dense(5, use_bias=False)(
+        layers.UnitNormalization()(average(x))
+    ),
+    "layer norm without an offset": lambda x: layers.LayerNormalization(center=False)(average(x)),
     "batch norm after a dense": lambda x: layers.BatchNormalization()(layers.Dense(5)(average(x))),
     "a residual head": lambda x: (lambda v: layers.Add()([v, layers.Dense(8)(v)]))(average(x)),
     "a normalisation of two steps": lambda x: (
@@ -141,6 +98,9 @@ PLAIN = {
 }
 PROPORTIONAL = {
     "average plus maximum": lambda x: layers.Dense(5)(layers.Add()([average(x), maximum(x)])),
+    "GeM in steps of its own": lambda x: layers.Dense(5)(
+        keras.ops.mean(keras.ops.maximum(x, 1e-6) ** 2.5, axis=(1, 2)) ** (1 / 2.5)
+    ),
     "average beside maximum": lambda x: layers.Dense(5)(
         layers.Concatenate()([average(x), maximum(x)])
     ),
@@ -149,9 +109,6 @@ PROPORTIONAL = {
     ),
     "layer norm at the end": lambda x: layers.LayerNormalization()(layers.Dense(5)(average(x))),
     "layer norm before a dense": lambda x: layers.Dense(5)(layers.LayerNormalization()(average(x))),
-    "two layer norms": lambda x: layers.LayerNormalization()(
-        layers.Dense(5)(layers.LayerNormalization()(average(x)))
-    ),
     "rms norm": lambda x: layers.Dense(5)(layers.RMSNormalization()(average(x))),
     "L2, then a dense": lambda x: layers.Dense(5)(layers.UnitNormalization()(average(x))),
     "L2 of two steps, then a dense": lambda x: layers.Dense(5)(
@@ -168,9 +125,6 @@ INTEGRATED = {
     "two layers with GELU": lambda x: layers.Dense(5)(
         layers.Dense(16, activation="gelu")(average(x))
     ),
-    "two layers with batch norm": lambda x: layers.Dense(5)(
-        layers.ReLU()(layers.BatchNormalization()(layers.Dense(16)(average(x))))
-    ),
     "softmax": lambda x: layers.Dense(5, activation="softmax")(average(x)),
 }
 
@@ -181,7 +135,7 @@ def test_one_pooling_and_a_linear_head(head, images):
     assert network.pair_forward is None
 
 
-@pytest.mark.parametrize("power", [1, 2.3, 4, 8])
+@pytest.mark.parametrize("power", [1, 2.3, 8])
 def test_gem_of_any_power(power, images):
     model = convolutional(lambda x: layers.Dense(5)(Gem(power)(x)))
     network = assert_contract(model, images, EXACT, way=" pooling after")
@@ -191,14 +145,6 @@ def test_gem_of_any_power(power, images):
 @pytest.mark.parametrize("head", PROPORTIONAL)
 def test_what_grows_in_proportion_is_exact(head, images):
     assert_contract(convolutional(PROPORTIONAL[head]), images, EXACT, way="in proportion")
-
-
-def test_gem_in_steps_of_its_own(images):
-    def gem_of_steps(x):
-        powers = keras.ops.power(keras.ops.maximum(x, 1e-6), 2.5)
-        return layers.Dense(5)(keras.ops.power(keras.ops.mean(powers, axis=(1, 2)), 1 / 2.5))
-
-    assert_contract(convolutional(gem_of_steps), images, EXACT, way="in proportion")
 
 
 @pytest.mark.parametrize("head", INTEGRATED)
@@ -299,7 +245,6 @@ def cls(x):
 POOLINGS = {
     "CLS": (cls, 1, "block0"),
     "CLS and registers": (cls, 5, "block0"),
-    "CLS and a head": (lambda x: layers.Dense(6)(cls(x)), 1, "block0"),
     "attention pooling": (lambda x: Query()(x), 0, "last_norm"),
     "CLS beside the mean of patches": (
         lambda x: layers.Concatenate()([x[:, 0], keras.ops.mean(x[:, 1:], axis=1)]),
@@ -361,7 +306,7 @@ def small_network(kind):
     [
         ("an MLP after a CNN", {None: 0.9}),
         # the first block has moved some of it to other tokens by the second
-        ("CLS of a transformer", {None: 0.5, "tokens": 0.8}),
+        pytest.param("CLS of a transformer", {None: 0.5, "tokens": 0.8}, marks=pytest.mark.slow),
     ],
 )
 def test_the_patch_that_tells_the_label_comes_first(kind, shares):
@@ -381,7 +326,6 @@ def test_the_patch_that_tells_the_label_comes_first(kind, shares):
             shown = visualize_pair(*images[list(pair)], network)
             maps = shown.similarity1, shown.similarity2
             first += [np.argmax(each) == places[i] for each, i in zip(maps, pair, strict=True)]
-        print(f"\nFIRST {kind} {layer} {np.mean(first):.2f} of {len(first)}")
         assert len(first) >= 20 and np.mean(first) > share  # of maps at random, one in sixteen
 
 
@@ -517,16 +461,19 @@ def hub_encoder(name):
     return hub.SwinTransformerBackbone(image_shape=(32, 32, 3), embed_dim=8, **windows)
 
 
-HUB = ("ViTBackbone", "DINOV2Backbone", "CLIPVisionEncoder")
-
-
 @pytest.mark.parametrize(
     "name, pool",
     [
-        *itertools.product(HUB, ["first"]),
-        *(pytest.param(name, "mean", marks=pytest.mark.slow) for name in HUB),
-        ("SigLIPVisionEncoder", "its own"),
-        ("SwinTransformerBackbone", "mean"),
+        ("ViTBackbone", "first"),
+        *(
+            pytest.param(name, pool, marks=pytest.mark.slow)
+            for name, pool in [
+                ("ViTBackbone", "mean"),
+                *itertools.product(("DINOV2Backbone", "CLIPVisionEncoder"), ("first", "mean")),
+                ("SigLIPVisionEncoder", "its own"),
+                ("SwinTransformerBackbone", "mean"),
+            ]
+        ),
     ],
 )
 def test_encoders_of_keras_hub(name, pool, images):
