@@ -90,7 +90,7 @@ def _read_settings(path):
 def _compare(settings, before, folder):
     """Raise a ValueError that names what is another than before."""
     names = [name for name in {**before, **settings} if before.get(name) != settings.get(name)]
-    if names:
+    if set(names) - {"version"}:  # another version may go on
         raise ValueError(
             f"{folder}: holds results of other arguments (settings.json, {', '.join(names)[:200]}),"
             " name a new folder with --output, or delete this one"

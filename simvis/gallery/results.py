@@ -13,7 +13,7 @@ from simvis.batch.pipeline import prefetch
 from simvis.gallery.folder import RESULTS
 from simvis.image_ops import write_whole
 from simvis.maps import PairMaps, compute_maps, is_quicker_by_pairs, network_words, run_network
-from simvis.overlay import Look, lay_over, mark
+from simvis.overlay import Look, mark, overlay
 from simvis.plotting.contact_sheet import contact_sheet
 from simvis.similarity_ops import best_box, local_features, strongest_part
 
@@ -251,7 +251,7 @@ def _explained(hit, pair, pixels, network, method, look):
     except ValueError as error:
         return replace(hit, note=" ".join(str(error).split()), image=pixels[1])
     shown, share = maps.similarity2, 1 / maps.similarity2.size
-    _, (overlay,), _ = lay_over(pixels[1:], [shown], look, [share])
+    _, (laid,), _ = overlay(pixels[1:], [shown], look, [share])
     box = image_ops.box_of_cells(strongest_part(shown), sizes[1])
     return replace(
         hit,
@@ -260,7 +260,7 @@ def _explained(hit, pair, pixels, network, method, look):
         box=box,
         note="the query itself" if maps.whole_similarity >= ALIKE else "",
         image=pixels[1],
-        overlay=overlay,
+        overlay=laid,
         maps=maps,
     )
 
