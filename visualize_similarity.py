@@ -94,11 +94,11 @@ def run_pair(task):
         pair.save_figure(task.figure, task.figure_style)
     if task.html:
         pair.save_page(task.html)
-    covered = [
-        cover_up(images, pair, region, number, task.cover_with)
+    covered = {
+        number: cover_up(images, pair, region, number, task.cover_with)
         for number, region in covers
         if region is not None
-    ]
+    }
     report_pair(pair, task.written, covered)
     return 0
 
@@ -153,8 +153,8 @@ def run_pairs(task):
     return report_pairs(network, rows, resumed, task.output, best=5 if task.against else 0)
 
 
-def report_pair(pair, written, covered=()):
-    """Print what was found, and where it is."""
+def report_pair(pair, written, covered):
+    """Print what was found, and where it is; covered has the CoverUp of an image by its number."""
     method = pair.method
     print(f"network     {pair.network.name}: {pair.network.description}")
     print("maps        {} x {}".format(*pair.similarity1.shape))
@@ -168,12 +168,10 @@ def report_pair(pair, written, covered=()):
     for point, match in ((method.point1, pair.match2), (method.point2, pair.match1)):
         if match is not None:
             print("point       {:g},{:g} adds {:.4f} of it".format(*point, match.sum()))
-    for cover in covered:
-        estimate = "nothing left" if cover.estimate is None else f"{cover.estimate:.4f}"
-        print(
-            f"covered     image {cover.image}'s region: {estimate} by estimate from the maps, "
-            f"{cover.covered_similarity:.4f} by the network"
-        )
+    for number, (estimate, similarity) in covered.items():
+        words = "nothing left" if estimate is None else f"{estimate:.4f}"
+        words = f"{words} by estimate from the maps, {similarity:.4f} by the network"
+        print(f"covered     image {number}'s region: {words}")
     for path in written:
         print(f"written     {path}")
 
@@ -217,7 +215,12 @@ RULES = (  # options, whether they go together with others, these, and what is s
     (("batch_size", "no_pictures"), True, MANY, "is for many pairs, with --pairs or --against"),
     (("figure", "html", "than", "cover1", "cover2"), False, MANY, "is for a single pair"),
     ((*OF_TWO, "cover1", "cover2"), False, ("than",), "is for a pair, without --than"),
-    (("cover1", "cover2"), False, ("region1", "region2"), "is for whole images, without --region"),
+    (
+        ("cover1", "cover2"),
+        False,
+        ("region1", "region2"),
+        "is for whole images, without a --region",
+    ),
     (("cover_with",), True, ("cover1", "cover2"), "needs --cover1 or --cover2"),
     (("save_pairwise",), True, ("save_maps",), "needs --save-maps to be written to"),
     (("figure_style",), True, ("figure",), "needs --figure to be written to"),
@@ -232,14 +235,14 @@ class Task:
 
     images: tuple = cli.argument("two image files; none for an example pair", "IMAGE", "*")
     than: str | None = option(THAN, "IMAGE3")
-    cover1: Region = option(COVERED.format(1), BOX)
+    cover1: Region = option(COVERED.format(1), BOX, group="cover-up test")
     cover2: Region = option(COVERED.format(2), BOX)
     cover_with: str = option(FILLED, default="mean", choices=FILLINGS)
-    pairs: Path | None = option("two columns of paths, relative to the file", "FILE.csv")
-    against: Path | None = option("IMAGE against all images in a folder", "FOLDER")
+    pairs: str | None = option("two columns of paths in a file", "FILE.csv", group="many pairs")
+    against: str | None = option("IMAGE against all images in a folder", "FOLDER")
     batch_size: int | None = option("images at once in the network (default: 1)", "N")
     no_pictures: bool = option("write scores.csv and index.html alone", default=False)
-    output: Path | None = option(PICTURE, "PATH")
+    output: Path | None = option(PICTURE, "PATH", group="files")
     save_maps: Path | bool | None = option(MAPS, "FILE.npz", nargs="?", const=True)
     save_pairwise: bool = option("with --save-maps: the pairwise tensor too", default=False)
     figure: Path | None = option(f"a figure for a paper, {', '.join(FIGURE_FORMATS)}", "FILE")

@@ -201,20 +201,26 @@ def argument(words, metavar, nargs=None):
 
 
 def add_options(parser, kind):
-    """Add the options that are fields of a dataclass, and in groups those of dataclasses in it."""
+    """Add the options that are fields of a dataclass, and in groups those of dataclasses in it.
+
+    A ``group`` in a field's metadata is the title over it and the fields after it.
+    """
+    group = parser
     for each in fields(kind):
         if is_dataclass(each.type):
-            add_options(parser.add_argument_group(each.name.replace("_", " ")), each.type)
+            add_options(parser.add_argument_group(each.name), each.type)
         elif each.metadata:
             how = {word: what for word, what in each.metadata.items() if what is not None}
+            if title := how.pop("group", None):
+                group = parser.add_argument_group(title)
             if each.type is bool:
                 how["action"] = "store_true"
             if each.metadata["metavar"] in NUMBERS:
                 how["type"] = NUMBERS[each.metadata["metavar"]]
             if flags := how.pop("flags", flags_of(each)):
-                parser.add_argument(*flags, dest=each.name, **how)
+                group.add_argument(*flags, dest=each.name, **how)
             else:
-                parser.add_argument(each.name, **how)
+                group.add_argument(each.name, **how)
 
 
 def options_of(kind):

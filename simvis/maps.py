@@ -23,6 +23,10 @@ BOX, POINT = "X0,Y0,X1,Y1|MASK.png", "X,Y"  # how the shell gives a region and a
 GEM = "of GeM, >= 1 (default: the network's own, or 3)"
 HEAD = "the pooled feature, or the network's output through its linear head"
 Region = tuple | np.ndarray | None
+SAVED = (  # of `PairMaps`, by name in a .npz file, if they are not None
+    *("similarity", "whole_similarity", "network_similarity", "similarity1", "similarity2"),
+    *("match1", "match2", "pairwise"),
+)
 
 
 def option(words, metavar=None, default=None, **how):
@@ -133,20 +137,11 @@ class PairMaps:
         OSError
             If the file cannot be written.
         """
-        arrays = {
-            "similarity": self.similarity,
-            "whole_similarity": self.whole_similarity,
-            "network_similarity": self.network_similarity,
-            "similarity1": self.similarity1,
-            "similarity2": self.similarity2,
-            "match1": self.match1,
-            "match2": self.match2,
-            "pairwise": self.pairwise,
-            "matches": self.matches if len(self.matches) else None,
-            "image1": self.names[0],
-            "image2": self.names[1],
-            "settings": json.dumps(settings or settings_of(self.network, self.method), default=str),
-        }
+        arrays = {name: getattr(self, name) for name in SAVED}
+        arrays["matches"] = self.matches if len(self.matches) else None
+        arrays |= {"image1": self.names[0], "image2": self.names[1]}
+        settings = settings or settings_of(self.network, self.method)
+        arrays["settings"] = json.dumps(settings, default=str)
         arrays = {name: array for name, array in arrays.items() if array is not None}
         write_whole(path, lambda file: np.savez(file, **arrays))
 
@@ -201,10 +196,8 @@ def compute_maps(convs, sizes, network, method, names, pairwise=False, embedding
     }
     shapes = [conv.shape[:2] for conv in convs]
     regions = {
-        name: image_ops.region_weights(region, size, shape)
-        for name, region, size, shape in zip(
-            ("region1", "region2"), method.regions, sizes, shapes, strict=True
-        )
+        f"region{i + 1}": image_ops.region_weights(region, sizes[i], shapes[i])
+        for i, region in enumerate(method.regions)
         if region is not None
     }
     similarities = compute_spatial_similarity(*convs, **options, **regions)

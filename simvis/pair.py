@@ -157,7 +157,7 @@ class PairVisualization(PairMaps):
                 adds = value_text(match.sum(), np.abs(own).max())
                 bars.append(f"the point adds {adds} per cell")
             else:
-                bars.append(Bar.of(shown, self.look.colormap, value_range))
+                bars.append(Bar.of(shown, self.look, value_range))
         return bars
 
     def figure(self, style="screen"):

@@ -105,10 +105,7 @@ class TripletVisualization:
             return picture
         widths = [each.shape[1] for each in overlays]
         network = network_words(self.closer.network, self.closer.method)
-        bars = [
-            Bar.of(each, self.look.colormap, value_range)
-            for each, value_range in zip(self.shown, self.value_ranges, strict=True)
-        ]
+        bars = map(Bar.of, self.shown, [self.look] * 3, self.value_ranges)
         return add_legend(picture, widths, self._words(), network, bars)
 
     def save_maps(self, path):
@@ -120,8 +117,7 @@ class TripletVisualization:
             "similarity_farther": self.farther.similarity,
             "map_positive": self.closer.similarity2,
             "map_negative": self.farther.similarity2,
-            "anchor": self.closer.names[0],
-            "positive": self.closer.names[1],
+            **dict(zip(("anchor", "positive"), self.closer.names, strict=True)),
             "negative": self.farther.names[1],
         }
         write_whole(path, lambda file: np.savez(file, **arrays))

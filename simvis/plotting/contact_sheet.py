@@ -6,7 +6,7 @@ With Pillow alone, as the legend.
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from simvis.plotting.legend import fitted, in_letters
+from simvis.plotting.legend import fitted
 
 WIDTH, HEIGHT = 240, 180  # pixels of a hit's picture, at the most
 GAP, LINE = 16, 18
@@ -72,7 +72,7 @@ def _paste(sheet, picture, corner):
 def _wrapped(text, font):
     """Return the lines of a text."""
     lines = [""]
-    for word in in_letters(text).split():
+    for word in fitted(text, font, np.inf).split():
         longer = f"{lines[-1]} {word}".strip()
         if font.getlength(longer) > WIDTH and lines[-1]:
             lines.append(word)

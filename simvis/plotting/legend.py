@@ -23,9 +23,9 @@ class Bar(NamedTuple):
     highest: float
 
     @classmethod
-    def of(cls, shown, colormap, value_range):
-        """Return the bar of a map, (h, w), that is shown in these colours."""
-        return cls(colormap, value_range, float(shown.min()), float(shown.max()))
+    def of(cls, shown, look, value_range):
+        """Return the bar of a map, (h, w), that a Look shows over these values."""
+        return cls(look.colormap, value_range, float(shown.min()), float(shown.max()))
 
 
 def add_legend(picture, widths, left, right, bars):
@@ -134,24 +134,14 @@ def value_text(value, peak):
 def fitted(text, font, room, keep="beginning"):
     """Return a text in one line of letters that Pillow's font has, cut to the room in pixels.
 
-    If it is too long, dots stand for what is cut off: its end, or its beginning with keep="end".
-
-    Examples
-    --------
-    >>> fitted("zwölf\nBilder", ImageFont.load_default(10), 100)
-    'zw?lf Bilder'
+    Dots stand for what is cut off: its end, or, with keep="end", its beginning.
     """
-    text, dots = in_letters(text), "..."
+    text = " ".join(text.split()).encode("ascii", "replace").decode()
     if font.getlength(text) <= room:
         return text
-    while text and font.getlength(text + dots) > room:
+    while text and font.getlength(text + "...") > room:
         text = text[:-1] if keep == "beginning" else text[1:]
-    return text + dots if keep == "beginning" else dots + text
-
-
-def in_letters(text):
-    """Return a text in one line, with a question mark for each letter that is not ASCII."""
-    return " ".join(text.split()).encode("ascii", "replace").decode()
+    return text + "..." if keep == "beginning" else "..." + text
 
 
 def _columns(widths, room):
