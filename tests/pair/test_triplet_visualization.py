@@ -1,7 +1,5 @@
 """A triplet: what makes an image closer to one image than to another, and how it is shown."""
 
-import re
-
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -87,25 +85,3 @@ def test_the_program_shows_it(tmp_path, monkeypatch, imagenet, capsys):
         assert str(maps["negative"]) == NEGATIVE
     assert main(["--than", NEGATIVE, "--plain", "--output", "p.png"]) == 0  # the example pair
     assert_array_equal(image_ops.load_image("p.png"), triplet.picture())
-
-
-@pytest.mark.parametrize(
-    "options, message",
-    [
-        (["--than", "gone.png"], "gone.png: no such image file"),
-        (["--than", NEGATIVE, "--point1", "1,1"], "--point1: is for a pair, without --than"),
-        (["--than", NEGATIVE, "--normalize", "pair"], "--normalize: is for a pair"),
-        (["--than", NEGATIVE, "--figure", "f.pdf"], "--figure: is for a pair"),
-        (["--than", NEGATIVE, "--matches", "3"], "--matches: is for a pair"),
-        (["--than", NEGATIVE, "--region1", "0,0,9,999"], "--region1: .*leaves the image"),
-        (["--than", NEGATIVE, "--output", NEGATIVE], "--output: .* is one of the files to read"),
-        (["--than", NEGATIVE, "--pairs", "p.csv"], "pairs|than"),
-    ],
-)
-def test_bad_input_is_one_line(tmp_path, monkeypatch, capsys, options, message):
-    monkeypatch.chdir(tmp_path)
-    assert main([ANCHOR, POSITIVE, *options]) == 2
-    captured = capsys.readouterr()
-    assert len(captured.err.splitlines()) == 1 and captured.out == ""
-    assert re.search(message, captured.err)
-    assert list(tmp_path.iterdir()) == []

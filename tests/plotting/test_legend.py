@@ -4,23 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageDraw, ImageFont
+from pictures import holds
+from PIL import ImageFont
 
 from simvis import image_ops
-from simvis.plotting.legend import Bar, _spread, add_legend, add_matches, value_text
+from simvis.plotting.legend import Bar, _spread, add_legend, add_matches, fitted, value_text
 
 LETTERS = ImageFont.load_default(10)
-
-
-def holds(picture, text, size=10):
-    """Return the (x, y) of each place where a picture has a text, pixel by pixel."""
-    font = ImageFont.load_default(size)
-    left, top, right, bottom = map(int, font.getbbox(text))
-    image = Image.new("L", (right - left, bottom - top), 255)
-    ImageDraw.Draw(image).text((-left, -top), text, 0, font)
-    wanted, found = np.asarray(image), np.asarray(Image.fromarray(picture).convert("L"))
-    windows = np.lib.stride_tricks.sliding_window_view(found, wanted.shape)
-    return [(int(x), int(y)) for y, x in np.argwhere((windows == wanted).all(axis=(2, 3)))]
 
 
 def legend(*bars, widths=(240, 240), left="similarity 0.8195", right="imagenet, average pooling"):
@@ -81,6 +71,16 @@ def test_words_stand_where_there_is_no_bar_and_are_cut_where_they_do_not_fit():
     assert holds(strip, "similarity 0.8195") and holds(strip, "a network a network")
     strip = legend(bar, bar, left="zwölf\nBilder 安")
     assert holds(strip, "zw?lf Bilder ?")
+
+
+@given(st.text(), st.integers(20, 300), st.sampled_from(["beginning", "end"]))
+def test_a_text_that_is_cut_to_its_room_keeps_one_end(text, room, keep):
+    whole, cut = fitted(text, LETTERS, np.inf), fitted(text, LETTERS, room, keep)
+    assert LETTERS.getlength(cut) <= room and cut.isascii() and "\n" not in cut
+    if cut != whole and keep == "beginning":
+        assert cut.endswith("...") and whole.startswith(cut[:-3])
+    elif cut != whole:
+        assert cut.startswith("...") and whole.endswith(cut[3:])
 
 
 @pytest.mark.parametrize("widths", [(1, 1), (30, 50), (100, 900), (9000, 10), (5, 5, 5)])
