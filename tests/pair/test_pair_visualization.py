@@ -73,12 +73,6 @@ def test_what_the_shell_writes_a_notebook_writes(pair, tmp_path, monkeypatch, ca
 # --- regions, points and heads --------------------------------------------------------------------
 
 
-def test_an_image_against_itself_is_wholly_similar(imagenet):
-    pair = visualize_pair(EXAMPLE_PAIR[0], EXAMPLE_PAIR[0], imagenet, size=30)
-    assert_allclose(pair.similarity, 1, rtol=1e-5)
-    assert_allclose(pair.similarity1, pair.similarity2, atol=1e-6)
-
-
 def test_a_box_and_its_mask_are_one_region(imagenet):
     box, mask = (100, 60, 300, 400), np.zeros((480, 720), bool)
     mask[60:400, 100:300] = True
@@ -111,8 +105,6 @@ def test_the_head_explains_the_networks_output(imagenet, rng):
     cosine = outputs[0] @ outputs[1] / np.prod([np.linalg.norm(output) for output in outputs])
     assert_allclose(pair.similarity, cosine, rtol=1e-5)
     assert visualize_pair(*EXAMPLE_PAIR, network).similarity != pytest.approx(cosine, rel=1e-3)
-    by_default = visualize_pair(*EXAMPLE_PAIR, dataclasses.replace(network, explain="head"))
-    assert_allclose(by_default.similarity, cosine, rtol=1e-5)
 
 
 def test_a_method_is_completed_by_its_network(imagenet):
@@ -165,6 +157,7 @@ def test_absolute_colours_compare_pictures(imagenet):
     room, noise = image_ops.load_image(EXAMPLE_PAIR[0]), np.zeros((48, 64, 3), np.uint8)
     looks = {"normalize": "absolute", "colormap": "gray", "alpha": 1}
     near = visualize_pair(room, room, imagenet, **looks)
+    assert near.similarity == pytest.approx(1, abs=1e-5)
     far = visualize_pair(room, noise, imagenet, **looks)
     for pair in (near, far):
         assert pair.value_range1 == pair.value_range2 == (0, 3 / 49)
@@ -185,8 +178,6 @@ def test_a_map_that_is_not_shown_does_not_stretch_the_colours(imagenet):
 def test_cells_are_visible_on_request(imagenet):
     pair = visualize_pair(*EXAMPLE_PAIR, imagenet, upsample="none", alpha=1)
     cells = pair.overlay1[34::69, 51::103]  # a pixel inside of each
-    assert cells.shape == (7, 7, 3)
-    assert_array_equal(np.unique(pair.overlay1.reshape(-1, 3), axis=0).shape[0] <= 49, True)
     assert_array_equal(cells, image_ops.colorize_map(pair.similarity1))
 
 

@@ -117,17 +117,12 @@ def test_lines_lead_from_number_to_number():
     lines = [(50, 40, 550, 40), (50, 120, 550, 160)]
     drawn = add_matches(picture, lines)
     assert (picture == 99).all() and drawn.shape == picture.shape
-    for number, (x1, y1, x2, y2) in enumerate(lines, 1):
-        found = []
-        for x, y in ((x1, y1), (x2, y2)):
-            disc = drawn[y - 10 : y + 11, x - 10 : x + 11]
-            assert (disc.reshape(-1, 3) == 0).all(axis=1).mean() > 0.3
-            digit = disc[4:-4, 4:-4].mean()
-            found.append(disc[4:-4, 4:-4])
-            assert digit > 10, number
-        assert (found[0] == found[1]).all()
-    whites = (drawn == 255).all(axis=2)
-    assert whites[:, 300].sum() >= 2  # both lines cross the middle
+    for x1, y1, x2, y2 in lines:
+        discs = [drawn[y - 10 : y + 11, x - 10 : x + 11] for x, y in ((x1, y1), (x2, y2))]
+        assert all((disc == 0).all(axis=2).mean() > 0.3 for disc in discs)
+        one, other = (disc[4:-4, 4:-4] for disc in discs)  # of one digit
+        assert one.mean() > 10 and (one == other).all()
+    assert (drawn[:, 300] == 255).all(axis=1).sum() >= 2  # both lines cross the middle
     alone = add_matches(picture, lines[:1])
     assert (alone[40, 80:520] == 255).all()  # a single line is straight
     assert (add_matches(picture, []) == picture).all()
