@@ -47,7 +47,7 @@ def main(argv=None):
 def parse(argv):
     """Return the command that the arguments ask for, one of COMMANDS, checked."""
     words = "Search a folder of images with an image or a part of one, and see why."
-    parser = cli.OneLineParser(PROGRAM, description=words).with_version()
+    parser = cli.OneLineParser(PROGRAM, description=words)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, kind in COMMANDS.items():
         words = kind.__doc__.rstrip(".")

@@ -69,6 +69,7 @@ def main(argv=None):
 
 
 def run(task):
+    """Do what the program is asked for; return the exit status."""
     if task.is_many:
         return run_pairs(task)
     return run_triplet(task) if task.than else run_pair(task)
@@ -210,18 +211,13 @@ ENDINGS = {  # of the files that are written for a pair
     "html": (".html", ".htm"),
 }
 OF_TWO = "region2", "point1", "point2", "matches", "normalize", "save_pairwise", "figure", "html"
-MANY = "pairs", "against"
+MANY, COVERS = ("pairs", "against"), ("cover1", "cover2")
 RULES = (  # options, whether they go together with others, these, and what is said else
     (("batch_size", "no_pictures"), True, MANY, "is for many pairs, with --pairs or --against"),
-    (("figure", "html", "than", "cover1", "cover2"), False, MANY, "is for a single pair"),
-    ((*OF_TWO, "cover1", "cover2"), False, ("than",), "is for a pair, without --than"),
-    (
-        ("cover1", "cover2"),
-        False,
-        ("region1", "region2"),
-        "is for whole images, without a --region",
-    ),
-    (("cover_with",), True, ("cover1", "cover2"), "needs --cover1 or --cover2"),
+    (("figure", "html", "than", *COVERS), False, MANY, "is for a single pair"),
+    ((*OF_TWO, *COVERS), False, ("than",), "is for a pair, without --than"),
+    (COVERS, False, ("region1", "region2"), "is for whole images, without a --region"),
+    (("cover_with",), True, COVERS, "needs --cover1 or --cover2"),
     (("save_pairwise",), True, ("save_maps",), "needs --save-maps to be written to"),
     (("figure_style",), True, ("figure",), "needs --figure to be written to"),
     (("pairs",), False, ("against",), "there is --against too, give one of them"),
@@ -274,7 +270,7 @@ class Task:
 def parse(argv):
     """Return the `Task` that the arguments ask for, checked but for what the images decide."""
     words = "Show which regions of two images make a network call them similar."
-    parser = cli.OneLineParser(PROGRAM, description=words).with_version()
+    parser = cli.OneLineParser(PROGRAM, description=words)
     cli.add_options(parser, Task)
     typed = vars(parser.parse_args(argv))
     check_together(typed)

@@ -185,14 +185,12 @@ class OneLineParser(argparse.ArgumentParser):
     def __init__(self, prog, **options):
         super().__init__(prog, allow_abbrev=False, argument_default=argparse.SUPPRESS, **options)
         self._negative_number_matcher = re.compile(r"-[.\d]")  # -5,0,10,10 is no option either
+        if " " not in prog:  # which is one of the commands of a program
+            name = Path(prog).stem.replace("_", "-")
+            self.add_argument("--version", action="version", version=f"{name} {__version__}")
 
     def error(self, message):
         raise ValueError(f"{message} (--help lists the options)")
-
-    def with_version(self):
-        name = Path(self.prog).stem.replace("_", "-")
-        self.add_argument("--version", action="version", version=f"{name} {__version__}")
-        return self
 
 
 def argument(words, metavar, nargs=None):

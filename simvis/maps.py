@@ -1,8 +1,8 @@
 """The maps of one pair of images: what is asked of them, and how much each position adds."""
 
-import hashlib
 import json
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from numbers import Real
 
 import numpy as np
@@ -155,17 +155,18 @@ def find_maps(images, network, method, names, pairwise=False):
 
 
 def run_network(network, batch, method, pair=False):
-    """Return a batch's activations and the network's own embeddings, of what is to be explained.
+    """Return a batch's activations, and the network's own embeddings if the maps explain them.
 
-    The second is None if the network puts out no such thing, as of another pooling than its own.
-    With ``pair``, the batch is two images, and their two maps are all that is needed.
+    The embeddings are None if the maps explain something that the network does not put out, as
+    with another pooling than its own.  With ``pair``, the batch is two images whose two maps are
+    all that is needed.
     """
     convs, embeddings = network.run(batch, method.explain, "pair" if pair else "maps")
     return convs, embeddings if method.of(network).pooling == network.pooling else None
 
 
 def is_quicker_by_pairs(network, method, pairwise=False):
-    """Return whether two maps are all that is asked, and cost less than all activations do."""
+    """Return whether only two maps are asked for, which cost less without all activations."""
     places = *method.regions, *method.points
     asked = pairwise or method.matches or any(place is not None for place in places)
     return network.pair_forward is not None and not asked
@@ -267,29 +268,21 @@ def settings_of(network, method, look=None, options=None, pairwise=False):
     for i, (region, point) in enumerate(zip(method.regions, method.points, strict=True), 1):
         is_mask = np.ndim(region) == 2
         settings[f"region{i}"] = None if region is None or is_mask else list(map(float, region))
-        settings[f"mask{i}"] = mask_hash(region) if is_mask else None
+        digest = sha256(np.asarray(region).tobytes()).hexdigest()
+        settings[f"mask{i}"] = f"a mask, SHA-256 {digest}" if is_mask else None
         settings[f"point{i}"] = point
     return settings | ({} if look is None else vars(look))
 
 
-def mask_hash(mask):
-    """Return a text that is another one for another mask, an (H, W) array."""
-    mask = np.ascontiguousarray(mask)
-    return f"a mask, SHA-256 {hashlib.sha256(mask.tobytes()).hexdigest()}"
-
-
 def similarity_words(maps):
     """Return in words what the similarity of `PairMaps` is, and of what."""
-    given = [number for number, region in enumerate(maps.method.regions, 1) if region is not None]
+    one, two = (region is not None for region in maps.method.regions)
     words = f"similarity {maps.similarity:.4f}"
-    if not given:
-        return words
-    of = (
-        f"image {given[0]}'s region to image {3 - given[0]}"
-        if len(given) == 1
-        else "the two regions"
-    )
-    return f"{words} of {of}, {maps.whole_similarity:.4f} of the whole images"
+    if one and two:
+        words += " of the two regions"
+    elif one or two:
+        words += f" of image {1 if one else 2}'s region to image {2 if one else 1}"
+    return words + (f", {maps.whole_similarity:.4f} of the whole images" if one or two else "")
 
 
 def network_words(network, method):
@@ -317,14 +310,12 @@ def check_places(method, sizes):
 
 def check_place(name, number, value, size):
     """Raise a ValueError that names what is wrong with a region or point of an image, if it is."""
-    kind, fit = "region", image_ops.region_weights
-    if name == "point":
-        kind, fit = "point", image_ops.cell_of
+    fit = image_ops.cell_of if name == "point" else image_ops.region_weights
     if value is not None:
         try:
             fit(value, size, (1, 1))
         except ValueError as error:
-            reason = str(error).removeprefix(f"{kind}: ")
+            _, _, reason = str(error).partition(": ")
             raise ValueError(f"{name}{number}: {reason}") from None
 
 
