@@ -266,11 +266,12 @@ def settings_of(network, method, look=None, options=None, pairwise=False):
     settings |= {"network": network.name, "pooling": method.pooling, "power": method.power}
     settings |= {"embedding": method.explain, "matches": method.matches, "pairwise": pairwise}
     for i, (region, point) in enumerate(zip(method.regions, method.points, strict=True), 1):
-        is_mask = np.ndim(region) == 2
-        settings[f"region{i}"] = None if region is None or is_mask else list(map(float, region))
-        digest = sha256(np.asarray(region).tobytes()).hexdigest()
-        settings[f"mask{i}"] = f"a mask, SHA-256 {digest}" if is_mask else None
-        settings[f"point{i}"] = point
+        box, mask = None, None
+        if np.ndim(region) == 2:
+            mask = f"a mask, SHA-256 {sha256(np.asarray(region).tobytes()).hexdigest()}"
+        elif region is not None:
+            box = list(map(float, region))
+        settings |= {f"region{i}": box, f"mask{i}": mask, f"point{i}": point}
     return settings | ({} if look is None else vars(look))
 
 

@@ -89,8 +89,9 @@ def _read_settings(path):
 
 def _compare(settings, before, folder):
     """Raise a ValueError that names what is another than before."""
+    settings = {**settings, "version": before.get("version")}  # another version may go on
     names = [name for name in {**before, **settings} if before.get(name) != settings.get(name)]
-    if set(names) - {"version"}:  # another version may go on
+    if names:
         raise ValueError(
             f"{folder}: holds results of other arguments (settings.json, {', '.join(names)[:200]}),"
             " name a new folder with --output, or delete this one"
