@@ -3,46 +3,37 @@
 python visualize_similarity.py IMAGE1 IMAGE2
 """
 
-import signal
 import sys
 
-if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    # The imports below take a second, in which an interruption would end in a traceback.
-    import os
+from simvis import interruption
 
-    def stop(*_):
-        os.write(2, b"visualize_similarity.py: interrupted\n")
-        os._exit(130)
+if __name__ == "__main__":  # during the imports below, which take a second
+    interruption.end_in_one_line("visualize_similarity.py")
 
-    signal.signal(signal.SIGINT, stop)
-
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from simvis import image_ops, models
+from simvis import cli, image_ops, models
 from simvis.batch import pairs as image_pairs
-from simvis.cli import (
-    NETWORK_OPTIONS,
-    OneLineParser,
-    add_look_options,
-    add_method_options,
-    add_network_options,
-    check_files,
-    check_folder,
-    look_of,
-    method_of,
-    network_options,
-    place_of,
-    run_program,
-)
 from simvis.cover_up import FILLINGS, cover_up
 from simvis.files import plain
-from simvis.maps import check_place, check_places, mask_hash
+from simvis.maps import (
+    BOX,
+    Method,
+    Region,
+    check_place,
+    check_places,
+    find_maps,
+    option,
+    settings_of,
+)
+from simvis.overlay import Look
 from simvis.pair import (
     EXAMPLE_PAIR,
     FIGURE_FORMATS,
     FIGURE_STYLES,
     PairVisualization,
-    visualize,
+    draw,
     visualize_pair,
 )
 from simvis.triplet import TripletVisualization, compare, visualize_triplet
@@ -56,16 +47,7 @@ __all__ = [
     "visualize_triplet",
 ]
 
-ENDINGS = {  # of the files that are written for a pair
-    "output": tuple(image_ops.WRITE_FORMATS),
-    "save_maps": (".npz",),
-    "figure": FIGURE_FORMATS,
-    "html": (".html", ".htm"),
-}
-NOT_OF_TRIPLETS = (
-    *("region2", "point1", "point2", "matches", "normalize"),
-    *("save_pairwise", "figure", "html", "cover1", "cover2"),
-)
+PROGRAM = "visualize_similarity.py"
 
 
 def main(argv=None):
@@ -83,105 +65,97 @@ def main(argv=None):
     >>> main(["only_one_image.jpg"])
     2
     """
-
-    def run(arguments):
-        check_images(arguments)
-        if is_many(arguments):
-            return run_pairs(arguments)
-        return run_triplet(arguments) if arguments.than else run_pair(arguments)
-
-    def interrupted(arguments):
-        return "; the same command goes on where it was" if is_many(arguments) else ""
-
-    return run_program(parser(), run, argv, interrupted)
+    return cli.run_program(PROGRAM, [Task], parse, run, argv)
 
 
-def run_pair(arguments):
+def run(task):
+    """Do what the program is asked for; return the exit status."""
+    if task.is_many:
+        return run_pairs(task)
+    return run_triplet(task) if task.than else run_pair(task)
+
+
+def run_pair(task):
     """Show one pair."""
-    options, look = network_options(arguments), look_of(arguments)
-    paths = arguments.images or models.example_pair(arguments.network) or EXAMPLE_PAIR
-    files = files_of(arguments, paths)
-    images = [image_ops.load_image(path) for path in paths]
-    method = method_of(arguments)
-    check_places(method, [image.shape[:2] for image in images])
-    covers = covers_of(arguments, images)
+    images = [image_ops.load_image(path) for path in task.images]
+    sizes = [image.shape[:2] for image in images]
+    check_places(task.method, sizes)
+    covers = [(1, task.cover1), (2, task.cover2)]
+    for number, region in covers:
+        check_place("cover", number, region, sizes[number - 1])
 
-    models.start_tensorflow()
-    network = models.load_network(arguments.network, **options)
-    names = [str(path) for path in paths]
-    pair = visualize(images, network, method, look, names, arguments.save_pairwise)
+    network = task.network.load()
+    maps = find_maps(images, network, task.method, task.images, task.save_pairwise)
+    pair = draw(images, maps, task.look)
 
-    make_folders(files)
-    image_ops.save_image(files["output"], pair.picture(legend=not arguments.plain))
-    if "save_maps" in files:
-        pair.save_maps(files["save_maps"], settings_of(arguments, options, method, look, network))
-    if "figure" in files:
-        pair.save_figure(files["figure"], arguments.figure_style or "screen")
-    if "html" in files:
-        pair.save_page(files["html"])
-    covered = [
-        cover_up(images, pair, region, number, arguments.cover_with or "mean")
-        for number, region in covers.items()
-    ]
-    report_pair(pair, files, covered)
+    write_picture(task, pair)
+    if task.save_maps:
+        pair.save_maps(task.save_maps, task.settings(network))
+    if task.figure:
+        pair.save_figure(task.figure, task.figure_style)
+    if task.html:
+        pair.save_page(task.html)
+    covered = {
+        number: cover_up(images, pair, region, number, task.cover_with)
+        for number, region in covers
+        if region is not None
+    }
+    report_pair(pair, task.written, covered)
     return 0
 
 
-def run_triplet(arguments):
+def run_triplet(task):
     """Show why the first image is closer to the second one than to --than."""
-    options, method = network_options(arguments), method_of(arguments)
-    look = look_of(arguments, normalize="zero")
-    paths = [*(arguments.images or EXAMPLE_PAIR), arguments.than]
-    files = files_of(arguments, paths)
-    images = [image_ops.load_image(path) for path in paths]
-    check_places(method, [image.shape[:2] for image in images[:2]])
+    images = [image_ops.load_image(path) for path in task.images]
+    check_places(task.method, [image.shape[:2] for image in images[:2]])
+    network = task.network.load()
+    triplet = compare(images, network, task.method, task.look, task.images)
 
-    models.start_tensorflow()
-    network = models.load_network(arguments.network, **options)
-    triplet = compare(images, network, method, look, [str(path) for path in paths])
-
-    make_folders(files)
-    image_ops.save_image(files["output"], triplet.picture(legend=not arguments.plain))
-    if "save_maps" in files:
-        triplet.save_maps(files["save_maps"])
+    write_picture(task, triplet)
+    if task.save_maps:
+        triplet.save_maps(task.save_maps)
     print(f"network     {network.name}: {network.description}")
     print("maps        {} x {}".format(*triplet.difference_map.shape))
-    for name, maps in (("similarity", triplet.closer), ("than", triplet.farther)):
-        print(f"{name:11} {maps.similarity:.4f} to {maps.names[1]}")
+    print(f"similarity  {triplet.closer.similarity:.4f} to {task.images[1]}")
+    print(f"than        {triplet.farther.similarity:.4f} to {task.images[2]}")
     print(f"difference  {triplet.difference:.4f}")
-    for path in files.values():
+    for path in task.written:
         print(f"written     {path}")
     return 0
 
 
-def run_pairs(arguments):
-    """Show many pairs; return 1 if some of them failed, else 0."""
-    options, look, method = network_options(arguments), look_of(arguments), method_of(arguments)
-    folder = folder_of(arguments)
-    if arguments.pairs:
-        pairs = image_pairs.read_pairs(arguments.pairs)
-    else:
-        pairs = image_pairs.pairs_against(arguments.images[0], arguments.against)
+def write_picture(task, shown):
+    """Write the picture, and make the folders of all files, once there is something to write."""
+    for path in task.written:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    image_ops.save_image(task.output, shown.picture(legend=not task.plain))
 
-    models.start_tensorflow()
-    network = models.load_network(arguments.network, **options, graph=True)
+
+@cli.resumable()
+def run_pairs(task):
+    """Show many pairs; return 1 if some of them failed, else 0."""
+    if task.pairs:
+        pairs = image_pairs.read_pairs(task.pairs)
+    else:
+        pairs = image_pairs.pairs_against(task.images[0], task.against)
+    network = task.network.load(graph=True)
     rows, resumed = image_pairs.visualize_pairs(
         pairs,
         network,
-        folder,
-        method,
-        look,
-        pictures=not arguments.no_pictures,
-        save_maps=bool(arguments.save_maps),
-        pairwise=arguments.save_pairwise,
-        batch_size=arguments.batch_size,
-        settings=settings_of(arguments, options, method, look, network),
+        task.output,
+        task.method,
+        task.look,
+        pictures=not task.no_pictures,
+        save_maps=bool(task.save_maps),
+        pairwise=task.save_pairwise,
+        batch_size=task.batch_size,
+        settings=task.settings(network),
     )
-    return report_pairs(network, rows, resumed, folder, best=5 if arguments.against else 0)
+    return report_pairs(network, rows, resumed, task.output, best=5 if task.against else 0)
 
 
-def report_pair(pair, files, covered=()):
-    """Print what was found, and where it is."""
+def report_pair(pair, written, covered):
+    """Print what was found, and where it is; covered has the CoverUp of an image by its number."""
     method = pair.method
     print(f"network     {pair.network.name}: {pair.network.description}")
     print("maps        {} x {}".format(*pair.similarity1.shape))
@@ -195,13 +169,11 @@ def report_pair(pair, files, covered=()):
     for point, match in ((method.point1, pair.match2), (method.point2, pair.match1)):
         if match is not None:
             print("point       {:g},{:g} adds {:.4f} of it".format(*point, match.sum()))
-    for cover in covered:
-        estimate = "nothing left" if cover.estimate is None else f"{cover.estimate:.4f}"
-        print(
-            f"covered     image {cover.image}'s region: {estimate} by estimate from the maps, "
-            f"{cover.truth:.4f} by the network"
-        )
-    for path in files.values():
+    for number, (estimate, similarity) in covered.items():
+        words = "nothing left" if estimate is None else f"{estimate:.4f}"
+        words = f"{words} by estimate from the maps, {similarity:.4f} by the network"
+        print(f"covered     image {number}'s region: {words}")
+    for path in written:
         print(f"written     {path}")
 
 
@@ -224,161 +196,126 @@ def report_pairs(network, rows, resumed, folder, best=0):
     return 1 if failed else 0
 
 
-def settings_of(arguments, options, method, look, network):
-    """Return what the maps and pictures depend on besides the images, as a dict of plain values."""
-    return {
-        **{name: options[name] for name in NETWORK_OPTIONS},
-        "pooling": network.pooling,
-        "power": method.power or network.power,
-        "embedding": method.explain or network.explain,
-        "region1": arguments.region1,
-        "region2": arguments.region2,
-        "mask1": mask_hash(method.region1),
-        "mask2": mask_hash(method.region2),
-        "point1": method.point1,
-        "point2": method.point2,
-        "matches": method.matches,
-        **vars(look),
-        "network": network.name,
-        "pairwise": arguments.save_pairwise,
-    }
-
-
 # --- arguments -----------------------------------------------------------------------------------
 
-
-def parser():
-    parser = OneLineParser(
-        prog="visualize_similarity.py",
-        description="Show which regions of two images make a network call them similar.",
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("images", nargs="*", metavar="IMAGE", help="two image files; none for an example pair")
-    add_network_options(parser)
-    add_method_options(parser)
-    add = parser.add_argument_group("cover-up test").add_argument
-    for number in (1, 2):
-        cover = f"what the similarity is without this part of image {number}: estimated, and true"
-        add(f"--cover{number}", metavar="X0,Y0,X1,Y1|MASK.png", help=cover)
-    filling = "what is put there for the network: the image's mean colour, or a blur"
-    add("--cover-with", choices=FILLINGS, help=filling)
-    than = "why IMAGE 1 is closer to IMAGE 2 than to this one, or why it is not"
-    parser.add_argument("--than", metavar="IMAGE3", help=than)
-
-    add = parser.add_argument_group("many pairs").add_argument
-    add("--pairs", type=Path, metavar="FILE.csv", help="two columns of paths, relative to the file")
-    add("--against", type=Path, metavar="FOLDER", help="IMAGE against all images in a folder")
-    add("--batch-size", type=int, metavar="N", help="images at once in the network (default: 1)")
-    add("--no-pictures", action="store_true", help="write scores.csv and index.html alone")
-
-    add = parser.add_argument_group("files").add_argument
-    picture = "the picture (default: STEM1_STEM2_similarity.png), or the folder of many pairs"
-    add("--output", type=Path, metavar="PATH", help=picture)
-    maps = "the raw maps and the settings; of many pairs, without a FILE, into the folder"
-    add("--save-maps", type=Path, nargs="?", const=True, metavar="FILE.npz", help=maps)
-    add("--save-pairwise", action="store_true", help="with --save-maps: the pairwise tensor too")
-    figure = f"a figure for a paper, {', '.join(FIGURE_FORMATS)}"
-    add("--figure", type=Path, metavar="FILE", help=figure)
-    styles = "for a screen (the default), or of a column's width"
-    add("--figure-style", choices=FIGURE_STYLES, help=styles)
-    add("--html", type=Path, metavar="FILE.html", help="a page to explore the pair in a browser")
-    add_look_options(parser)
-    legend = "leave the legend off the picture, as it is off those of many pairs"
-    add("--plain", action="store_true", help=legend)
-    return parser
+COVERED = "what the similarity is without this part of image {}: estimated, and true"
+FILLED = "what is put there for the network: the image's mean colour, or a blur"
+THAN = "why IMAGE 1 is closer to IMAGE 2 than to this one, or why it is not"
+PICTURE = "the picture (default: STEM1_STEM2_similarity.png), or the folder of many pairs"
+MAPS = "the raw maps and the settings; of many pairs, without a FILE, into the folder"
+STYLE = "for a screen (the default), or of a column's width"
+ENDINGS = {  # of the files that are written for a pair
+    "output": tuple(image_ops.WRITE_FORMATS),
+    "save_maps": (".npz",),
+    "figure": FIGURE_FORMATS,
+    "html": (".html", ".htm"),
+}
+OF_TWO = "region2", "point1", "point2", "matches", "normalize", "save_pairwise", "figure", "html"
+MANY, COVERS = ("pairs", "against"), ("cover1", "cover2")
+RULES = (  # options, whether they go together with others, these, and what is said else
+    (("batch_size", "no_pictures"), True, MANY, "is for many pairs, with --pairs or --against"),
+    (("figure", "html", "than", *COVERS), False, MANY, "is for a single pair"),
+    ((*OF_TWO, *COVERS), False, ("than",), "is for a pair, without --than"),
+    (COVERS, False, ("region1", "region2"), "is for whole images, without a --region"),
+    (("cover_with",), True, COVERS, "needs --cover1 or --cover2"),
+    (("save_pairwise",), True, ("save_maps",), "needs --save-maps to be written to"),
+    (("figure_style",), True, ("figure",), "needs --figure to be written to"),
+    (("pairs",), False, ("against",), "there is --against too, give one of them"),
+    (("pairs",), False, ("images",), "the file names all images, but there are others too"),
+)
 
 
-def is_many(arguments):
-    return bool(getattr(arguments, "pairs", None) or getattr(arguments, "against", None))
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Task:
+    """What the program is asked for."""
+
+    images: tuple = cli.argument("two image files; none for an example pair", "IMAGE", "*")
+    than: str | None = option(THAN, "IMAGE3")
+    cover1: Region = option(COVERED.format(1), BOX, group="cover-up test")
+    cover2: Region = option(COVERED.format(2), BOX)
+    cover_with: str = option(FILLED, default="mean", choices=FILLINGS)
+    pairs: str | None = option("two columns of paths in a file", "FILE.csv", group="many pairs")
+    against: str | None = option("IMAGE against all images in a folder", "FOLDER")
+    batch_size: int | None = option("images at once in the network (default: 1)", "N")
+    no_pictures: bool = option("write scores.csv and index.html alone", default=False)
+    output: Path | None = option(PICTURE, "PATH", group="files")
+    save_maps: Path | bool | None = option(MAPS, "FILE.npz", nargs="?", const=True)
+    save_pairwise: bool = option("with --save-maps: the pairwise tensor too", default=False)
+    figure: Path | None = option(f"a figure for a paper, {', '.join(FIGURE_FORMATS)}", "FILE")
+    figure_style: str = option(STYLE, default="screen", choices=FIGURE_STYLES)
+    html: Path | None = option("a page to explore the pair in a browser", "FILE.html")
+    plain: bool = option("leave the legend off, as it is off many pairs' pictures", default=False)
+    network: cli.NetworkOptions
+    method: Method
+    look: Look
+
+    def __post_init__(self):
+        cli.check_batch_size(self.batch_size)
+
+    @property
+    def is_many(self):
+        return self.pairs is not None or self.against is not None
+
+    @property
+    def written(self):
+        """The paths of the files that are written for a pair."""
+        return [each for each in (self.output, self.save_maps, self.figure, self.html) if each]
+
+    def settings(self, network):
+        """Return what is written beside the maps, see `maps.settings_of`."""
+        options = self.network.options
+        return settings_of(network, self.method, self.look, options, self.save_pairwise)
 
 
-def check_images(arguments):
-    """Raise unless the images are given in one way, with the options of that way."""
-    images, many = arguments.images, is_many(arguments)
-    if arguments.pairs and arguments.against:
-        raise ValueError("--pairs, --against: give one of them")
-    if arguments.pairs and images:
-        raise ValueError(f"pairs: the file names all images, but got {images} too")
-    if arguments.against and len(images) != 1:
+def parse(argv):
+    """Return the `Task` that the arguments ask for, checked but for what the images decide."""
+    words = "Show which regions of two images make a network call them similar."
+    parser = cli.OneLineParser(PROGRAM, description=words)
+    cli.add_options(parser, Task)
+    typed = vars(parser.parse_args(argv))
+    check_together(typed)
+    if "than" in typed:
+        typed["normalize"] = "zero"  # a difference is drawn with zero in the middle
+    task = cli.fill(Task, {"network": "imagenet", **typed})
+    if task.is_many:
+        output = Path(plain(task.output or default_folder(task)))
+        cli.check_folder("output", output)
+        return replace(task, output=output)
+    images = task.images or models.example_pair(task.network.network) or EXAMPLE_PAIR
+    images = [*map(str, images), *([task.than] if task.than else [])]
+    files = {"output": "_".join([*(Path(image).stem for image in images), "similarity.png"])}
+    files |= {name: typed[name] for name in ENDINGS if name in typed}
+    files = {name: Path(plain(path)) for name, path in files.items()}
+    read = [value for name, value in typed.items() if name not in files and type(value) is str]
+    cli.check_files(files, ENDINGS, [*images, *read])
+    return replace(task, images=tuple(images), **files)
+
+
+def check_together(typed):
+    """Raise a ValueError if options that were typed, a dict by names, do not go together."""
+    for names, together, others, words in RULES:
+        for name in names:
+            if name in typed and together != any(other in typed for other in others):
+                raise ValueError(f"{name}: {words}")
+    images, many = typed.get("images", []), "pairs" in typed or "against" in typed
+    if "against" in typed and len(images) != 1:
         raise ValueError(f"against: expected one image, got {images}")
     if not many and len(images) not in (0, 2):
         raise ValueError(f"expected two images, or none for the example, got {images}")
-    singles = "figure", "html", "than", "cover1", "cover2"
-    for name in singles if many else ("batch_size", "no_pictures"):
-        if getattr(arguments, name):
-            kind = "a single pair" if many else "many pairs, with --pairs or --against"
-            raise ValueError(f"{name}: is for {kind}")
-    for name in NOT_OF_TRIPLETS if arguments.than else ():
-        if getattr(arguments, name):
-            raise ValueError(f"{name}: is for a pair, without --than")
-    if many and isinstance(arguments.save_maps, Path):
+    if many and typed.get("save_maps", True) is not True:
         raise ValueError("save_maps: with many pairs it takes no name, the maps lie in --output")
-    if not many and arguments.save_maps is True:
+    if not many and typed.get("save_maps") is True:
         raise ValueError("save_maps: expected the name of a file, FILE.npz")
-    if arguments.save_pairwise and not arguments.save_maps:
-        raise ValueError("save_pairwise: needs --save-maps to be written to")
-    covers = arguments.cover1 or arguments.cover2
-    if covers and (arguments.region1 or arguments.region2):
-        raise ValueError("--cover1, --cover2: are for whole images, without --region1, --region2")
-    if arguments.cover_with and not covers:
-        raise ValueError("cover_with: needs --cover1 or --cover2")
-    if arguments.figure_style and not arguments.figure:
-        raise ValueError("figure_style: needs --figure to be written to")
-    if arguments.batch_size is not None and not 1 <= arguments.batch_size <= 256:
-        raise ValueError(f"batch_size: expected 1 to 256 images, got {arguments.batch_size}")
 
 
-def covers_of(arguments, images):
-    """Return {number of an image: the region to cover}, which fits."""
-    covers = {}
-    for number, image in enumerate(images, 1):
-        region = place_of(arguments, f"cover{number}")
-        if region is not None:
-            check_place("cover", number, region, image.shape[:2])
-            covers[number] = region
-    return covers
-
-
-def files_of(arguments, images):
-    """Return the {option: path} of the files to write, which can be written."""
-    files = {name: getattr(arguments, name) for name in ENDINGS}
-    if files["output"] is None:
-        files["output"] = Path(
-            "_".join([*(Path(image).stem for image in images), "similarity.png"])
-        )
-    files = {name: Path(plain(path)) for name, path in files.items() if path is not None}
-    check_files(files, ENDINGS, [*images, *inputs_of(arguments)])
-    return files
-
-
-def make_folders(files):
-    """Make the folders of the files to write, once there is something to write."""
-    for path in files.values():
-        path.parent.mkdir(parents=True, exist_ok=True)
-
-
-def inputs_of(arguments):
-    """Return the arguments that may be files to read, besides the images."""
-    names = "network", "checkpoint", "mean_image", "weights"
-    names += "region1", "region2", "cover1", "cover2"
-    return [getattr(arguments, name) for name in names]
-
-
-def folder_of(arguments):
-    """Return the folder of many pairs' results, which can be written to."""
-    folder = arguments.output
-    if folder is None and arguments.pairs:
-        folder = Path(f"{arguments.pairs.stem}_similarity")
-    elif folder is None:
-        stem, name = Path(arguments.images[0]).stem, arguments.against.resolve().name
-        folder = Path(f"{stem}_against_{name}_similarity")
-    folder = Path(plain(folder))
-    check_folder("output", folder)
-    return folder
+def default_folder(task):
+    """Return the name of the folder of many pairs' results."""
+    if task.pairs:
+        return f"{Path(task.pairs).stem}_similarity"
+    stem, name = Path(task.images[0]).stem, Path(task.against).resolve().name
+    return f"{stem}_against_{name}_similarity"
 
 
 if __name__ == "__main__":
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    interruption.raise_again()
     sys.exit(main())

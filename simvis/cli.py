@@ -1,4 +1,4 @@
-"""What the programs share at the shell: groups of options, text to values, errors in one line."""
+"""What the programs share at the shell: options of dataclasses, errors in one line."""
 
 import argparse
 import io
@@ -8,50 +8,68 @@ import re
 import sys
 import warnings
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 
 import numpy as np
 
-from simvis import image_ops, models
-from simvis.maps import EXPLAINED, Method
-from simvis.overlay import NORMALIZATIONS, Look
+from simvis import __version__, image_ops, models
+from simvis.maps import BOX, POINT, check_number, option
 from simvis.similarity_ops import POOLINGS
 
-# The arguments that are options of models.load_network.
-NETWORK_OPTIONS = (
-    *("checkpoint", "mean_image", "batch_norm", "pooling"),
-    *("layer", "preprocess", "weights", "input_size"),
-    *("grid", "prefix", "import_file", "allow_unsafe"),
-)
-PLACES = ("region1", "region2", "point1", "point2")
-LOOKS = ("colormap", "alpha", "upsample", "normalize", "size")
+NETWORK = f"{', '.join(models.NETWORKS)}, keras:NAME or a .keras or .h5 file"
+POOLING = "instead of the network's own; network for all that it does after a --layer"
+INPUT_SIZE = "that whole images are resized to: 448,448 makes finer maps than the usual 224,224"
+IMPORT = "run this file, which registers the layers of a model file"
 
 
-class OneLineParser(argparse.ArgumentParser):
-    """A parser whose errors are ValueErrors, for `run_program` to print."""
+@dataclass(frozen=True)
+class NetworkOptions:
+    """The name of a network and the options that `models.load_network` loads it with."""
 
-    def __init__(self, *arguments, **options):
-        super().__init__(*arguments, **options)
-        self._negative_number_matcher = re.compile(r"-[.\d]")  # -5,0,10,10 is no option either
+    network: str | None = option(f"{NETWORK} (default: imagenet, or a gallery's)")
+    checkpoint: str | None = option("a resnet_v2_50 checkpoint, its folder or archive", "PREFIX")
+    mean_image: str | None = option("what is subtracted from hotels' and faces' input", "FILE.npy")
+    batch_norm: str | None = option(
+        "statistics of the pair, or of training", choices=("batch", "moving")
+    )
+    pooling: str | None = option(POOLING, choices=(*POOLINGS, "network"))
+    layer: str | None = option("of a Keras model: explain what comes out of this layer", "NAME")
+    preprocess: str | None = option("of a Keras model: none, 0..1, -1..1, caffe or torch", "HOW")
+    weights: str | None = option("of keras:NAME: a weights file, or none for random ones", "FILE")
+    input_size: tuple | None = option(INPUT_SIZE, "H,W")
+    grid: tuple | None = option("of a transformer's tokens, if it cannot be told", "H,W")
+    prefix: int | None = option("how many tokens before them are no place", "N")
+    import_file: str | None = option(IMPORT, "FILE.py", flags=("--import",))
+    allow_unsafe: bool = option("run the Python code in a model file", default=False)
 
-    def error(self, message):
-        raise ValueError(f"{message} (--help lists the options)")
+    def __post_init__(self):
+        if self.network is not None:  # the options of a gallery's are checked when it is known
+            models.check_options(self.network, **self.options)
+
+    @property
+    def options(self):
+        return {name: value for name, value in vars(self).items() if name != "network"}
+
+    def load(self, graph=False):
+        models.start_tensorflow()
+        return models.load_network(self.network, **self.options, graph=graph)
 
 
-def run_program(parser, run, argv=None, interrupted=None):
-    """Parse the arguments and run a program; every error is one line on stderr.
+def run_program(program, kinds, parse, run, argv=None):
+    """Run a program; every error is one line on stderr.
 
     Nothing else is there: what other libraries warn of or log is not shown.  What is printed
     appears when the program has run.
 
     Parameters
     ----------
-    parser : OneLineParser
-    run : function of the arguments, a Namespace; it returns the exit status
+    program : str, its name in messages
+    kinds : sequence of dataclasses, whose options the program has
+    parse : function of a list of str that returns what is asked for
+    run : function of what is asked for that returns the exit status
     argv : list of str or None
         The arguments after the program's name; None for those of the shell.
-    interrupted : None or function of the arguments
-        Returns what to add to the message for a user who interrupts the program.
 
     Returns
     -------
@@ -61,51 +79,68 @@ def run_program(parser, run, argv=None, interrupted=None):
 
     Examples
     --------
-    >>> run_program(OneLineParser("program"), lambda arguments: 0, [])
-    0
+    >>> run_program("program", (), parse=len, run=lambda count: count, argv=["a", "b"])
+    2
     """
     argv = sys.argv[1:] if argv is None else list(argv)
-    arguments, printed = argparse.Namespace(), io.StringIO()
+    printed, disabled = io.StringIO(), logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
-        with _silence():
-            parser.parse_args(argv, arguments)
-            if not _folder_exists():
-                raise ValueError("the current folder was deleted, go to another one")
-            with redirect_stdout(printed):
-                status = run(arguments)
+        with warnings.catch_warnings(), redirect_stdout(printed):
+            warnings.simplefilter("ignore")
+            check_current_folder()
+            status = run(parse(argv))
+    except SystemExit as done:  # after --help or --version
+        status = done.code
     except (ValueError, OSError, MemoryError) as error:
         reason = " ".join(str(error).split()) or "there is not enough memory for it"
-        _complain(parser, f"error: {_in_words_of_the_shell(reason, parser, argv)}")
+        complain(program, f"error: {in_words_of_the_shell(reason, kinds, argv)}")
         return 2
-    except KeyboardInterrupt:
-        _complain(parser, f"interrupted{interrupted(arguments) if interrupted else ''}")
+    except KeyboardInterrupt as error:
+        complain(program, f"interrupted{error}")
         return 130
-    return _tell(parser, printed.getvalue(), status)
+    finally:
+        logging.disable(disabled)
+    return tell(program, printed.getvalue(), status)
 
 
 @contextmanager
-def _silence():
-    """Keep other libraries from warning and logging."""
-    level = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
+def resumable():
+    """Say that the command goes on where it was, if the user interrupts this."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("; the same command goes on where it was") from None
 
 
-def _folder_exists():
+def check_current_folder():
     try:
-        return bool(os.getcwd())
+        os.getcwd()
     except OSError:
-        return False
+        raise ValueError("the current folder was deleted, go to another one") from None
 
 
-def _complain(parser, words):
+def in_words_of_the_shell(reason, kinds, argv):
+    """Call options by the names that were typed: at the beginning, as "layer: ...", or "layer="."""
+    typed, flags = {word.partition("=")[0] for word in argv}, {}
+    for each in (each for kind in kinds for each in options_of(kind)):
+        names = flags_of(each) or (each.name,)
+        flags[each.name] = next((name for name in names if name in typed), names[0])
+
+    def advice(match):  # as layer=, allow_unsafe=True, grid=(H, W) or pooling="gem"
+        name, value = match[1], (match[2] or "").strip("()'\"").replace(" ", "")
+        if name not in flags:
+            return match[0]
+        return flags[name] if value in ("", "True") else f"{flags[name]} {value}"
+
+    name, colon, rest = reason.partition(":")
+    reason = flags.get(name, name) + colon + rest
+    return re.sub(r"(?<= )(\w+)=(True|\(.*?\)|'.*?'|\".*?\")?(?=[ ,;]|$)", advice, reason)
+
+
+def complain(program, words):
     if sys.stderr is not None:
-        print(f"{parser.prog}: {printable(words)}", file=sys.stderr)
+        print(f"{program}: {printable(words)}", file=sys.stderr)
 
 
 def printable(text):
@@ -122,7 +157,7 @@ def printable(text):
     )
 
 
-def _tell(parser, text, status):
+def tell(program, text, status):
     """Print what a program that has run has to tell; return its exit status."""
     if sys.stdout is None:  # closed by the shell
         return status
@@ -136,154 +171,110 @@ def _tell(parser, text, status):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):  # by a reader that has read enough
             return status
-        _complain(parser, f"all is done, but cannot be told: {error.strerror}")
+        complain(program, f"all is done, but cannot be told: {error.strerror}")
         return 1
     return status
 
 
-def _in_words_of_the_shell(reason, parser, argv):
-    """Call Python arguments, at the beginning of a message or with =, by the user's options."""
-    typed = [word.partition("=")[0] for word in argv]
-    for action in _actions(parser):
-        if action.option_strings:
-            options = [option for option in action.option_strings if option in typed]
-            option = (options or action.option_strings)[0]
-            reason = re.sub(rf"^{action.dest}(?=:)", option, reason)
-            # layer=, allow_unsafe=True, grid=(H, W) and pooling="gem"
-            reason = re.sub(rf"(?<= ){action.dest}=(True)?(?=[ ,;]|$)", option, reason)
-            reason = re.sub(rf"(?<= ){action.dest}=\((\w+), (\w+)\)", rf"{option} \1,\2", reason)
-            reason = re.sub(rf"(?<= ){action.dest}=([\"'])(\w+)\1", rf"{option} \2", reason)
-    return reason
+# --- options, which are fields of dataclasses ----------------------------------------------------
 
 
-def _actions(parser):
-    """Yield a parser's actions, and those of the commands that it has."""
-    for action in parser._actions:
-        yield action
-        if isinstance(action, argparse._SubParsersAction):
-            for command in action.choices.values():
-                yield from _actions(command)
+class OneLineParser(argparse.ArgumentParser):
+    """A parser whose errors are ValueErrors, for `run_program`, and that knows no defaults."""
+
+    def __init__(self, prog, **options):
+        super().__init__(prog, allow_abbrev=False, argument_default=argparse.SUPPRESS, **options)
+        self._negative_number_matcher = re.compile(r"-[.\d]")  # -5,0,10,10 is no option either
+        if " " not in prog:  # which is one of the commands of a program
+            name = Path(prog).stem.replace("_", "-")
+            self.add_argument("--version", action="version", version=f"{name} {__version__}")
+
+    def error(self, message):
+        raise ValueError(f"{message} (--help lists the options)")
 
 
-# --- groups of options ---------------------------------------------------------------------------
+def argument(words, metavar, nargs=None):
+    """Return a field of a dataclass that words without an option fill."""
+    return option(words, metavar, default=(), flags=(), nargs=nargs)
 
 
-def add_network_options(parser, default="imagenet"):
-    add = parser.add_argument_group("network").add_argument
-    networks = f"{', '.join(models.NETWORKS)}, keras:NAME or a .keras or .h5 file"
-    words = default or "the gallery's, or imagenet"
-    add("--network", default=default, help=f"{networks} (default: {words})")
-    add("--checkpoint", metavar="PREFIX", help="a resnet_v2_50 checkpoint, its folder or archive")
-    add("--mean-image", metavar="FILE.npy", help="what is subtracted from hotels' and faces' input")
-    add("--batch-norm", choices=("batch", "moving"), help="statistics of the pair, or of training")
-    add("--layer", metavar="NAME", help="of a Keras model: explain what comes out of this layer")
-    add("--preprocess", metavar="HOW", help="of a Keras model: none, 0..1, -1..1, caffe or torch")
-    add("--weights", metavar="FILE", help="of keras:NAME: a weights file, or none for random ones")
-    size = "that whole images are resized to: 448,448 makes finer maps than the usual 224,224"
-    add("--input-size", metavar="H,W", help=size)
-    add("--grid", metavar="H,W", help="of a transformer's tokens, if it cannot be told")
-    add("--prefix", type=int, metavar="N", help="how many tokens before them are no place")
-    imported = "run this file, which registers the layers of a model file"
-    add("--import", dest="import_file", metavar="FILE.py", help=imported)
-    add("--allow-unsafe", action="store_true", help="run the Python code in a model file")
+def add_options(parser, kind):
+    """Add the options that are fields of a dataclass, and in groups those of dataclasses in it.
 
-
-def network_options(arguments):
-    """Return the options of `models.load_network`, checked without TensorFlow.
-
-    Those of a network that is not named are checked when it is known.
+    A ``group`` in a field's metadata is the title over it and the fields after it.
     """
-    options = {name: getattr(arguments, name) for name in NETWORK_OPTIONS}
-    if arguments.input_size is not None:
-        options["input_size"] = parse_numbers(arguments.input_size, 2, "--input-size H,W")
-    if arguments.grid is not None:
-        options["grid"] = tuple(map(int, parse_numbers(arguments.grid, 2, "--grid H,W")))
-    if arguments.network is not None:
-        models.check_options(arguments.network, **options)
-    return options
+    group = parser
+    for each in fields(kind):
+        if is_dataclass(each.type):
+            add_options(parser.add_argument_group(each.name), each.type)
+        elif each.metadata:
+            how = {word: what for word, what in each.metadata.items() if what is not None}
+            if title := how.pop("group", None):
+                group = parser.add_argument_group(title)
+            if each.type is bool:
+                how["action"] = "store_true"
+            if each.metadata["metavar"] in NUMBERS:
+                how["type"] = NUMBERS[each.metadata["metavar"]]
+            if flags := how.pop("flags", flags_of(each)):
+                group.add_argument(*flags, dest=each.name, **how)
+            else:
+                group.add_argument(each.name, **how)
 
 
-def add_embedding_options(parser):
-    """Add what is taken for an image's embedding; return the group of options."""
-    group = parser.add_argument_group("method")
-    add = group.add_argument
-    pooling = "instead of the network's own; network for all that it does after a --layer"
-    add("--pooling", choices=(*POOLINGS, "network"), help=pooling)
-    power = "of GeM, >= 1 (default: the network's own, or 3)"
-    add("--gem-power", "--power", dest="power", type=float, metavar="P", help=power)
-    explain = "the pooled feature, or the network's output through its linear head"
-    add("--explain", "--embedding", dest="explain", choices=EXPLAINED, help=explain)
-    return group
+def options_of(kind):
+    """Yield the fields of a dataclass, and of dataclasses in it, that are options."""
+    for each in fields(kind):
+        if is_dataclass(each.type):
+            yield from options_of(each.type)
+        elif each.metadata:
+            yield each
 
 
-def add_method_options(parser):
-    add = add_embedding_options(parser).add_argument
-    for number in (1, 2):
-        box = "X0,Y0,X1,Y1|MASK.png"
-        add(f"--region{number}", metavar=box, help=f"only this part of image {number}, in pixels")
-        add(f"--point{number}", metavar="X,Y", help=f"what this pixel of image {number} matches")
-    add("--matches", type=int, default=0, metavar="N", help="draw the N strongest pairs of cells")
+def flags_of(each):
+    """Return the names of an option; an argument has none."""
+    return each.metadata.get("flags", ("--" + each.name.replace("_", "-"),))
 
 
-def method_of(arguments):
-    """Return the `Method` that the arguments ask for; masks are read."""
-    places = {name: place_of(arguments, name) for name in PLACES}
-    # the pooling is the network's, see network_options
-    return Method(
-        power=arguments.power, explain=arguments.explain, matches=arguments.matches, **places
-    )
+def fill(kind, typed):
+    """Return a dataclass with what was typed, a dict by names of options, and else its defaults.
+
+    Raises a ValueError that begins with the name of the option that is at fault.
+    """
+    values = {}
+    for each in fields(kind):
+        if is_dataclass(each.type):
+            values[each.name] = fill(each.type, typed)
+        elif each.metadata and each.name in typed:
+            read = FORMS.get(each.metadata["metavar"])
+            try:
+                values[each.name] = read(typed[each.name]) if read else typed[each.name]
+            except ValueError as error:
+                raise ValueError(f"{each.name}: {error}") from None
+    return kind(**values)
 
 
-def place_of(arguments, name):
-    """Return the region or the point that an argument names, or None."""
-    text = getattr(arguments, name)
-    try:
-        return text and (parse_point if "point" in name else parse_region)(text)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
-
-
-def add_look_options(parser):
-    add = parser.add_argument_group("looks").add_argument
-    add("--colormap", metavar="NAME", help="any of matplotlib's (default: jet; of zero, coolwarm)")
-    add("--alpha", type=float, default=0.5, metavar="A", help="opacity, 0..1 (default: 0.5)")
-    add("--upsample", default="bilinear", choices=tuple(image_ops.UPSAMPLINGS))
-    ranges = "over each map's range of values (the default), over one of the pair, with zero in "
-    ranges += "the middle, or over an absolute one that compares pictures of different pairs"
-    add("--normalize", choices=NORMALIZATIONS, help=ranges)
-    add("--size", type=int, metavar="N", help="N x N pixels instead of the images' own sizes")
-
-
-def look_of(arguments, **fixed):
-    """Return the `Look` that the arguments ask for, but for what is fixed."""
-    given = {name: getattr(arguments, name) for name in LOOKS} | fixed
-    return Look(**{name: value for name, value in given.items() if value is not None})
-
-
-# --- text to values ------------------------------------------------------------------------------
-
-
-def parse_region(text):
+def read_region(text):
     """Return a box of four numbers, or the mask in an image file, white being the region.
 
     Examples
     --------
-    >>> parse_region("10,20,30,40")
+    >>> read_region("10,20,30,40")
     (10.0, 20.0, 30.0, 40.0)
     """
     if os.path.isfile(text):
         return image_ops.load_image(text).max(axis=2)
     if Path(text).suffix.lower() in image_ops.IMAGE_ENDINGS:
         raise ValueError(f"{text}: no such file")
-    return parse_numbers(text, 4, "X0,Y0,X1,Y1 in pixels or a mask's file")
+    return read_numbers(text, 4, "X0,Y0,X1,Y1 in pixels or a mask's file")
 
 
-def parse_point(text):
-    """Return a point (x, y) in pixels."""
-    return parse_numbers(text, 2, "X,Y in pixels")
+def read_size(text):
+    """Return a size (height, width), of integers if it is one; others are refused where it goes."""
+    sides = read_numbers(text, 2, "H,W")
+    return tuple(int(side) if side == int(side) else side for side in sides)
 
 
-def parse_numbers(text, count, form):
+def read_numbers(text, count, form):
     """Return so many finite numbers, or raise a ValueError that says which form was expected."""
     try:
         values = tuple(float(part) for part in text.split(","))
@@ -292,6 +283,19 @@ def parse_numbers(text, count, form):
     if len(values) != count or not np.isfinite(values).all():
         raise ValueError(f"expected {form}, got {text!r}")
     return values
+
+
+FORMS = {  # how a text is read whose option has this metavar
+    BOX: read_region,
+    POINT: lambda text: read_numbers(text, 2, "X,Y in pixels"),
+    "H,W": read_size,
+}
+NUMBERS = {"N": int, "A": float, "P": float}
+
+
+def check_batch_size(count):
+    if count is not None:
+        check_number("batch_size", count, 1, 256, "1 to 256 images")
 
 
 # --- files to write ------------------------------------------------------------------------------
@@ -304,12 +308,17 @@ def check_files(files, endings, inputs):
     ----------
     files : dict of an option's name to a Path
     endings : dict of an option's name to the endings that its file may have
-    inputs : iterable of paths; those that are None, or text that is no path, do not matter
+    inputs : iterable of paths; text that is no path does not matter
     """
-    read = {_place(path) for path in inputs if path is not None and os.path.exists(path)}
+    read = {_place(path) for path in inputs if os.path.exists(path)}
     written = {}
     for name, path in files.items():
-        check_file(name, path, endings[name])
+        if path.suffix.lower() not in endings[name]:
+            expected = ", ".join(endings[name])
+            raise ValueError(f"{name}: expected a name ending in {expected}, got {path}")
+        if path.is_dir():
+            raise ValueError(f"{name}: {path} is a folder, name a file in it")
+        _check_parent(name, path)
         place = _place(path)
         if place in read:
             raise ValueError(f"{name}: {path} is one of the files to read, name another one")
@@ -318,36 +327,27 @@ def check_files(files, endings, inputs):
         written[place] = name.replace("_", "-")
 
 
-def _place(path):
-    """Return what is equal for two names of one file."""
-    if os.path.exists(path):
-        status = os.stat(path)
-        return status.st_dev, status.st_ino
-    return os.path.normcase(os.path.realpath(path))
-
-
-def check_file(name, path, endings):
-    """Raise a ValueError unless a file of this name can be written."""
-    if path.suffix.lower() not in endings:
-        raise ValueError(f"{name}: expected a name ending in {', '.join(endings)}, got {path}")
-    if path.is_dir():
-        raise ValueError(f"{name}: {path} is a folder, name a file in it")
-    check_parent(name, path)
-
-
 def check_folder(name, path):
     """Raise a ValueError unless a folder of this name is there, or can be made."""
     if path.exists() and not path.is_dir():
         raise ValueError(f"{name}: {path} is a file, with many pairs name a folder")
-    check_parent(name, path)
+    _check_parent(name, path)
     if path.exists() and not os.access(path, os.W_OK):
         raise ValueError(f"{name}: {path} is not writable")
 
 
-def check_parent(name, path):
+def _check_parent(name, path):
     """Raise a ValueError unless the folder of a file is there, or can be made."""
     parent = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
     if not parent.is_dir():
         raise ValueError(f"{name}: {parent} is no folder")
     if not os.access(parent, os.W_OK):
         raise ValueError(f"{name}: the folder {parent} is not writable")
+
+
+def _place(path):
+    """Return what is equal for two names of one file."""
+    if os.path.exists(path):
+        status = os.stat(path)
+        return status.st_dev, status.st_ino
+    return os.path.normcase(os.path.realpath(path))

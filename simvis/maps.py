@@ -1,13 +1,13 @@
 """The maps of one pair of images: what is asked of them, and how much each position adds."""
 
-import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from numbers import Real
 
 import numpy as np
 
-from simvis import image_ops
+from simvis import __version__, image_ops
 from simvis.image_ops import write_whole
 from simvis.models import EmbeddingNetwork
 from simvis.similarity_ops import (
@@ -19,28 +19,64 @@ from simvis.similarity_ops import (
 )
 
 EXPLAINED = ("pooled", "head")
+BOX, POINT = "X0,Y0,X1,Y1|MASK.png", "X,Y"  # how the shell gives a region and a point
+GEM = "of GeM, >= 1 (default: the network's own, or 3)"
+HEAD = "the pooled feature, or the network's output through its linear head"
+Region = tuple | np.ndarray | None
+SAVED = (  # of `PairMaps`, by name in a .npz file, if they are not None
+    *("similarity", "whole_similarity", "network_similarity", "similarity1", "similarity2"),
+    *("match1", "match2", "pairwise"),
+)
+
+
+def option(words, metavar=None, default=None, **how):
+    """Return a field of a dataclass that is an option of the programs, too, see `cli.add_options`.
+
+    The words and the form of its value, metavar, are what ``--help`` says of it.
+    """
+    return field(default=default, metadata={"help": words, "metavar": metavar, **how})
 
 
 @dataclass(frozen=True, eq=False)
-class Method:
-    """What is asked of two images; its fields are keywords of `visualize_pair`."""
+class Embedding:
+    """What is taken for an image's embedding; None is the network's own."""
 
     pooling: str | None = None
-    power: float | None = None
-    explain: str | None = None
-    region1: tuple | np.ndarray | None = None
-    region2: tuple | np.ndarray | None = None
-    point1: tuple | None = None
-    point2: tuple | None = None
-    matches: int = 0
+    power: float | None = option(GEM, "P", flags=("--gem-power", "--power"))
+    explain: str | None = option(HEAD, flags=("--explain", "--embedding"), choices=EXPLAINED)
 
     def __post_init__(self):
-        if not (isinstance(self.matches, int) and 0 <= self.matches <= 99):
-            raise ValueError(f"matches: expected 0 to 99 of them, got {self.matches!r}")
         check_choice("pooling", self.pooling, (None, *POOLINGS))
         check_choice("explain", self.explain, (None, *EXPLAINED))
         if self.power is not None:
             check_number("power", self.power, 1, np.inf, "a number >= 1")
+
+    def of(self, network):
+        """Return this with the network's own for each None.
+
+        Raises a ValueError if a linear head is to be explained that the network does not have.
+        """
+        explain = self.explain or network.explain
+        if explain == "head" and network.projection is None:
+            raise ValueError(f"explain: the {network.name} network has no linear head, use pooled")
+        pooling, power = self.pooling or network.pooling, self.power or network.power
+        return replace(self, pooling=pooling, power=power, explain=explain)
+
+
+@dataclass(frozen=True, eq=False)
+class Method(Embedding):
+    """What is asked of two images; its fields are keywords of `visualize_pair`."""
+
+    region1: Region = option("only this part of image 1, in pixels", BOX)
+    region2: Region = option("only this part of image 2, in pixels", BOX)
+    point1: tuple | None = option("what this pixel of image 1 matches", POINT)
+    point2: tuple | None = option("what this pixel of image 2 matches", POINT)
+    matches: int = option("draw the N strongest pairs of cells", "N", default=0)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not (isinstance(self.matches, int) and 0 <= self.matches <= 99):
+            raise ValueError(f"matches: expected 0 to 99 of them, got {self.matches!r}")
 
     @property
     def regions(self):
@@ -84,14 +120,9 @@ class PairMaps:
     method: Method
 
     def __repr__(self):
-        shapes = " and ".join(
-            "{} x {}".format(*similarity.shape)
-            for similarity in (self.similarity1, self.similarity2)
-        )
-        return (
-            f"{type(self).__name__}(similarity {self.similarity:.4f}, maps {shapes}, "
-            f"{self.network.name} network)"
-        )
+        shapes = "{} x {} and {} x {}".format(*self.similarity1.shape, *self.similarity2.shape)
+        words = f"similarity {self.similarity:.4f}, maps {shapes}, {self.network.name} network"
+        return f"{type(self).__name__}({words})"
 
     def save_maps(self, path, settings=None):
         """Write the maps, the images' names and the settings as a .npz file without pickles.
@@ -106,51 +137,42 @@ class PairMaps:
         OSError
             If the file cannot be written.
         """
-        arrays = {
-            "similarity": self.similarity,
-            "whole_similarity": self.whole_similarity,
-            "network_similarity": self.network_similarity,
-            "similarity1": self.similarity1,
-            "similarity2": self.similarity2,
-            "match1": self.match1,
-            "match2": self.match2,
-            "pairwise": self.pairwise,
-            "matches": self.matches if len(self.matches) else None,
-            "image1": self.names[0],
-            "image2": self.names[1],
-            "settings": json.dumps(settings or settings_of(self.network, self.method), default=str),
-        }
+        arrays = {name: getattr(self, name) for name in SAVED}
+        arrays["matches"] = self.matches if len(self.matches) else None
+        arrays |= {"image1": self.names[0], "image2": self.names[1]}
+        settings = settings or settings_of(self.network, self.method)
+        arrays["settings"] = json.dumps(settings, default=str)
         arrays = {name: array for name, array in arrays.items() if array is not None}
         write_whole(path, lambda file: np.savez(file, **arrays))
-
-
-def run_network(network, batch, method, pair=False):
-    """Return a batch's activations and the network's own embeddings, of what is to be explained.
-
-    The second is None if the network puts out no such thing, as of another pooling than its own.
-    With ``pair``, the batch is two images, and their two maps are all that is needed.
-    """
-    convs, embeddings = network.run(batch, method.explain, "pair" if pair else "maps")
-    return convs, embeddings if method.pooling in (None, network.pooling) else None
-
-
-def is_quicker_by_pairs(network, method, pairwise=False):
-    """Return whether two maps are all that is asked, and cost less than all activations do."""
-    places = *method.regions, *method.points
-    asked = pairwise or method.matches or any(place is not None for place in places)
-    return network.pair_forward is not None and not asked
 
 
 def find_maps(images, network, method, names, pairwise=False):
     """Run a network on two uint8 (H, W, 3) arrays; return their `PairMaps`."""
     pair = is_quicker_by_pairs(network, method, pairwise)
     convs, embeddings = run_network(network, network.preprocess(images), method, pair)
-    embeddings = (None, None) if embeddings is None else embeddings
     sizes = [image.shape[:2] for image in images]
     return compute_maps(convs, sizes, network, method, names, pairwise, embeddings)
 
 
-def compute_maps(convs, sizes, network, method, names, pairwise=False, embeddings=(None, None)):
+def run_network(network, batch, method, pair=False):
+    """Return a batch's activations, and the network's own embeddings if the maps explain them.
+
+    The embeddings are None if the maps explain something that the network does not put out, as
+    with another pooling than its own.  With ``pair``, the batch is two images whose two maps are
+    all that is needed.
+    """
+    convs, embeddings = network.run(batch, method.explain, "pair" if pair else "maps")
+    return convs, embeddings if method.of(network).pooling == network.pooling else None
+
+
+def is_quicker_by_pairs(network, method, pairwise=False):
+    """Return whether only two maps are asked for, which cost less without all activations."""
+    places = *method.regions, *method.points
+    asked = pairwise or method.matches or any(place is not None for place in places)
+    return network.pair_forward is not None and not asked
+
+
+def compute_maps(convs, sizes, network, method, names, pairwise=False, embeddings=None):
     """Return the `PairMaps` of two images.
 
     Parameters
@@ -159,50 +181,48 @@ def compute_maps(convs, sizes, network, method, names, pairwise=False, embedding
     sizes : the images' (height, width)
     network, method, names : see PairMaps
     pairwise : bool, keep the pairwise tensor
-    embeddings : two float (D,) arrays, the network's own, or two None
+    embeddings : None, or two float (D,) arrays, the network's own, or two None
 
     Raises
     ------
     ValueError
         If the maps do not sum to what the network itself says, among others.
     """
+    method = method.of(network)
     options = {
-        "pooling": method.pooling or network.pooling,
-        "power": method.power or network.power,
+        "pooling": method.pooling,
+        "power": method.power,
         "projection": explained_head(network, method),
         "data_format": "channels_last",
     }
     shapes = [conv.shape[:2] for conv in convs]
     regions = {
-        f"region{number}": image_ops.region_weights(region, size, shape)
-        for number, (region, size, shape) in enumerate(
-            zip(method.regions, sizes, shapes, strict=True), 1
-        )
+        f"region{i + 1}": image_ops.region_weights(region, sizes[i], shapes[i])
+        for i, region in enumerate(method.regions)
         if region is not None
     }
     similarities = compute_spatial_similarity(*convs, **options, **regions)
     whole = compute_spatial_similarity(*convs, **options) if regions else similarities
     network_similarity = check_sum(float(whole[0].sum()), embeddings, network, options)
-    tensor, matches = None, [None, None]
+    tensor, found, matches = None, [None, None], np.zeros((0, 4), int)
     if pairwise or method.matches or method.points != (None, None):
         tensor = compute_pairwise_similarity(*convs, **options, **regions)
     for i, point in enumerate(method.points):
         if point is not None:
             y, x = image_ops.cell_of(point, sizes[i], shapes[i])
-            matches[1 - i] = point_similarity(tensor, y, x, i + 1)
-    found = np.zeros((0, 4), int)
+            found[1 - i] = point_similarity(tensor, y, x, i + 1)
     if method.matches:
-        found = strongest_matches(tensor, method.matches)
+        matches = strongest_matches(tensor, method.matches)
     return PairMaps(
         similarity=float(similarities[0].sum()),
         whole_similarity=float(whole[0].sum()),
         network_similarity=network_similarity,
         similarity1=similarities[0],
         similarity2=similarities[1],
-        match1=matches[0],
-        match2=matches[1],
+        match1=found[0],
+        match2=found[1],
         pairwise=tensor if pairwise else None,
-        matches=found,
+        matches=matches,
         conv1=convs[0],
         conv2=convs[1],
         names=tuple(names),
@@ -216,40 +236,43 @@ def check_sum(similarity, embeddings, network, options):
 
     Raises a ValueError if the maps sum to another number.
     """
-    if any(embedding is None for embedding in embeddings):
+    if embeddings is None or any(embedding is None for embedding in embeddings):
         return None
-    unit1, unit2 = (
-        embedding / np.linalg.norm(embedding) for embedding in np.asarray(embeddings, np.float64)
-    )
+    unit1, unit2 = (each / np.linalg.norm(each) for each in np.asarray(embeddings, np.float64))
     own = float(unit1 @ unit2)
     if not abs(similarity - own) <= network.tolerance:
-        pooling = options["pooling"]
-        power = f" with the power {options['power']:g}" if pooling == "gem" else ""
+        power = f" with the power {options['power']:g}" if options["pooling"] == "gem" else ""
         head = "" if options["projection"] is None else " and a linear head"
         raise ValueError(
             f"network: the maps sum to {similarity:.4f}, but the network itself says {own:.4f}, so "
-            f"it is not what was assumed of it: {pooling} pooling{power}{head}"
+            f"it is not what was assumed of it: {options['pooling']} pooling{power}{head}"
             f" ({network.description}); leave out what was said of its pooling, or explain the "
             "pooled feature of a layer"
         )
     return own
 
 
-def settings_of(network, method):
-    """Return what maps depend on besides the images, as a dict of plain values."""
-    regions = [
-        mask_hash(region) if np.ndim(region) == 2 else region and list(region)
-        for region in method.regions
-    ]
-    return {
-        "network": network.name,
-        "pooling": method.pooling or network.pooling,
-        "power": method.power or network.power,
-        "embedding": method.explain or network.explain,
-        **dict(zip(("region1", "region2"), regions, strict=True)),
-        **dict(zip(("point1", "point2"), method.points, strict=True)),
-        "matches": method.matches,
-    }
+def settings_of(network, method, look=None, options=None, pairwise=False):
+    """Return what maps and pictures depend on besides the images, as a dict of plain values.
+
+    Parameters
+    ----------
+    network, method : see PairMaps
+    look : None or Look, of the pictures
+    options : None or dict, with which `models.load_network` loaded the network
+    pairwise : bool, whether the maps come with their pairwise tensor
+    """
+    method, settings = method.of(network), {"version": __version__, **(options or {})}
+    settings |= {"network": network.name, "pooling": method.pooling, "power": method.power}
+    settings |= {"embedding": method.explain, "matches": method.matches, "pairwise": pairwise}
+    for i, (region, point) in enumerate(zip(method.regions, method.points, strict=True), 1):
+        box, mask = None, None
+        if np.ndim(region) == 2:
+            mask = f"a mask, SHA-256 {sha256(np.asarray(region).tobytes()).hexdigest()}"
+        elif region is not None:
+            box = list(map(float, region))
+        settings |= {f"region{i}": box, f"mask{i}": mask, f"point{i}": point}
+    return settings | ({} if look is None else vars(look))
 
 
 def similarity_words(maps):
@@ -264,51 +287,36 @@ def similarity_words(maps):
 
 
 def network_words(network, method):
-    """Return in words which network was asked, and what of it is explained."""
-    pooling = method.pooling or network.pooling
-    if network.pair_forward and pooling == network.pooling:
+    """Return in words which network was asked, and what of it the maps explain."""
+    method, head = method.of(network), explained_head(network, method)
+    if network.pair_forward and method.pooling == network.pooling:
         return f"{network.name}, its output by derivatives"
-    words = f"{network.name}, {'GeM' if pooling == 'gem' else pooling} pooling"
-    if pooling == "gem":
-        words += f" of power {method.power or network.power:g}"
-    return words + (" and linear head" if explained_head(network, method) else "")
-
-
-def mask_hash(region):
-    """Return a text that is another one for another mask, None for what is no mask."""
-    if np.ndim(region) != 2:
-        return None
-    mask = np.ascontiguousarray(region)
-    return f"a mask, SHA-256 {hashlib.sha256(mask.tobytes()).hexdigest()}"
+    pooling = f"{'GeM' if method.pooling == 'gem' else method.pooling} pooling"
+    power = f" of power {method.power:g}" if method.pooling == "gem" else ""
+    return f"{network.name}, {pooling}{power}{' and linear head' if head else ''}"
 
 
 def explained_head(network, method):
-    """Return the projection whose output is explained, None if it is the pooled feature."""
-    explain = method.explain or network.explain
-    if explain == "head" and network.projection is None:
-        raise ValueError(f"explain: the {network.name} network has no linear head, use pooled")
-    return network.projection if explain == "head" else None
+    """Return the projection whose output the maps explain, None if it is the pooled feature."""
+    return network.projection if method.of(network).explain == "head" else None
 
 
 def check_places(method, sizes):
     """Raise a ValueError unless regions and points fit images of these (height, width)."""
-    for number, (region, point, size) in enumerate(
-        zip(method.regions, method.points, sizes, strict=True), 1
-    ):
+    places = zip(method.regions, method.points, sizes, strict=True)
+    for number, (region, point, size) in enumerate(places, 1):
         check_place("region", number, region, size)
         check_place("point", number, point, size)
 
 
 def check_place(name, number, value, size):
     """Raise a ValueError that names what is wrong with a region or point of an image, if it is."""
-    kind, fit = "region", image_ops.region_weights
-    if name == "point":
-        kind, fit = "point", image_ops.cell_of
+    fit = image_ops.cell_of if name == "point" else image_ops.region_weights
     if value is not None:
         try:
             fit(value, size, (1, 1))
         except ValueError as error:
-            reason = str(error).removeprefix(f"{kind}: ")
+            _, _, reason = str(error).partition(": ")
             raise ValueError(f"{name}{number}: {reason}") from None
 
 

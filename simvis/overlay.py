@@ -5,26 +5,30 @@ from dataclasses import dataclass
 import numpy as np
 
 from simvis import image_ops
-from simvis.maps import check_choice, check_number
+from simvis.maps import check_choice, check_number, option
 
 NORMALIZATIONS = ("each", "pair", "zero", "absolute")
 # What gets the highest colour of "absolute", in shares of a map that is even over its image: an
 # image against itself adds 1 / N in each of N cells, if all its cells are alike.
 UNIFORM_SHARES = 3
+COLORMAPS = "any of matplotlib's (default: jet; of zero, coolwarm)"
+RANGES = """over each map's range of values (the default), over one of the pair, with zero in the
+middle, or over an absolute one that compares pictures of different pairs"""
+UPSAMPLINGS = tuple(image_ops.UPSAMPLINGS)
 
 
 @dataclass(frozen=True)
 class Look:
     """How maps are laid over images; its fields are keywords of `visualize_pair`."""
 
-    colormap: str | None = None
-    alpha: float = 0.5
-    upsample: str = "bilinear"
-    normalize: str = "each"
-    size: int | None = None
+    colormap: str | None = option(COLORMAPS, "NAME")
+    alpha: float = option("opacity, 0..1 (default: 0.5)", "A", default=0.5)
+    upsample: str = option("none shows the cells", default="bilinear", choices=UPSAMPLINGS)
+    normalize: str = option(RANGES, default="each", choices=NORMALIZATIONS)
+    size: int | None = option("N x N pixels instead of the images' own sizes", "N")
 
     def __post_init__(self):
-        check_choice("upsample", self.upsample, tuple(image_ops.UPSAMPLINGS))
+        check_choice("upsample", self.upsample, UPSAMPLINGS)
         check_choice("normalize", self.normalize, NORMALIZATIONS)
         check_number("alpha", self.alpha, 0, 1, "a number in 0..1")
         if self.size is not None:
@@ -35,7 +39,7 @@ class Look:
         image_ops.colorize_map([[0.0]], self.colormap)  # raises for an unknown one
 
 
-def lay_over(images, shown, look, shares):
+def overlay(images, shown, look, shares):
     """Lay maps over images.
 
     Parameters
@@ -54,35 +58,28 @@ def lay_over(images, shown, look, shares):
     Examples
     --------
     >>> images, maps = [np.zeros((40, 60, 3), np.uint8)] * 2, [np.array([[-1.0, 3.0]]), None]
-    >>> lay_over(images, maps, Look(normalize="zero"), [1 / 2, 1 / 2])[2]
+    >>> overlay(images, maps, Look(normalize="zero"), [1 / 2, 1 / 2])[2]
     [(-3.0, 3.0), None]
     """
     if look.size is not None:
         images = [image_ops.resize(image, (look.size, look.size)) for image in images]
-    upsampled = [
-        None if each is None else image_ops.upsample_map(each, image.shape[:2], look.upsample)
-        for each, image in zip(shown, images, strict=True)
-    ]
-    ranges = [
-        None if each is None else (float(each.min()), float(each.max())) for each in upsampled
-    ]
-    lows, highs = zip(*filter(None, ranges), strict=True)
-    for i, own in enumerate(ranges):
-        reach = max(-min(lows), max(highs))
-        ranges[i] = own and {
-            "each": own,
-            "pair": (min(lows), max(highs)),
-            "zero": (-reach, reach),
+    images, overlays, ranges = list(images), list(images), [None] * len(shown)
+    upsampled = {
+        i: image_ops.upsample_map(each, images[i].shape[:2], look.upsample)
+        for i, each in enumerate(shown)
+        if each is not None
+    }
+    low = min(float(each.min()) for each in upsampled.values())
+    high = max(float(each.max()) for each in upsampled.values())
+    for i, each in upsampled.items():
+        ranges[i] = {
+            "each": (float(each.min()), float(each.max())),
+            "pair": (low, high),
+            "zero": (-max(-low, high), max(-low, high)),
             "absolute": (0.0, float(UNIFORM_SHARES * shares[i])),
-        }.get(look.normalize)
-    overlays = [
-        image
-        if each is None
-        else image_ops.blend(
-            image, image_ops.colorize_map(each, look.colormap, value_range), look.alpha
-        )
-        for image, each, value_range in zip(images, upsampled, ranges, strict=True)
-    ]
+        }[look.normalize]
+        heatmap = image_ops.colorize_map(each, look.colormap, ranges[i])
+        overlays[i] = image_ops.blend(images[i], heatmap, look.alpha)
     return images, overlays, ranges
 
 
@@ -97,9 +94,6 @@ def mark(picture, region, point, image_size):
             region = image_ops.region_weights(region, image_size, picture.shape[:2])
         picture = image_ops.draw_region(picture, region)
     if point is not None:
-        x, y = (
-            (position + 0.5) * scale - 0.5
-            for position, scale in zip(point, (across, down), strict=True)
-        )
+        x, y = ((np.array(point) + 0.5) * (across, down) - 0.5).tolist()
         picture = image_ops.draw_point(picture, x, y)
     return picture

@@ -20,7 +20,7 @@ from simvis.maps import (
     network_words,
     similarity_words,
 )
-from simvis.overlay import Look, lay_over, mark
+from simvis.overlay import Look, mark, overlay
 from simvis.plotting.legend import Bar, add_legend, add_matches, value_text
 
 EXAMPLES = Path(image_ops.__file__).resolve().parent / "example_images"
@@ -92,15 +92,11 @@ def visualize_pair(
     """
     method = Method(pooling, power, explain, region1, region2, point1, point2, matches)
     look = Look(colormap, alpha, upsample, normalize, size)
-    images = [image_ops.as_image(image) for image in (image1, image2)]
+    images, names = take_images((image1, image2))
     check_places(method, [image.shape[:2] for image in images])
     if isinstance(network, str):
         network = models.load_network(network)
-    names = [
-        str(image) if isinstance(image, (str, Path)) else f"image {number}"
-        for number, image in enumerate((image1, image2), 1)
-    ]
-    return visualize(images, network, method, look, names, pairwise)
+    return draw(images, find_maps(images, network, method, names, pairwise), look)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -153,19 +149,15 @@ class PairVisualization(PairMaps):
     def _bars(self):
         """Return the legend's bar of each overlay, or what is said where there is no map."""
         bars = []
-        for shown, value_range, own in zip(
-            (self.shown1, self.shown2),
-            (self.value_range1, self.value_range2),
-            (self.similarity1, self.similarity2),
-            strict=True,
+        for shown, value_range, match, own in (
+            (self.shown1, self.value_range1, self.match2, self.similarity1),
+            (self.shown2, self.value_range2, self.match1, self.similarity2),
         ):
             if shown is None:
-                match = self.match2 if own is self.similarity1 else self.match1
-                peak = np.abs(own).max()
-                bars.append(f"the point adds {value_text(match.sum(), peak)} per cell")
+                adds = value_text(match.sum(), np.abs(own).max())
+                bars.append(f"the point adds {adds} per cell")
             else:
-                lowest, highest = float(shown.min()), float(shown.max())
-                bars.append(Bar(self.look.colormap, value_range, lowest, highest))
+                bars.append(Bar.of(shown, self.look, value_range))
         return bars
 
     def figure(self, style="screen"):
@@ -175,7 +167,7 @@ class PairVisualization(PairMaps):
         ----------
         style : "screen", or "paper" for the width of a column and small print
 
-        It saves itself as publishers want it, see `pair_figure.PairFigure`.
+        It saves itself as publishers want it, see `plotting.figure.PairFigure`.
         """
         check_choice("style", style, FIGURE_STYLES)
         from simvis.plotting.figure import make_figure  # which imports much of matplotlib
@@ -189,7 +181,7 @@ class PairVisualization(PairMaps):
         write_whole(path, lambda file: figure.savefig(file, format=kind))
 
     def save_page(self, path):
-        """Write a page to explore the pair in any browser, see `explorer.write_explorer`."""
+        """Write a page to explore the pair in any browser, see `pages.explorer.write_explorer`."""
         from simvis.pages.explorer import write_explorer
 
         network, convs = self.network, (self.conv1, self.conv2)
@@ -202,10 +194,10 @@ class PairVisualization(PairMaps):
             path,
             *self.images,
             *convs,
-            pooling=self.method.pooling or self.network.pooling,
+            pooling=self.method.pooling,
             projection=self.network.projection,
-            power=self.method.power or self.network.power,
-            explain=self.method.explain or self.network.explain,
+            power=self.method.power,
+            explain=self.method.explain,
             colormap=self.look.colormap,
             alpha=self.look.alpha,
             normalize=self.look.normalize,
@@ -232,34 +224,36 @@ def notebook_view(picture, words):
     return f'<figure><img src="{uri}"><figcaption>{html.escape(words)}</figcaption></figure>'
 
 
-def visualize(images, network, method, look, names, pairwise=False):
-    """Return the `PairVisualization` of two uint8 (H, W, 3) arrays."""
-    return draw(images, find_maps(images, network, method, names, pairwise), look)
+def take_images(given):
+    """Return paths, PIL images or arrays as uint8 (H, W, 3) arrays, and a name for each."""
+    names = [
+        str(image) if isinstance(image, (str, Path)) else f"image {number}"
+        for number, image in enumerate(given, 1)
+    ]
+    return [image_ops.as_image(image) for image in given], names
 
 
 def draw(images, maps, look):
-    """Lay `PairMaps` over their images; return a `PairVisualization`."""
+    """Lay `PairMaps` over their images, uint8 (H, W, 3); return a `PairVisualization`."""
     method, matches = maps.method, (maps.match1, maps.match2)
-    shown, own = list(matches), (maps.similarity1, maps.similarity2)
-    for i in range(2):
-        if matches[i] is None and method.points[i] is None:
-            shown[i] = own[i]
-    cells = [
-        each.size
-        if region is None
-        else image_ops.region_weights(region, image.shape[:2], each.shape).sum()
-        for each, region, image in zip(own, method.regions, images, strict=True)
-    ]
+    places = list(zip(images, method.regions, method.points, strict=True))
+    shown, cells = list(matches), []
+    for i, own in enumerate((maps.similarity1, maps.similarity2)):
+        image, region, point = places[i]
+        if matches[i] is None and point is None:
+            shown[i] = own
+        if region is None:
+            cells.append(own.size)
+        else:
+            cells.append(image_ops.region_weights(region, image.shape[:2], own.shape).sum())
     shares = [
         1 / count if match is None else 1 / np.prod(cells)
         for count, match in zip(cells, matches, strict=True)
     ]
-    small, overlays, ranges = lay_over(images, shown, look, shares)
+    small, overlays, ranges = overlay(images, shown, look, shares)
     overlays = [
-        mark(overlay, region, point, image.shape[:2])
-        for overlay, region, point, image in zip(
-            overlays, method.regions, method.points, images, strict=True
-        )
+        mark(each, region, point, image.shape[:2])
+        for each, (image, region, point) in zip(overlays, places, strict=True)
     ]
     return PairVisualization(
         **vars(maps),

@@ -56,15 +56,7 @@ class SimilarityMaps(keras.callbacks.Callback):
     """
 
     def __init__(
-        self,
-        pairs,
-        log_dir=None,
-        folder=None,
-        *,
-        epochs=1,
-        batches=None,
-        look=None,
-        **options,
+        self, pairs, log_dir=None, folder=None, *, epochs=1, batches=None, look=None, **options
     ):
         super().__init__()
         if log_dir is None and folder is None:

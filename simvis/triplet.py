@@ -1,15 +1,14 @@
 """Why is an image closer to one image than to another?  A triplet with its maps laid over it."""
 
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 
 from simvis import image_ops, models
 from simvis.image_ops import write_whole
 from simvis.maps import Method, PairMaps, check_places, find_maps, network_words
-from simvis.overlay import Look, lay_over, mark
-from simvis.pair import EXAMPLE_PAIR, EXAMPLES, notebook_view
+from simvis.overlay import Look, mark, overlay
+from simvis.pair import EXAMPLE_PAIR, EXAMPLES, notebook_view, take_images
 from simvis.plotting.legend import Bar, add_legend
 
 EXAMPLE_TRIPLET = *EXAMPLE_PAIR, EXAMPLES / "room_b_view1.jpg"
@@ -65,15 +64,10 @@ def visualize_triplet(
     """
     method = Method(pooling, power, explain, region1=region)
     look = Look(colormap, alpha, upsample, "zero", size)
-    given = anchor, positive, negative
-    images = [image_ops.as_image(image) for image in given]
+    images, names = take_images((anchor, positive, negative))
     check_places(method, [image.shape[:2] for image in images[:2]])
     if isinstance(network, str):
         network = models.load_network(network)
-    names = [
-        str(image) if isinstance(image, (str, Path)) else f"image {number}"
-        for number, image in enumerate(given, 1)
-    ]
     return compare(images, network, method, look, names)
 
 
@@ -84,8 +78,9 @@ class TripletVisualization:
     difference : float, similarity to the positive minus similarity to the negative
     difference_map : float64 (h, w) array, what each place of the anchor adds to the difference
     closer, farther : the PairMaps of the anchor with the positive, and with the negative
-    overlays : three uint8 (H, W, 3) arrays: the difference_map over the anchor, the positive's map,
-        and the negative's map with its sign turned, for what it adds is taken from the difference
+    shown : three float64 (h, w) arrays, what the places of anchor, positive and negative add to the
+        difference: the difference_map, the positive's map, and the negative's with its sign turned
+    overlays : three uint8 (H, W, 3) arrays, these over their images
     value_ranges : three (-m, m), the values that got the colormap's ends
     look : the Look that they were drawn with
     """
@@ -94,6 +89,7 @@ class TripletVisualization:
     difference_map: np.ndarray
     closer: PairMaps
     farther: PairMaps
+    shown: tuple
     overlays: tuple
     value_ranges: tuple
     look: Look
@@ -107,19 +103,13 @@ class TripletVisualization:
         picture = np.hstack(overlays)
         if not legend:
             return picture
-        bars = [
-            Bar(self.look.colormap, value_range, float(each.min()), float(each.max()))
-            for value_range, each in zip(
-                self.value_ranges, _signed_maps(self.closer, self.farther), strict=True
-            )
-        ]
+        widths = [each.shape[1] for each in overlays]
         network = network_words(self.closer.network, self.closer.method)
-        widths = [overlay.shape[1] for overlay in overlays]
+        bars = map(Bar.of, self.shown, [self.look] * 3, self.value_ranges)
         return add_legend(picture, widths, self._words(), network, bars)
 
     def save_maps(self, path):
         """Write the three maps, similarities and names as a .npz file without pickles."""
-        names = *self.closer.names, self.farther.names[1]
         arrays = {
             "difference": self.difference,
             "difference_map": self.difference_map,
@@ -127,7 +117,8 @@ class TripletVisualization:
             "similarity_farther": self.farther.similarity,
             "map_positive": self.closer.similarity2,
             "map_negative": self.farther.similarity2,
-            **dict(zip(("anchor", "positive", "negative"), names, strict=True)),
+            **dict(zip(("anchor", "positive"), self.closer.names, strict=True)),
+            "negative": self.farther.names[1],
         }
         write_whole(path, lambda file: np.savez(file, **arrays))
 
@@ -141,27 +132,21 @@ class TripletVisualization:
 
 
 def compare(images, network, method, look, names):
-    """Return the `TripletVisualization` of three uint8 (H, W, 3) arrays."""
+    """Return the `TripletVisualization` of three uint8 (H, W, 3) arrays; look is of "zero"."""
     closer, farther = (
         find_maps([images[0], images[i]], network, method, [names[0], names[i]]) for i in (1, 2)
     )
-    maps = _signed_maps(closer, farther)
-    look = replace(look, normalize="zero")
+    shown = closer.similarity1 - farther.similarity1, closer.similarity2, -farther.similarity2
     # the difference is far smaller than what it is a difference of, and has a range of its own
-    _, (overlay,), ranges = lay_over(images[:1], maps[:1], look, [1])
-    overlay = mark(overlay, method.region1, None, images[0].shape[:2])
-    _, overlays, both = lay_over(images[1:], maps[1:], look, [1] * 2)
+    _, (first,), own = overlay(images[:1], shown[:1], look, [1])
+    _, others, both = overlay(images[1:], shown[1:], look, [1, 1])
     return TripletVisualization(
         difference=closer.similarity - farther.similarity,
-        difference_map=maps[0],
+        difference_map=shown[0],
         closer=closer,
         farther=farther,
-        overlays=(overlay, *overlays),
-        value_ranges=(*ranges, *both),
+        shown=shown,
+        overlays=(mark(first, method.region1, None, images[0].shape[:2]), *others),
+        value_ranges=(*own, *both),
         look=look,
     )
-
-
-def _signed_maps(closer, farther):
-    """Return what each place of anchor, positive and negative adds to the difference."""
-    return closer.similarity1 - farther.similarity1, closer.similarity2, -farther.similarity2

@@ -11,7 +11,7 @@ from conftest import ROOT
 FLOORS = (
     ("similarity_ops", "image_ops"),
     ("models",),
-    ("files",),
+    ("files", "interruption"),
     ("maps", "pages"),
     ("overlay", "plotting"),
     ("pair", "cli"),

@@ -41,7 +41,8 @@ from simvis.maps import (
     run_network,
     settings_of,
 )
-from simvis.pair import Look, draw
+from simvis.overlay import Look
+from simvis.pair import draw
 
 # Decoded images wait in memory for their picture up to this size, and are decoded again beyond it.
 IMAGE_MEMORY = 128 * 2**20

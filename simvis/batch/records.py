@@ -78,6 +78,7 @@ def _compare(settings, folder):
         before = dict(json.loads(path.read_text("utf-8")))
     except (ValueError, TypeError, RecursionError):
         raise ValueError(f"{path}: damaged, delete its folder or name a new one") from None
+    settings = {**settings, "version": before.get("version")}  # another version may go on
     names = [name for name in {**before, **settings} if before.get(name) != settings.get(name)]
     if names:
         raise ValueError(

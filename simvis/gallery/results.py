@@ -21,7 +21,7 @@ from simvis.maps import (
     network_words,
     run_network,
 )
-from simvis.overlay import Look, lay_over, mark
+from simvis.overlay import Look, mark, overlay
 from simvis.plotting.contact_sheet import contact_sheet
 from simvis.similarity_ops import best_box, local_features, strongest_part
 
@@ -269,7 +269,7 @@ def _explained(hit, pair, image, query, network, look):
     except ValueError as error:
         return replace(hit, note=" ".join(str(error).split()), image=image)
     shown, share = maps.similarity2, 1 / maps.similarity2.size
-    _, (overlay,), _ = lay_over([image], [shown], look, [share])
+    _, (laid,), _ = overlay([image], [shown], look, [share])
     return replace(
         hit,
         similarity=maps.similarity,
@@ -277,7 +277,7 @@ def _explained(hit, pair, image, query, network, look):
         box=image_ops.box_of_cells(strongest_part(shown), sizes[1]),
         note="the query itself" if maps.whole_similarity >= ALIKE else "",
         image=image,
-        overlay=overlay,
+        overlay=laid,
         maps=maps,
     )
 

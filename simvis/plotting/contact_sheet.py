@@ -1,10 +1,12 @@
 """What a search found, as one picture: the query, and the hits in rows.
 
-With Pillow alone, as in `drawing`.
+With Pillow alone, as the legend.
 """
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from simvis.plotting.legend import fitted
 
 WIDTH, HEIGHT = 240, 180  # pixels of a hit's picture, at the most
 GAP, LINE = 16, 18
@@ -42,7 +44,7 @@ def contact_sheet(query, name, words, cells, columns=4):
     sheet = Image.new("RGB", size, PAPER)
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(SIZE)
     below = GAP + _paste(sheet, query, (GAP, GAP)) + LINE // 2
-    draw.text((GAP, below), _fitted(name, font), "black", font)
+    draw.text((GAP, below), fitted(name, font, WIDTH, "end"), "black", font)
     for number, line in enumerate(_wrapped(words, font)[:9], 1):
         draw.text((GAP, below + number * LINE), line, MUTED, font)
     for number, (picture, title, file, note) in enumerate(cells):
@@ -54,7 +56,8 @@ def contact_sheet(query, name, words, cells, columns=4):
             _paste(sheet, picture, (x, y))
         draw.text((x, y + HEIGHT + 4), title, "black", font, stroke_width=0.3)
         for line, text in enumerate((file, note), 1):
-            draw.text((x, y + HEIGHT + 4 + line * LINE), _fitted(text, font), MUTED, font)
+            text = fitted(text, font, WIDTH, "end")
+            draw.text((x, y + HEIGHT + 4 + line * LINE), text, MUTED, font)
     return np.array(sheet)
 
 
@@ -66,23 +69,13 @@ def _paste(sheet, picture, corner):
     return image.height
 
 
-def _fitted(text, font):
-    """Return a text in letters that Pillow's font has, its end if it does not fit in a line."""
-    text = " ".join(text.split()).encode("ascii", "replace").decode()
-    if font.getlength(text) <= WIDTH:
-        return text
-    while font.getlength(f"...{text}") > WIDTH:
-        text = text[1:]
-    return f"...{text}"
-
-
 def _wrapped(text, font):
     """Return the lines of a text."""
     lines = [""]
-    for word in text.encode("ascii", "replace").decode().split():
+    for word in fitted(text, font, np.inf).split():
         longer = f"{lines[-1]} {word}".strip()
         if font.getlength(longer) > WIDTH and lines[-1]:
             lines.append(word)
         else:
             lines[-1] = longer
-    return [_fitted(line, font) for line in lines]
+    return [fitted(line, font, WIDTH, "end") for line in lines]

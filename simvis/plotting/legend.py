@@ -22,6 +22,11 @@ class Bar(NamedTuple):
     lowest: float  # of the map's cells
     highest: float
 
+    @classmethod
+    def of(cls, shown, look, value_range):
+        """Return the bar of a map, (h, w), that a Look shows over these values."""
+        return cls(look.colormap, value_range, float(shown.min()), float(shown.max()))
+
 
 def add_legend(picture, widths, left, right, bars):
     """Put a legend under images that stand side by side.
@@ -52,7 +57,7 @@ def add_legend(picture, widths, left, right, bars):
     room = max(width, NARROWEST)
     size = max(10, round(10 * room / READABLE))
     font, margin = ImageFont.load_default(size), size // 2
-    left, right = (_fitted(words, font, room - 2 * margin) for words in (left, right))
+    left, right = (fitted(words, font, room - 2 * margin) for words in (left, right))
     lines = 1 if font.getlength(left + right) + 4 * margin <= room else 2
     top = lines * size * 3 // 2 + margin
     strip = Image.new("RGB", (room, top + size * 5 // 2), "white")
@@ -65,7 +70,7 @@ def add_legend(picture, widths, left, right, bars):
         if isinstance(bar, Bar):
             _draw_bar(strip, draw, box, bar, font, size)
         else:
-            draw.text(box[:2], _fitted(bar, font, box[2] - box[0]), "black", font)
+            draw.text(box[:2], fitted(bar, font, box[2] - box[0]), "black", font)
     wide = np.full((height, room, 3), 255, np.uint8)
     wide[:, :width] = picture
     return np.vstack([wide, np.asarray(strip)])
@@ -126,14 +131,17 @@ def value_text(value, peak):
     return "0" if float(text) == 0 else text
 
 
-def _fitted(text, font, room):
-    """Return a text in one line of letters that Pillow's font has, or its beginning that fits."""
+def fitted(text, font, room, keep="beginning"):
+    """Return a text in one line of letters that Pillow's font has, cut to the room in pixels.
+
+    Dots stand for what is cut off: its end, or, with keep="end", its beginning.
+    """
     text = " ".join(text.split()).encode("ascii", "replace").decode()
     if font.getlength(text) <= room:
         return text
     while text and font.getlength(text + "...") > room:
-        text = text[:-1]
-    return text + "..."
+        text = text[:-1] if keep == "beginning" else text[1:]
+    return text + "..." if keep == "beginning" else "..." + text
 
 
 def _columns(widths, room):

@@ -1,7 +1,5 @@
 """A triplet: what makes an image closer to one image than to another, and how it is shown."""
 
-import re
-
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -29,12 +27,10 @@ def test_its_maps_sum_to_the_difference_of_the_cosines(triplet, imagenet, asked)
         visualize_pair(ANCHOR, other, imagenet, **options) for other in (POSITIVE, NEGATIVE)
     )
     difference = closer.similarity - farther.similarity
-    assert triplet.difference == pytest.approx(difference, abs=1e-6)
-    assert triplet.difference_map.shape == (7, 7)
+    expected = closer.similarity1 - farther.similarity1
+    assert_allclose(triplet.difference, difference, atol=1e-6)
+    assert_allclose(triplet.difference_map, expected, atol=1e-6)
     assert_allclose(triplet.difference_map.sum(), difference, atol=1e-6)
-    assert_allclose(
-        triplet.difference_map, closer.similarity1 - farther.similarity1, rtol=0, atol=1e-6
-    )
     both = triplet.closer.similarity2.sum() - triplet.farther.similarity2.sum()
     assert_allclose(both, difference, atol=1e-6)
 
@@ -52,16 +48,12 @@ def test_zero_is_in_the_middle_of_the_colours(triplet):
     assert -low == high > 0 and others[0] == others[1] and sum(others[0]) == 0
     upsampled = image_ops.upsample_map(triplet.difference_map, triplet.overlays[0].shape[:2])
     assert np.abs(upsampled).max() == high
-    image = image_ops.load_image(POSITIVE)
-    expected = image_ops.combine_image_and_heatmap(
-        image, triplet.closer.similarity2, colormap="coolwarm", value_range=others[0]
-    )
-    assert_array_equal(triplet.overlays[1], expected)
-    image = image_ops.load_image(NEGATIVE)
-    expected = image_ops.combine_image_and_heatmap(
-        image, -triplet.farther.similarity2, colormap="coolwarm", value_range=others[0]
-    )
-    assert_array_equal(triplet.overlays[2], expected)
+    maps = triplet.closer.similarity2, -triplet.farther.similarity2
+    for path, each, overlay in zip((POSITIVE, NEGATIVE), maps, triplet.overlays[1:], strict=True):
+        colors = {"colormap": "coolwarm", "value_range": others[0]}
+        image = image_ops.load_image(path)
+        expected = image_ops.combine_image_and_heatmap(image, each, **colors)
+        assert_array_equal(overlay, expected)
 
 
 def test_it_shows_itself(triplet):
@@ -87,25 +79,3 @@ def test_the_program_shows_it(tmp_path, monkeypatch, imagenet, capsys):
         assert str(maps["negative"]) == NEGATIVE
     assert main(["--than", NEGATIVE, "--plain", "--output", "p.png"]) == 0  # the example pair
     assert_array_equal(image_ops.load_image("p.png"), triplet.picture())
-
-
-@pytest.mark.parametrize(
-    "options, message",
-    [
-        (["--than", "gone.png"], "gone.png: no such image file"),
-        (["--than", NEGATIVE, "--point1", "1,1"], "--point1: is for a pair, without --than"),
-        (["--than", NEGATIVE, "--normalize", "pair"], "--normalize: is for a pair"),
-        (["--than", NEGATIVE, "--figure", "f.pdf"], "--figure: is for a pair"),
-        (["--than", NEGATIVE, "--matches", "3"], "--matches: is for a pair"),
-        (["--than", NEGATIVE, "--region1", "0,0,9,999"], "--region1: .*leaves the image"),
-        (["--than", NEGATIVE, "--output", NEGATIVE], "--output: .* is one of the files to read"),
-        (["--than", NEGATIVE, "--pairs", "p.csv"], "pairs|than"),
-    ],
-)
-def test_bad_input_is_one_line(tmp_path, monkeypatch, capsys, options, message):
-    monkeypatch.chdir(tmp_path)
-    assert main([ANCHOR, POSITIVE, *options]) == 2
-    captured = capsys.readouterr()
-    assert len(captured.err.splitlines()) == 1 and captured.out == ""
-    assert re.search(message, captured.err)
-    assert list(tmp_path.iterdir()) == []

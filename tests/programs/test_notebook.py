@@ -26,6 +26,7 @@ def committed():
     return nbformat.read(PATH, as_version=4)
 
 
+@pytest.mark.slow
 def test_it_runs_and_shows_what_is_committed(committed):
     executed = nbformat.read(PATH, as_version=4)
     for cell in executed.cells:

@@ -4,23 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageDraw, ImageFont
+from pictures import holds
+from PIL import ImageFont
 
 from simvis import image_ops
-from simvis.plotting.legend import Bar, _spread, add_legend, add_matches, value_text
+from simvis.plotting.legend import Bar, _spread, add_legend, add_matches, fitted, value_text
 
 LETTERS = ImageFont.load_default(10)
-
-
-def holds(picture, text, size=10):
-    """Return the (x, y) of each place where a picture has a text, pixel by pixel."""
-    font = ImageFont.load_default(size)
-    left, top, right, bottom = map(int, font.getbbox(text))
-    image = Image.new("L", (right - left, bottom - top), 255)
-    ImageDraw.Draw(image).text((-left, -top), text, 0, font)
-    wanted, found = np.asarray(image), np.asarray(Image.fromarray(picture).convert("L"))
-    windows = np.lib.stride_tricks.sliding_window_view(found, wanted.shape)
-    return [(int(x), int(y)) for y, x in np.argwhere((windows == wanted).all(axis=(2, 3)))]
 
 
 def legend(*bars, widths=(240, 240), left="similarity 0.8195", right="imagenet, average pooling"):
@@ -83,6 +73,16 @@ def test_words_stand_where_there_is_no_bar_and_are_cut_where_they_do_not_fit():
     assert holds(strip, "zw?lf Bilder ?")
 
 
+@given(st.text(), st.integers(20, 300), st.sampled_from(["beginning", "end"]))
+def test_a_text_that_is_cut_to_its_room_keeps_one_end(text, room, keep):
+    whole, cut = fitted(text, LETTERS, np.inf), fitted(text, LETTERS, room, keep)
+    assert LETTERS.getlength(cut) <= room and cut.isascii() and "\n" not in cut
+    if cut != whole and keep == "beginning":
+        assert cut.endswith("...") and whole.startswith(cut[:-3])
+    elif cut != whole:
+        assert cut.startswith("...") and whole.endswith(cut[3:])
+
+
 @pytest.mark.parametrize("widths", [(1, 1), (30, 50), (100, 900), (9000, 10), (5, 5, 5)])
 def test_pictures_of_any_shape_get_one(widths):
     values = (-1.234e-7, 3.21e-7) if len(widths) == 2 else (-0.2345, 0.9345)
@@ -117,17 +117,12 @@ def test_lines_lead_from_number_to_number():
     lines = [(50, 40, 550, 40), (50, 120, 550, 160)]
     drawn = add_matches(picture, lines)
     assert (picture == 99).all() and drawn.shape == picture.shape
-    for number, (x1, y1, x2, y2) in enumerate(lines, 1):
-        found = []
-        for x, y in ((x1, y1), (x2, y2)):
-            disc = drawn[y - 10 : y + 11, x - 10 : x + 11]
-            assert (disc.reshape(-1, 3) == 0).all(axis=1).mean() > 0.3
-            digit = disc[4:-4, 4:-4].mean()
-            found.append(disc[4:-4, 4:-4])
-            assert digit > 10, number
-        assert (found[0] == found[1]).all()
-    whites = (drawn == 255).all(axis=2)
-    assert whites[:, 300].sum() >= 2  # both lines cross the middle
+    for x1, y1, x2, y2 in lines:
+        discs = [drawn[y - 10 : y + 11, x - 10 : x + 11] for x, y in ((x1, y1), (x2, y2))]
+        assert all((disc == 0).all(axis=2).mean() > 0.3 for disc in discs)
+        one, other = (disc[4:-4, 4:-4] for disc in discs)  # of one digit
+        assert one.mean() > 10 and (one == other).all()
+    assert (drawn[:, 300] == 255).all(axis=1).sum() >= 2  # both lines cross the middle
     alone = add_matches(picture, lines[:1])
     assert (alone[40, 80:520] == 255).all()  # a single line is straight
     assert (add_matches(picture, []) == picture).all()

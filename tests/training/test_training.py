@@ -6,16 +6,14 @@ import warnings
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import layers
 from numpy.testing import assert_allclose, assert_array_equal
+from pictures import holds
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_drawing import holds
 
 from models import load_network
 from simvis import image_ops
-from simvis.plotting.legend import value_text
 from simvis.training import SimilarityMaps
 from visualize_similarity import EXAMPLE_PAIR, visualize_pair
 
@@ -52,14 +50,13 @@ def build():
     )
 
 
-def train(callbacks, epochs=4, model=None, **options):
-    images, classes, _ = synthetic(256, 0)
+def train(callbacks, epochs=1, model=None, count=64, **options):
+    images, classes, _ = synthetic(count, 0)
     if model is None:
         model = build()
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(keras.optimizers.Adam(0.01), loss)
-    options = {"batch_size": 32, "verbose": 0, **options}
-    model.fit(images, classes, epochs=epochs, callbacks=callbacks, **options)
+    model.fit(images, classes, 32, epochs, verbose=0, callbacks=callbacks, **options)
     return model
 
 
@@ -74,8 +71,8 @@ def events(folder):
     return found
 
 
-def share_on_object(path_or_picture, similarity, mask):
-    positive = image_ops.upsample_map(similarity, mask.shape).clip(0)
+def share_on_disc(pair, mask):
+    positive = image_ops.upsample_map(pair.similarity1, mask.shape).clip(0)
     return positive[mask].sum() / positive.sum()
 
 
@@ -85,32 +82,28 @@ def test_a_training_run_can_be_watched(tmp_path):
     red = np.flatnonzero(classes == 0)[:2]
     pairs = [tuple(images[red]), EXAMPLE_PAIR]
     maps = SimilarityMaps(pairs, tmp_path / "logs", tmp_path / "maps", epochs=2)
-    model = train([maps])
+    model = train([maps], 4, count=256)
     names = ("01_image1_image2", "02_room_a_view1_room_a_view2")
     found = events(tmp_path / "logs")
-    assert sorted(found) == sorted(
-        f"{kind}/{name}" for kind in ("similarity", "similarity_maps") for name in names
-    )
-    after = visualize_pair(*pairs[0], load_network(model))
+    assert set(found) == {f"{k}/{n}" for k in ("similarity", "similarity_maps") for n in names}
     outputs = np.asarray(model(images[red].astype(np.float32), training=False), np.float64)
     cosine = outputs[0] @ outputs[1] / np.prod(np.linalg.norm(outputs, axis=1))
     scalars = found[f"similarity/{names[0]}"]
     assert list(scalars) == [0, 2, 4]
     assert_allclose(scalars[4], cosine, atol=1e-4)
     # what was learned is looked at: the disc, which is a tenth of the image
-    before = visualize_pair(*pairs[0], load_network(build()))
-    on_disc = [share_on_object(pair, pair.similarity1, masks[red[0]]) for pair in (before, after)]
-    assert on_disc[1] > 2 * on_disc[0] and on_disc[1] > 0.5, on_disc
+    before, after = (visualize_pair(*pairs[0], load_network(each)) for each in (build(), model))
+    shares = [share_on_disc(pair, masks[red[0]]) for pair in (before, after)]
+    assert shares[1] > 2 * shares[0] and shares[1] > 0.5, shares
     for name, size in zip(names, ((SIDE, 400), (480, 1440)), strict=True):
         for step, content in found[f"similarity_maps/{name}"].items():
             picture = image_ops.load_image(tmp_path / "maps" / f"{step:06d}_{name}.png")
             assert picture.shape[0] > size[0] and picture.shape[1] == size[1]  # with a legend
             assert holds(picture, f"epoch {step}, similarity", 10 if size[1] == 400 else 30)
             assert_array_equal(np.asarray(Image.open(io.BytesIO(content))), picture)
-    expected = image_ops.combine_horizontal([after.overlay1, after.overlay2])
     last = image_ops.load_image(tmp_path / "maps" / f"000004_{names[0]}.png")
+    expected = image_ops.combine_horizontal([after.overlay1, after.overlay2])
     assert np.abs(last[:SIDE, : 2 * SIDE] - expected.astype(int)).mean() < 0.5
-    assert holds(last, value_text(after.similarity1.max(), np.abs(after.similarity1).max()))
     assert len(list((tmp_path / "maps").iterdir())) == 6
 
 
@@ -118,28 +111,25 @@ def test_a_training_run_can_be_watched(tmp_path):
 def test_steps_are_the_trainings_own(tmp_path):
     """A second training goes on, whether it counts on or begins to count again."""
 
-    def steps():
-        return [int(path.name[:6]) for path in sorted(tmp_path.iterdir())]
+    def steps(folder):
+        return [int(path.name[:6]) for path in sorted((tmp_path / folder).iterdir())]
 
-    images = synthetic(2, 2)[0]
-    maps = SimilarityMaps([tuple(images)], folder=tmp_path)
+    pair = tuple(synthetic(2, 2)[0])
+    maps = SimilarityMaps([pair], folder=tmp_path / "a")
     model = train([maps], 2)
-    assert steps() == [0, 1, 2]
-    times = [path.stat().st_mtime_ns for path in sorted(tmp_path.iterdir())]
+    assert steps("a") == [0, 1, 2]
+    times = [path.stat().st_mtime_ns for path in sorted((tmp_path / "a").iterdir())]
     train([maps], 4, model, initial_epoch=2)
-    assert steps() == [0, 1, 2, 3, 4]
+    assert steps("a") == [0, 1, 2, 3, 4]
     train([maps], 1, model)
-    assert steps() == [0, 1, 2, 3, 4, 5]
-    assert [path.stat().st_mtime_ns for path in sorted(tmp_path.iterdir())][:3] == times
-    for path in tmp_path.iterdir():
-        path.unlink()
-    train([SimilarityMaps([tuple(images)], folder=tmp_path)], 8, model, initial_epoch=7)
-    assert steps() == [7, 8]
-    for path in tmp_path.iterdir():
-        path.unlink()
-    maps = SimilarityMaps([tuple(images)], folder=tmp_path, batches=5)
-    train([maps], 2, model, initial_epoch=1)  # of eight batches
-    assert steps() == [8, 10, 15]
+    assert steps("a") == [0, 1, 2, 3, 4, 5]
+    now = [path.stat().st_mtime_ns for path in sorted((tmp_path / "a").iterdir())]
+    assert now[:3] == times
+    train([SimilarityMaps([pair], folder=tmp_path / "b")], 8, model, initial_epoch=7)
+    assert steps("b") == [7, 8]
+    maps = SimilarityMaps([pair], folder=tmp_path / "c", batches=5)
+    train([maps], 2, model, count=256, initial_epoch=1)  # of eight batches
+    assert steps("c") == [8, 10, 15]
 
 
 def test_a_network_that_collapses_is_told(tmp_path):
@@ -161,9 +151,9 @@ def test_a_network_that_collapses_is_told(tmp_path):
 
 def test_watching_changes_nothing(tmp_path):
     image = synthetic(1, 2)[0][0]
-    watched = train([SimilarityMaps([(image, image)], folder=tmp_path, batches=3)], epochs=1)
-    assert [path.name[:6] for path in sorted(tmp_path.iterdir())] == ["000000", "000003", "000006"]
-    for weights, expected in zip(watched.get_weights(), train([], 1).get_weights(), strict=True):
+    watched = train([SimilarityMaps([(image, image)], folder=tmp_path, batches=1)])
+    assert [path.name[:6] for path in sorted(tmp_path.iterdir())] == ["000000", "000001", "000002"]
+    for weights, expected in zip(watched.get_weights(), train([]).get_weights(), strict=True):
         assert_allclose(weights, expected, atol=1e-6)
 
 
@@ -190,7 +180,7 @@ def test_a_network_that_breaks_is_a_warning_and_goes_on(tmp_path):
             self.model.layers[-1].bias.assign([np.nan, 0.0])
 
     with pytest.warns(UserWarning, match="SimilarityMaps, step 1, 01_image1_image2: .*not finite"):
-        train([Break(), maps], epochs=1)
+        train([Break(), maps])
     assert len(list(tmp_path.iterdir())) == 1
 
 
@@ -207,12 +197,3 @@ def test_options_are_checked_before_training(options, message):
         SimilarityMaps([EXAMPLE_PAIR], **options)
     with pytest.raises(FileNotFoundError, match="gone.png"):
         SimilarityMaps([("gone.png", "gone.png")], folder="f")
-
-
-def test_events_are_written_without_tensorboard(tmp_path):
-    """TensorFlow no longer brings TensorBoard along."""
-    image = synthetic(1, 2)[0][0]
-    train([SimilarityMaps([(image, image)], tmp_path)], epochs=1)
-    (path,) = tmp_path.iterdir()
-    records = [tf.compat.v1.Event.FromString(r.numpy()) for r in tf.data.TFRecordDataset(str(path))]
-    assert [len(event.summary.value) for event in records] == [0, 2, 2]

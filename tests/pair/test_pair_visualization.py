@@ -6,13 +6,14 @@ import re
 
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
+from pictures import holds
 from PIL import Image
 
 from similarity_ops import strongest_matches
 from simvis import image_ops
 from simvis.maps import Method
-from simvis.pair import EXAMPLE_PAIR, Look, visualize_pair
+from simvis.pair import EXAMPLE_PAIR, visualize_pair
 from simvis.plotting.legend import value_text
 from visualize_similarity import main
 
@@ -64,12 +65,68 @@ def test_what_the_shell_writes_a_notebook_writes(pair, tmp_path, monkeypatch, ca
         settings = [json.loads(str(maps["settings"])) for maps in (shell, notebook)]
         for name in set(shell.files) - {"settings"}:
             assert_array_equal(shell[name], notebook[name])
-    same = ("network", "pooling", "power", "embedding", "point1")
+    same = ("version", "network", "pooling", "power", "embedding", "point1")
     assert all(settings[0][name] == settings[1][name] for name in same)
-    assert settings[1]["region1"] == [196, 90, 334, 170]
+    assert settings[0]["region1"] == settings[1]["region1"] == [196, 90, 334, 170]
+
+
+# --- regions, points and heads --------------------------------------------------------------------
+
+
+def test_a_box_and_its_mask_are_one_region(imagenet):
+    box, mask = (100, 60, 300, 400), np.zeros((480, 720), bool)
+    mask[60:400, 100:300] = True
+    by_box, by_mask = (
+        visualize_pair(*EXAMPLE_PAIR, imagenet, region1=region) for region in (box, mask)
+    )
+    assert_allclose(by_box.similarity1, by_mask.similarity1, atol=1e-6)
+    assert_array_equal(by_box.overlay1, by_mask.overlay1)
+    whole = visualize_pair(*EXAMPLE_PAIR, imagenet)
+    assert by_box.similarity != by_box.whole_similarity
+    assert_allclose(by_box.whole_similarity, whole.similarity, rtol=1e-6)
+    assert by_box.similarity1[6].max() == by_box.similarity1[:, 3:].max() == 0
+
+
+def test_a_point_shows_its_match_on_the_other_image_alone(imagenet):
+    pair = visualize_pair(*EXAMPLE_PAIR, imagenet, point2=(360, 240), size=120)
+    assert pair.match2 is None and pair.match1.shape == (7, 7)
+    plain = image_ops.resize(image_ops.load_image(EXAMPLE_PAIR[1]), (120, 120))
+    x, y = 360.5 / 6 - 0.5, 240.5 / 4 - 0.5
+    assert_array_equal(pair.overlay2, image_ops.draw_point(plain, x, y))
+    expected = image_ops.combine_image_and_heatmap(pair.image1, pair.match1)
+    assert_array_equal(pair.overlay1, expected)
+
+
+def test_the_head_explains_the_networks_output(imagenet, rng):
+    head = rng.standard_normal((1280, 16)), rng.standard_normal(16)
+    network = dataclasses.replace(imagenet, projection=head)
+    pair = visualize_pair(*EXAMPLE_PAIR, network, explain="head")
+    outputs = [conv.mean(axis=(0, 1)) @ head[0] + head[1] for conv in (pair.conv1, pair.conv2)]
+    cosine = outputs[0] @ outputs[1] / np.prod([np.linalg.norm(output) for output in outputs])
+    assert_allclose(pair.similarity, cosine, rtol=1e-5)
+    assert visualize_pair(*EXAMPLE_PAIR, network).similarity != pytest.approx(cosine, rel=1e-3)
+
+
+def test_a_method_is_completed_by_its_network(imagenet):
+    method = Method(power=2.0, point1=(1, 1)).of(imagenet)
+    assert (method.pooling, method.power, method.explain) == ("average", 2.0, "pooled")
+    assert method.point1 == (1, 1) and method.of(imagenet).pooling == "average"
+    with pytest.raises(ValueError, match="explain: the imagenet network has no linear head"):
+        Method(explain="head").of(dataclasses.replace(imagenet, projection=None))
 
 
 # --- over which values the colours go -------------------------------------------------------------
+
+
+def test_normalize_pair_colours_equal_values_alike(imagenet):
+    each = visualize_pair(*EXAMPLE_PAIR, imagenet, size=60)
+    both = visualize_pair(
+        *EXAMPLE_PAIR, imagenet, normalize="pair", colormap="gray", alpha=1, size=60
+    )
+    assert each.overlay1.shape == each.overlay2.shape == (60, 60, 3)
+    assert each.value_range1 != each.value_range2 and both.value_range1 == both.value_range2
+    brightest = [overlay.max() for overlay in (both.overlay1, both.overlay2)]
+    assert max(brightest) == 255 and min(brightest) < 255
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +157,7 @@ def test_absolute_colours_compare_pictures(imagenet):
     room, noise = image_ops.load_image(EXAMPLE_PAIR[0]), np.zeros((48, 64, 3), np.uint8)
     looks = {"normalize": "absolute", "colormap": "gray", "alpha": 1}
     near = visualize_pair(room, room, imagenet, **looks)
+    assert near.similarity == pytest.approx(1, abs=1e-5)
     far = visualize_pair(room, noise, imagenet, **looks)
     for pair in (near, far):
         assert pair.value_range1 == pair.value_range2 == (0, 3 / 49)
@@ -120,8 +178,6 @@ def test_a_map_that_is_not_shown_does_not_stretch_the_colours(imagenet):
 def test_cells_are_visible_on_request(imagenet):
     pair = visualize_pair(*EXAMPLE_PAIR, imagenet, upsample="none", alpha=1)
     cells = pair.overlay1[34::69, 51::103]  # a pixel inside of each
-    assert cells.shape == (7, 7, 3)
-    assert_array_equal(np.unique(pair.overlay1.reshape(-1, 3), axis=0).shape[0] <= 49, True)
     assert_array_equal(cells, image_ops.colorize_map(pair.similarity1))
 
 
@@ -129,8 +185,6 @@ def test_cells_are_visible_on_request(imagenet):
 
 
 def test_the_legend_has_the_maps_own_numbers(pair):
-    from test_drawing import holds
-
     picture = pair.picture(legend=True)
     height = len(pair.picture())
     assert_array_equal(picture[:height], pair.picture())
@@ -138,10 +192,8 @@ def test_the_legend_has_the_maps_own_numbers(pair):
     peak = np.abs(match).max()
     for value in (match.min(), match.max()):
         assert holds(strip, value_text(value, peak), 30)
-    own = (
-        f"{pair.similarity:.4f} of image 1's region to image 2, {pair.whole_similarity:.4f} of the"
-    )
-    assert holds(strip, f"similarity {own} whole images", 30)
+    own = f"similarity {pair.similarity:.4f} of image 1's region to image 2"
+    assert holds(strip, f"{own}, {pair.whole_similarity:.4f} of the whole images", 30)
     assert holds(strip, "imagenet, average pooling", 30)
     adds = value_text(match.sum(), pair.similarity1.max())
     assert holds(strip, f"the point adds {adds} per cell", 30)
@@ -169,27 +221,15 @@ def test_matches_are_drawn_between_the_cells_that_match(imagenet, tmp_path):
     "options, message",
     [
         ({"pooling": "mean"}, "pooling: expected average or max or gem, got 'mean'"),
-        ({"power": 0.5}, "power: expected a number >= 1, got 0.5"),
         ({"power": "3"}, "power: expected a number >= 1, got '3'"),
         ({"explain": "output"}, "explain: expected pooled or head, got 'output'"),
-        ({"region1": (9, 0, 5, 5)}, "region1: expected X0 < X1"),
         ({"region2": np.zeros((480, 720))}, "region2: the mask is empty"),
         ({"point2": (720, 0)}, "point2: 720,0 is outside"),
-        ({"colormap": "jett"}, "colormap: 'jett'"),
         ({"alpha": None}, "alpha: expected a number in 0..1, got None"),
         ({"upsample": "nearest"}, "upsample: expected bilinear or bicubic or none, got 'nearest'"),
-        ({"matches": -1}, "matches: expected 0 to 99 of them, got -1"),
         ({"normalize": "both"}, "normalize: expected each or pair or zero or absolute, got 'both'"),
-        ({"size": 0}, "size: expected 1 to 10000 pixels, got 0"),
     ],
 )
 def test_bad_options_are_named_before_a_network_runs(options, message):
     with pytest.raises(ValueError, match=message):
         visualize_pair(*EXAMPLE_PAIR, "no such network", **options)
-
-
-def test_values_do_not_change():
-    with pytest.raises(AttributeError):
-        Method().pooling = "max"
-    with pytest.raises(AttributeError):
-        Look().alpha = 0

@@ -1,0 +1,139 @@
+"""What the programs share: one line for what is wrong, and nothing else on stderr."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import warnings
+
+import pytest
+from conftest import ROOT
+from hypothesis import given
+from hypothesis import strategies as st
+
+import search_gallery
+import visualize_similarity
+from simvis import __version__
+from simvis.cli import printable, run_program
+from visualize_similarity import Task
+
+
+def raised(error, *argv):
+    """Run a program that raises an error instead of doing what it is asked for."""
+
+    def run(task):
+        raise error
+
+    return run_program("program", [Task], lambda argv: None, run, argv)
+
+
+def test_errors_speak_the_language_of_the_shell(capsys):
+    words = 'batch_size: each pair is a batch, say layer= or pooling="gem"; a,layer=b other='
+    words += " grid=(h, w), allow_unsafe=True"
+    assert raised(ValueError(words), "--batch-size", "4") == 2
+    expected = "--batch-size: each pair is a batch, say --layer or --pooling gem; a,layer=b other="
+    expected += " --grid h,w, --allow-unsafe"
+    assert capsys.readouterr().err == f"program: error: {expected}\n"
+    for name in ("--gem-power", "--power"):  # an option is called by the name that was typed
+        raised(ValueError("power: expected more"), f"{name}=0.5")
+        assert capsys.readouterr().err == f"program: error: {name}: expected more\n"
+
+
+def test_whatever_ends_a_program_is_one_line(capsys):
+    assert raised(MemoryError()) == 2
+    assert raised(OSError("a\nb")) == 2
+    assert raised(KeyboardInterrupt()) == 130
+    lines = ["error: there is not enough memory for it", "error: a b", "interrupted"]
+    assert capsys.readouterr().err.splitlines() == [f"program: {line}" for line in lines]
+
+
+def test_what_other_libraries_say_is_not_shown(capfd):
+    def run(task):
+        warnings.warn("Glyph 35486 missing", UserWarning, stacklevel=1)
+        logging.getLogger("matplotlib").warning("Bad key in file matplotlibrc")
+        print("told")
+        return 0
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert run_program("program", [], list, run, []) == 0
+    assert capfd.readouterr() == ("told\n", "")
+
+
+@given(st.text())
+def test_what_is_printed_does_nothing_to_a_terminal(text):
+    shown = printable(text)
+    assert shown.isprintable() and (shown == text) == text.isprintable()
+
+
+TOLD = """
+import sys
+from simvis.cli import run_program
+def run(task):
+    print("told " * 10_000)
+    return 0
+sys.exit(run_program("program", [], list, run, []))
+"""
+
+
+@pytest.mark.parametrize(
+    "shell, status, error",
+    [
+        ("{} >&-", 0, ""),
+        ("{} >/dev/full", 1, "program: all is done, but cannot be told: No space left on device\n"),
+        ("{} | true", 0, ""),
+        ("mkdir gone; cd gone; rmdir ../gone; {}", 2, "program: error: the current folder was del"),
+        ("{} 2>&-", 0, ""),
+    ],
+)
+def test_wherever_the_output_goes_there_is_one_line(tmp_path, shell, status, error):
+    (tmp_path / "told.py").write_text(TOLD)
+    program = f"'{sys.executable}' '{tmp_path}/told.py'"
+    completed = subprocess.run(
+        ["bash", "-c", "set -o pipefail; " + shell.format(program)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert completed.returncode == status
+    assert completed.stderr.startswith(error) and completed.stderr.count("\n") == bool(error)
+
+
+@pytest.mark.parametrize("program", ["visualize_similarity.py", "search_gallery.py"])
+def test_an_interruption_while_importing_is_one_line(tmp_path, program):
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    (tmp_path / "sitecustomize.py").write_text(
+        "import importlib.abc, os, signal, sys\n"
+        "class Finder(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'simvis.cli':\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+    )
+    completed = subprocess.run(
+        [sys.executable, ROOT / program, "--help"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+    assert completed.stderr == f"{program}: interrupted\n"
+    assert completed.returncode == 130
+
+
+@pytest.mark.parametrize("program", [visualize_similarity, search_gallery])
+def test_help_and_version_are_told(program, capsys):
+    assert program.main(["--version"]) == 0
+    name = program.__name__.replace("_", "-")
+    assert capsys.readouterr().out == f"{name} {__version__}\n"
+    assert program.main(["--help"]) == 0
+    assert capsys.readouterr().out.startswith(f"usage: {program.__name__}.py ")
+
+
+def test_what_is_parsed_is_frozen(tmp_path):
+    task = visualize_similarity.parse(["--pairs", "p.csv", "--power", "2", "--size", "64"])
+    assert (task.pairs, task.method.power, task.look.size) == ("p.csv", 2, 64)
+    assert task.network.network == "imagenet" and str(task.output) == "p_similarity"
+    with pytest.raises(AttributeError):
+        task.pairs = "other.csv"
