@@ -219,6 +219,8 @@ def test_gem_grows_from_average_into_max(rng):
         gem = compute_spatial_similarity(conv1, conv2, "gem", power=power)
         other = compute_spatial_similarity(conv1, conv2, pooling)
         assert_allclose(gem, other, atol=tolerance)
+    feature = np.array([1, 1e-14], np.float32)  # the cube of which is no float32
+    assert_allclose(pool_features(np.tile(feature, (2, 2, 1)), "gem"), feature, rtol=1e-6)
 
 
 def test_other_layouts_of_the_same_activations_have_the_same_maps(rng):
@@ -380,9 +382,9 @@ INFINITE[0, 1, 2], INFINITE[1, 1, 2] = np.inf, -np.inf
         (GOOD, np.ones((3, 3, 5)), {}, "conv1 and conv2: .*channels, got 4 and 5"),
         (np.ones((0, 3, 4)), GOOD, {}, r"conv1: .*at least 1.*\(0, 3, 4\)"),
         (GOOD, np.ones((3, 3, 0)), {}, r"conv2: .*at least 1.*\(3, 3, 0\)"),
-        (NOT_FINITE, GOOD, {}, r"conv1: expected finite values, got nan"),
+        (NOT_FINITE, GOOD, {"region1": np.eye(3)}, "conv1: expected finite values, got nan"),
         (GOOD, INFINITE, {}, r"conv2: expected finite values, got inf"),
-        (INFINITE.astype(np.float32), GOOD, {"pooling": "max"}, "conv1: .*got inf"),
+        (np.minimum(INFINITE, 1), GOOD, {"pooling": "max"}, "conv1: .*got -inf"),
         (GOOD, np.zeros((3, 3, 4)), {}, "conv2: .*all zero"),
         (GOOD * 1j, GOOD, {}, "conv1: expected an array of real numbers, got complex128"),
         ("room.jpg", GOOD, {}, "conv1: expected an array of real numbers, got str"),
