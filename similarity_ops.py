@@ -50,8 +50,7 @@ def compute_spatial_similarity(
     region1, region2 : None or (H, W) weights >= 0
         Restricts an image to a region: average and GeM become weighted means, and positions of
         weight 0 take no part in any pooling, nor in the bias.
-    power : real number >= 1
-        The exponent of GeM.
+    power : real number >= 1, the exponent of GeM
     data_format : None, "channels_last" or "channels_first"
         Say "channels_first" if conv1 and conv2 are (C, H, W) or (C, K*K), as PyTorch has them.
         None reads them as "channels_last", and warns if that does not look right.
@@ -93,16 +92,12 @@ def compute_pairwise_similarity(
     power=3.0,
     data_format=None,
 ):
-    """Return how much each *pair* of positions adds to the cosine of two embeddings.
+    """Return what each *pair* of positions adds to the cosine, a float64 (H1, W1, H2, W2) array.
 
         pairwise[u, v] = <l1[u], l2[v]> / (|f1| |f2|)
 
-    Parameters and errors are those of `compute_spatial_similarity`.
-
-    Returns
-    -------
-    pairwise : float64 (H1, W1, H2, W2) array
-        Summed over (H2, W2) it is similarity1, summed over (H1, W1) it is similarity2.
+    Summed over (H2, W2) it is similarity1, and summed over (H1, W1) similarity2.  Parameters and
+    errors are those of `compute_spatial_similarity`.
 
     Examples
     --------
@@ -119,9 +114,10 @@ def compute_pairwise_similarity(
 
 
 def point_similarity(pairwise, y, x, image=1):
-    """Return the map, on the other image, of what one position of an image matches.
+    """Return the map of what one position matches in the other image, (H2, W2), float64.
 
-    Like the functions below it raises a ValueError that names the argument at fault.
+    At a cell's centre it sums to that cell's value in the image's own map.  This and the functions
+    below raise a ValueError that names the argument at fault.
 
     Parameters
     ----------
@@ -130,12 +126,7 @@ def point_similarity(pairwise, y, x, image=1):
         A position in cells, (0, 0) being the centre of the first cell.  Between the centres the
         four nearest cells are interpolated bilinearly; in the outer half cells, down to -0.5 and
         up to H - 0.5 and W - 0.5, the border is continued.
-    image : 1 or 2, the image that the position lies in
-
-    Returns
-    -------
-    similarity : float64 array, (H2, W2) for image 1, (H1, W1) for image 2
-        At a cell's centre it sums to that cell's value in the image's own map.
+    image : 1 or 2, the image that the position lies in; of 2, the map is (H1, W1)
 
     Examples
     --------
@@ -156,7 +147,7 @@ def point_similarity(pairwise, y, x, image=1):
 
 
 def strongest_matches(pairwise, count):
-    """Return the pairs of positions that add the most to the similarity, well apart.
+    """Return the pairs of positions that add the most, well apart: int (n, 4), (y1, x1, y2, x2).
 
     The strongest pair comes first.  Cells that touch it, in either image, take no further part, for
     they would say the same again; then comes the strongest pair of what is left, and so on, as long
@@ -165,11 +156,7 @@ def strongest_matches(pairwise, count):
     Parameters
     ----------
     pairwise : finite (H1, W1, H2, W2) array, from `compute_pairwise_similarity`
-    count : whole number >= 0, how many to return at most
-
-    Returns
-    -------
-    matches : int (n, 4) array of (y1, x1, y2, x2) in cells; of equal ones, the first read first
+    count : whole number >= 0, how many to return at most; of equal ones, the first read first
 
     Examples
     --------
@@ -290,10 +277,12 @@ def local_features(
     array([[[0., 2.],
             [3., 2.]]])
     """
-    return _of_one_image(
-        lambda image: (image.basis.astype(np.float64) * image.gain).reshape(image.shape + (-1,)),
-        *(conv, pooling, projection, region, power, data_format),
-    )
+
+    def compute(image):
+        image = _with_head(image)
+        return (image.basis.astype(np.float64) * image.gain).reshape(image.shape + (-1,))
+
+    return _of_one_image(compute, conv, pooling, projection, region, power, data_format)
 
 
 def pool_features(
@@ -314,7 +303,7 @@ def pool_features(
 
 
 def tokens_to_map(tokens, grid=None, prefix=0):
-    """Lay tokens, as a transformer puts them out, where they are in the image.
+    """Lay a transformer's tokens where they are in the image: a view (h, w, C) or (N, h, w, C).
 
     Parameters
     ----------
@@ -322,10 +311,6 @@ def tokens_to_map(tokens, grid=None, prefix=0):
         Those that are no place in the image first, as CLS and registers, then places row by row.
     grid : None or (height, width) in tokens; None for a square
     prefix : int >= 0, how many tokens stand before the first place
-
-    Returns
-    -------
-    conv : (h, w, C) or (N, h, w, C) view of the tokens, which must make that grid, or a square
 
     Examples
     --------
@@ -346,7 +331,7 @@ def tokens_to_map(tokens, grid=None, prefix=0):
 
 
 class _Pooled(NamedTuple):
-    """One image after pooling: its local features are l[u, d] = basis[u, d] * gain[d].
+    """One image after pooling: its local features are l[u] = (basis[u] * gain) @ kernel + bias[u].
 
     The basis is the one large matrix; after average pooling it is conv itself, which is not copied.
     """
@@ -357,6 +342,7 @@ class _Pooled(NamedTuple):
     embedding: np.ndarray  # (D,) float64
     norm: float  # |embedding|
     scale: float  # by which the embedding and the local features were divided; no cosine sees it
+    head: tuple | None  # (kernel, share (H*W, 1) of the bias, bias), not yet multiplied out
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what overflows is done again, or refused
@@ -398,17 +384,30 @@ def _of_one_image(compute, conv, pooling, projection, region, power, data_format
 
 def _similarity_to(image, other):
     """Return <l[u], f_other> / (|f| |f_other|), (H, W), without building l."""
-    direction = other.embedding * (image.gain / (image.norm * other.norm))
-    similarity = image.basis.dot(direction.astype(image.basis.dtype))
-    return similarity.astype(np.float64).reshape(image.shape)
+    direction, offset = other.embedding / (image.norm * other.norm), 0.0
+    if image.head is not None:
+        kernel, share, bias = image.head
+        direction, offset = kernel @ direction, share * bias.dot(direction)
+    similarity = image.basis.dot((image.gain * direction).astype(image.basis.dtype))
+    return (similarity.astype(np.float64) + np.ravel(offset)).reshape(image.shape)
 
 
 def _pairwise(image1, image2):
     """Return <l1[u], l2[v]> / (|f1| |f2|), (H1, W1, H2, W2)."""
+    image1, image2 = map(_with_head, (image1, image2))
     # all the gains on the left factor, so that the right one need not be copied
     gain = np.asarray((image1.gain / image1.norm) * (image2.gain / image2.norm))
     left = image1.basis * gain.astype(image1.basis.dtype)
     return (left @ image2.basis.T).astype(np.float64).reshape(image1.shape + image2.shape)
+
+
+def _with_head(image):
+    """Return an image with its head multiplied out at every position."""
+    if image.head is None:
+        return image
+    kernel, share, bias = image.head
+    basis = image.basis @ (np.reshape(image.gain, (-1, 1)) * kernel) + share * bias
+    return image._replace(basis=basis, gain=1.0, head=None)
 
 
 def _pool(conv, name, shape, region, region_name, pooling, projection, power, careful=False):
@@ -440,24 +439,24 @@ def _pool(conv, name, shape, region, region_name, pooling, projection, power, ca
         basis, gain, total = _gem(rows, name, weights, count, power)
     else:
         raise ValueError(f"pooling: expected one of {', '.join(POOLINGS)}, got {pooling!r}")
+    embedding, head = gain * total, None
     if projection is not None:
         kernel, bias = _check_projection(projection, basis.shape[1])
         if bias.any():  # which is of the scale of the activations themselves
-            gain, scale = gain * scale, 1.0
+            gain, embedding, scale = gain * scale, embedding * scale, 1.0
         if careful:
-            head, peak = _over_its_peak(np.vstack([kernel, bias]))
-            kernel, bias, scale = head[:-1], head[-1], scale * peak
+            both, peak = _over_its_peak(np.vstack([kernel, bias]))
+            kernel, bias, scale = both[:-1], both[-1], scale * peak
         share = 1 / len(conv) if inside is None else inside / inside.sum()
-        basis = basis @ (np.reshape(gain, (-1, 1)) * kernel) + share * bias
-        gain, total = 1.0, _sum_over_positions(basis)
-    embedding = gain * total
+        embedding, head = embedding @ kernel + bias, (kernel, share, bias)
     if careful:
         embedding, peak = _over_its_peak(embedding)
-        basis, gain, scale = basis * (gain / peak), 1.0, scale * peak
+        gain, scale = gain / peak, scale * peak
+        head = head and (kernel, share, bias / peak)
     squared = embedding.dot(embedding)
     if not (careful or 1e-30 < squared < 1e60):
         return _pool(conv, name, shape, region, region_name, pooling, projection, power, True)
-    return _Pooled(shape, basis, gain, embedding, math.sqrt(squared), scale)
+    return _Pooled(shape, basis, gain, embedding, math.sqrt(squared), scale, head)
 
 
 def _gem(conv, name, weights, count, power):
