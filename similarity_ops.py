@@ -384,12 +384,13 @@ def _of_one_image(compute, conv, pooling, projection, region, power, data_format
 
 def _similarity_to(image, other):
     """Return <l[u], f_other> / (|f| |f_other|), (H, W), without building l."""
-    direction, offset = other.embedding / (image.norm * other.norm), 0.0
+    size, direction = image.norm * other.norm, other.embedding
     if image.head is not None:
         kernel, share, bias = image.head
-        direction, offset = kernel @ direction, share * bias.dot(direction)
-    similarity = image.basis.dot((image.gain * direction).astype(image.basis.dtype))
-    return (similarity.astype(np.float64) + np.ravel(offset)).reshape(image.shape)
+        direction, offset = kernel @ direction, np.ravel(share * bias.dot(direction) / size)
+    direction = (direction * (image.gain / size)).astype(image.basis.dtype)
+    similarity = image.basis.dot(direction).astype(np.float64)
+    return (similarity if image.head is None else similarity + offset).reshape(image.shape)
 
 
 def _pairwise(image1, image2):
