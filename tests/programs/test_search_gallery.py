@@ -150,6 +150,7 @@ def test_a_name_that_is_odd_does_no_harm(place, capsys):
         ("index nowhere", "nowhere: no such folder"),
         ("index images/0/0_0000.png", "no such folder"),
         ("index images --network imagenet", "--network: the gallery gallery was"),
+        ("index images --explain pooled", "with explain head instead of pooled"),
         ("index images --batch-size 0", "--batch-size: expected 1 to 256"),
         ("index images --workers 2", "--workers: are Ray's"),
         ("index images --network none", "--network: expected one of"),
