@@ -48,7 +48,7 @@ def test_whatever_ends_a_program_is_one_line(capsys):
     assert capsys.readouterr().err.splitlines() == [f"program: {line}" for line in lines]
 
 
-def test_what_other_libraries_say_is_not_shown(capfd):
+def test_what_other_libraries_say_is_not_shown(capfd, caplog):
     def run(task):
         warnings.warn("Glyph 35486 missing", UserWarning, stacklevel=1)
         logging.getLogger("matplotlib").warning("Bad key in file matplotlibrc")
@@ -58,7 +58,7 @@ def test_what_other_libraries_say_is_not_shown(capfd):
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         assert run_program("program", [], list, run, []) == 0
-    assert capfd.readouterr() == ("told\n", "")
+    assert capfd.readouterr() == ("told\n", "") and caplog.text == ""
 
 
 @given(st.text())
