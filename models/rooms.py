@@ -29,24 +29,9 @@ def weights_path(name):
 def read_weights(name, path=None):
     """Read and check a network's weights.
 
-    Parameters
-    ----------
-    name : str
-        A key of TAUGHT.
-    path : None, str or Path
-        Instead of the file that ships.
-
-    Returns
-    -------
-    convolutions : dict of str to (kernel, bias), float32 arrays
-        Those that were trained, as `models.efficientnet_lite0.fold_batch_norms` names them.
-    projection : float32 (1280, 128) array
-        The head's kernel.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        Name the file, and all arrays in it that are missing, unexpected or not as expected.
+    A path stands instead of the file that ships.  It returns a dict of (kernel, bias), the float32
+    convolutions that were trained, as `models.efficientnet_lite0.fold_batch_norms` names them, and
+    the head's kernel, float32 (1280, 128).  What is wrong is raised as in `checkpoints.read_npz`.
 
     Examples
     --------

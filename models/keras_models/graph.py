@@ -69,8 +69,11 @@ def flatten(model):
     """
     if not has_graph(model):
         image, output = Tensor((None,) * 3 + (3,), "float32", model), Tensor((), "float32", model)
-        run = partial(_call_model, model)
-        return Graph([Step(model, run, (image,), (output,))], [image], [output])
+
+        def call(values):
+            return keras.tree.flatten(model(*values, training=False))
+
+        return Graph([Step(model, call, (image,), (output,))], [image], [output])
     inputs = [_tensor(each) for each in model.inputs]
     steps = []
     return Graph(steps, inputs, _unroll(model, inputs, steps))
@@ -117,10 +120,6 @@ def _call_node(node, values):
     if "training" in getattr(node.operation, "_call_context_args", ()):
         kwargs["training"] = False
     return keras.tree.flatten(node.operation(*args, **kwargs))
-
-
-def _call_model(model, values):
-    return keras.tree.flatten(model(*values, training=False))
 
 
 # --- parts of a graph ----------------------------------------------------------------------------
@@ -181,13 +180,7 @@ def layers(model, path=""):
 
 
 def find_layer(model, name):
-    """Return the layer of that name, or path, among those of a model and inside of them.
-
-    Raises
-    ------
-    ValueError
-        If there is none, or more than one.
-    """
+    """Return the one layer of that name, or path, among those of a model and inside of them."""
     matches = {
         id(layer): (path, layer)
         for path, layer in layers(model)
