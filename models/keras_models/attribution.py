@@ -22,6 +22,7 @@ from simvis.models.keras_models.graph import (
     Tensor,
     bottlenecks,
     flatten,
+    following,
     has_graph,
     layers,
     leading_to,
@@ -144,9 +145,7 @@ def _analyse_inside(graph, layer, pooling):
         return Attribution(steps, image, conv, pooling or "average", inside=layer)
     steps, image, output = _way_to_output(graph)
     after = steps[steps.index(step) :]
-    made = {each for one in after for each in one.outputs}
-    context = {each for one in after for each in one.sources if each not in made}
-    tail = Tail(after, tuple(context), None)
+    tail = Tail(after, tuple(_context(after)), None)
     return Attribution(steps, image, conv, output=output, inside=layer, tail=tail)
 
 
@@ -283,14 +282,8 @@ def _tells_positions_apart(steps, conv, output):
 
 def tail_from(steps, conv, output):
     """Return the `Tail` that leads from a tensor to the output."""
-    after, reached = [], {conv}
-    for step in steps:
-        if reached.intersection(step.sources) and conv not in step.outputs:
-            after.append(step)
-            reached.update(step.outputs)
-    after = leading_to(after, [output], [conv])
-    context = {each for step in after for each in step.sources if each not in reached}
-    normalizations = None
+    after = leading_to(following(steps, conv), [output], [conv])
+    context, normalizations = _context(after) - {conv}, None
     if not context:
         grouped = _with_normalizations_whole(after, conv, output)
         found = {step: normalization_of(step) for step in grouped}
@@ -335,6 +328,12 @@ def _is_proportional(steps, conv, output, normalizations):
             if not np.allclose(function(factor), expected, 0, tolerance * np.abs(expected).max()):
                 return False
     return True
+
+
+def _context(steps):
+    """Return the tensors that steps need and do not make."""
+    made = {each for step in steps for each in step.outputs}
+    return {each for step in steps for each in step.sources} - made
 
 
 def _names(tensors):

@@ -135,6 +135,16 @@ def leading_to(steps, targets, sources=()):
     return chosen
 
 
+def following(steps, tensor):
+    """Return those of the steps that depend on a tensor."""
+    reached, chosen = {tensor}, []
+    for step in steps:
+        if reached.intersection(step.sources):
+            chosen.append(step)
+            reached.update(step.outputs)
+    return chosen
+
+
 def run(steps, values):
     """Run steps on a dict of tensors to values; return it with what they compute added."""
     values = dict(values)
@@ -150,11 +160,7 @@ def bottlenecks(steps, image, output):
 
     The steps are those that lead to the output, in an order in which they can run.
     """
-    reached, from_image = {image}, []
-    for step in steps:
-        if reached.intersection(step.sources):
-            from_image.append(step)
-            reached.update(step.outputs)
+    from_image = following(steps, image)
     last_use = {each: i for i, step in enumerate(from_image) for each in step.sources}
     last_use[output] = len(from_image)
     found, alive = [image], {image}
