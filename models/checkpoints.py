@@ -186,13 +186,11 @@ class _Unpickler(pickle.Unpickler):
         return key, dtype
 
 
-def _tensor(storage, offset, size, stride, _requires_grad, _hooks):
-    return storage, offset, size, stride
-
-
 _TORCH = {  # what a state dict asks for, and what it gets
     ("collections", "OrderedDict"): OrderedDict,
-    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+    ("torch._utils", "_rebuild_tensor_v2"): lambda *values: values[
+        :4
+    ],  # storage, offset, size, stride
     ("torch", "FloatStorage"): "<f4",
     ("torch", "LongStorage"): "<i8",
 }

@@ -48,16 +48,12 @@ def fetch_authors_files(name, folder=None):
     archive placed there (``hotels.tar.gz``) is unpacked.  The SHA-256 of one that was fetched is
     printed on stderr, as is a progress bar if that is a terminal.
 
-    Parameters
-    ----------
-    name : "hotels" or "faces"
-    folder : None, str or Path
-        Where the files lie.  By default they are looked for in ``models/<name>/`` beside this
-        module and in a cache folder of the user's, to which they are fetched.
+    The name is "hotels" or "faces".  Files are looked for in a folder, by default in
+    ``models/<name>/`` beside this module and in a cache folder of the user's, to which they are
+    fetched.  It returns two Paths, the checkpoint's prefix and the mean image, a ``.npy`` file.
 
-    Returns the checkpoint's prefix and the path of the ``.npy`` file.  A ValueError or OSError of
-    one line, which ends with the ways to do without the network, says what cannot be fetched or is
-    not what it should be.
+    A ValueError or OSError of one line, which ends with the ways to do without the network, says
+    what cannot be fetched or is not what it should be.
     """
     places = _places(name, folder)
     with _ways_out(

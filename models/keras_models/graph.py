@@ -114,9 +114,8 @@ def _tensor(symbolic):
 
 
 def _call_node(node, values):
-    args, kwargs = node.arguments.fill_in(
-        dict(zip(map(id, node.input_tensors), values, strict=True))
-    )
+    known = dict(zip(map(id, node.input_tensors), values, strict=True))
+    args, kwargs = node.arguments.fill_in(known)
     if "training" in getattr(node.operation, "_call_context_args", ()):
         kwargs["training"] = False
     return keras.tree.flatten(node.operation(*args, **kwargs))
@@ -149,9 +148,8 @@ def run(steps, values):
     """Run steps on a dict of tensors to values; return it with what they compute added."""
     values = dict(values)
     for step in steps:
-        values.update(
-            zip(step.outputs, step.run([values[each] for each in step.sources]), strict=True)
-        )
+        found = step.run([values[each] for each in step.sources])
+        values.update(zip(step.outputs, found, strict=True))
     return values
 
 

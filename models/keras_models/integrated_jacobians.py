@@ -31,8 +31,8 @@ def integrate(function, activations, reference, directions=None, tolerance=3e-5)
 
     Parameters
     ----------
-    function : function of a float32 tensor (B, *positions, C) -> float32 (B, D)
-        Each of the B independent of the others, and differentiable.
+    function : differentiable, of a float32 tensor (B, *positions, C) -> float32 (B, D)
+        Each of the B is independent of the others.
     activations, reference : float32 (*positions, C) arrays
     directions : None or float (K, D) array with orthonormal rows
         Only the local features' components along these, for K backward passes a node, else for D.
@@ -104,10 +104,10 @@ def differentiate(function, activations, directions=None):
     array([[0., 2.],
            [3., 2.]])
     """
-    points, weights = activations[None], np.ones(1)
+    points = activations[None]
     constant = _evaluate(function, np.zeros_like(points))[0]
     if directions is None:
-        return _all_directions(function, points, weights, activations), constant
+        return _all_directions(function, points, np.ones(1), activations), constant
     return _slopes(function, points, activations, directions)[0], directions @ constant
 
 
