@@ -14,8 +14,6 @@ from tensorflow.core.framework.types_pb2 import DataType
 from tensorflow.core.protobuf.tensor_bundle_pb2 import BundleEntryProto
 
 MAX_INDEX = 2**24  # bytes; that of a ResNet-50 with its optimizer has 50,000
-MAX_DIMENSIONS = 254  # of a tensor in TensorFlow
-MAX_ELEMENTS = 2**60
 DTYPES = [number for number in DataType.values() if 0 < number < 100]  # 100 on are references
 _FOOTER = 48  # bytes
 _MAGIC = 0xDB4775248B80FB57
@@ -24,11 +22,7 @@ _MAGIC = 0xDB4775248B80FB57
 def check_index(prefix):
     """Raise a ValueError for an index that TensorFlow could not have written, or not survive.
 
-    Parameters
-    ----------
-    prefix : str or Path
-        What the names of the checkpoint's files begin with.  A checkpoint of TensorFlow's first
-        format has no index, and nothing is done.
+    A checkpoint of TensorFlow's first format has no index, and nothing is done.
     """
     path = Path(f"{prefix}.index")
     if not path.is_file():
@@ -48,9 +42,9 @@ def check_index(prefix):
         shape = [dimension.size for dimension in entry.shape.dim]
         if (
             entry.shape.unknown_rank
-            or len(shape) > MAX_DIMENSIONS
+            or len(shape) > 254  # dimensions of a tensor in TensorFlow
             or min(shape, default=0) < 0
-            or math.prod(max(1, length) for length in shape) > MAX_ELEMENTS
+            or math.prod(max(1, length) for length in shape) > 2**60
             or entry.dtype not in DTYPES
         ):
             raise ValueError(f"in its index, {name} has a shape or type that no tensor can have")
@@ -96,9 +90,8 @@ def _number(data, place):
     """Return a number written in 7 bits a byte, least first, and the place after it."""
     number = 0
     for shift in range(0, 70, 7):
-        byte = data[place]
-        number |= (byte & 127) << shift
+        number |= (data[place] & 127) << shift
         place += 1
-        if byte < 128:
+        if data[place - 1] < 128:
             return number, place
     raise ValueError("a number has no end")

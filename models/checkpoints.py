@@ -26,26 +26,10 @@ def read_torch_state_dict(path, sha256):
     int64 count and raw little-endian data.  A pickle is a program.  So only a known file is read,
     and it gets nothing but what a state dict asks for.
 
-    Parameters
-    ----------
-    path : str or Path
-    sha256 : str
-        Of the file.
-
-    Returns
-    -------
-    arrays : dict of str to float32 or int64 arrays
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no file.
-    ValueError
-        Names the file, if it is another one.
+    It returns a dict of names to float32 or int64 arrays.  A FileNotFoundError, or a ValueError if
+    it is another file than the one of this SHA-256, names the file.
     """
-    path = Path(path)
-    _check_size(path)
-    data = path.read_bytes()
+    data = _checked(path).read_bytes()
     if (found := hashlib.sha256(data).hexdigest()) != sha256:
         raise ValueError(f"{path}: its SHA-256 is {found}, expected {sha256}")
     file, storages = io.BytesIO(data), {}
@@ -69,9 +53,10 @@ def read_tensorflow_variables(prefix, expected, scope=""):
     Parameters
     ----------
     prefix : str or Path
-        What the names of the checkpoint's files begin with.
+        What the names of the checkpoint's files begin with.  Errors name it; one that there is none
+        is a FileNotFoundError.
     expected : dict of str to shapes
-        Every variable that must be there; None in a shape stands for any length up to 65536.
+        Every variable that must be there, for `check_names_and_shapes`.
     scope : str
         What stands before these names in the checkpoint.
 
@@ -80,13 +65,6 @@ def read_tensorflow_variables(prefix, expected, scope=""):
     arrays : dict of str to float32 arrays, named as in expected
     ignored : int
         How many variables besides these the checkpoint holds.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no checkpoint of this name.
-    ValueError
-        Names the prefix, and all variables that are missing or misshapen, if it is not damaged.
     """
     with _damage_named(prefix):
         check_index(prefix)
@@ -108,25 +86,11 @@ def read_npz(path, expected):
 
     Nothing is unpickled, and no more is unpacked than what is expected could take.
 
-    Parameters
-    ----------
-    path : str or Path
-    expected : dict of str to (shape, dtype)
-
-    Returns
-    -------
-    arrays : dict of str to arrays, in the order of expected
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no file.
-    ValueError
-        Names the file, and all arrays that are missing, unexpected, misshapen, of another dtype or
-        not finite.
+    What is expected, names to (shape, dtype), is returned as names to arrays, in its order.  A
+    ValueError names the file, and all arrays that are missing, unexpected, misshapen, of another
+    dtype or not finite; a FileNotFoundError the file that is not there.
     """
-    path = Path(path)
-    _check_size(path)
+    path = _checked(path)
     size = sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in expected.values())
     try:
         with zipfile.ZipFile(path) as archive:
@@ -155,11 +119,13 @@ def read_npz(path, expected):
     return {name: found[name] for name in expected}
 
 
-def _check_size(path):
+def _checked(path):
+    path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such weights file")
     if path.stat().st_size > MAX_BYTES:
         raise ValueError(f"{path}: over {MAX_BYTES} bytes, too large for a weights file")
+    return path
 
 
 @contextmanager
@@ -177,12 +143,8 @@ def _damage_named(prefix):
 def check_names_and_shapes(found, expected, source):
     """Raise a ValueError that lists every entry missing, unexpected or misshapen in found.
 
-    Parameters
-    ----------
-    found, expected : dict of str to shapes
-        None in an expected shape stands for any length from 1 to 65536.
-    source : str or Path
-        What the error calls the place that they were read from.
+    Both are names to shapes; None in one that is expected stands for any length from 1 to 65536.
+    The error calls the place that they were read from source.
 
     Examples
     --------
@@ -224,13 +186,11 @@ class _Unpickler(pickle.Unpickler):
         return key, dtype
 
 
-def _tensor(storage, offset, size, stride, _requires_grad, _hooks):
-    return storage, offset, size, stride
-
-
 _TORCH = {  # what a state dict asks for, and what it gets
     ("collections", "OrderedDict"): OrderedDict,
-    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+    ("torch._utils", "_rebuild_tensor_v2"): lambda *values: values[
+        :4
+    ],  # storage, offset, size, stride
     ("torch", "FloatStorage"): "<f4",
     ("torch", "LongStorage"): "<i8",
 }

@@ -48,33 +48,20 @@ def fetch_authors_files(name, folder=None):
     archive placed there (``hotels.tar.gz``) is unpacked.  The SHA-256 of one that was fetched is
     printed on stderr, as is a progress bar if that is a terminal.
 
-    Parameters
-    ----------
-    name : str
-        ``"hotels"`` or ``"faces"``.
-    folder : None, str or Path
-        Where the files lie.  By default they are looked for in ``models/<name>/`` beside this
-        module and in a cache folder of the user's, to which they are fetched.
+    The name is "hotels" or "faces".  Files are looked for in a folder, by default in
+    ``models/<name>/`` beside this module and in a cache folder of the user's, to which they are
+    fetched.  It returns two Paths, the checkpoint's prefix and the mean image, a ``.npy`` file.
 
-    Returns
-    -------
-    checkpoint, mean_image : Path
-        The checkpoint's prefix, and the ``.npy`` file.
-
-    Raises
-    ------
-    ValueError, OSError
-        For an unknown name, and in one line, which ends with the ways to do without the network,
-        if something cannot be fetched or is not what it should be.
+    A ValueError or OSError of one line, which ends with the ways to do without the network, says
+    what cannot be fetched or is not what it should be.
     """
     places = _places(name, folder)
     with _ways_out(
         "give a local archive or folder with --checkpoint PREFIX --mean-image FILE.npy, or place "
         f"{name}.index, {name}.data-00000-of-00001 and {name}_meanIm.npy under {places[-1]}/"
     ):
-        checkpoint = _placed_checkpoint(name, places)
         mean_image = _fetch_file(f"{name}_meanIm.npy", places)
-        return checkpoint or _fetch_checkpoint(name, places), mean_image
+        return _fetch_checkpoint(name, places), mean_image
 
 
 def fetch_mean_image(name, folder=None):
@@ -95,20 +82,13 @@ def example_pair(name, folder=None):
 def find_checkpoint(path):
     """Find the one TensorFlow checkpoint that path stands for; return its prefix, a Path.
 
-    Parameters
-    ----------
-    path : str or Path
-        A prefix (``path.index`` and ``path.data-?????-of-?????`` are there), one of those files,
-        a V1 checkpoint (one file), a folder with exactly one checkpoint in it or one level below,
-        or a ``.tar``, ``.tar.gz`` or ``.tgz`` archive of such a folder.  An archive is unpacked
-        into the system's temporary folder and removed from there when Python ends.
+    It is a prefix (``path.index`` and ``path.data-?????-of-?????`` are there), one of those files,
+    a V1 checkpoint (one file), a folder with exactly one checkpoint in it or one level below, or a
+    ``.tar``, ``.tar.gz`` or ``.tgz`` archive of such a folder.  An archive is unpacked into the
+    system's temporary folder and removed from there when Python ends.
 
-    Raises
-    ------
-    FileNotFoundError
-        If there is no checkpoint, or only a part of one.
-    ValueError
-        For several checkpoints, or a file that is no checkpoint and no safe archive.
+    A FileNotFoundError says that there is no checkpoint, or only a part of one, a ValueError that
+    there are several, or that a file is no checkpoint and no safe archive.
 
     Examples
     --------
@@ -159,16 +139,12 @@ def _fetch_file(file, places):
     return _download(REPOSITORY + file, places[-1], SHA256[file], MAX_KNOWN)
 
 
-def _placed_checkpoint(name, places):
+def _fetch_checkpoint(name, places):
     for place in places:
         if (place / f"{name}.index").is_file():
             return _whole(place / name, place / name)
         if _prefixes(place, *IN_FOLDER):
             return _checkpoint_in(place, place)
-    return None
-
-
-def _fetch_checkpoint(name, places):
     folder, source = places[-1], f"{ARCHIVES}{name}.tar.gz"
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as work:
@@ -233,7 +209,7 @@ def _unpack(archive, folder, source):
             file.seek(0)
             stream = _BoundedStream(gzip.GzipFile(fileobj=file) if zipped else file)
             with tarfile.open(fileobj=stream, mode="r:") as tar:
-                tar.extractall(folder, _plain_members(tar), filter="data")
+                tar.extractall(folder, list(_plain_members(tar)), filter="data")
                 while stream.read(2**16):  # to the end, where gzip has its checksum
                     pass
     except Exception as error:  # a damaged archive raises nearly anything
@@ -264,6 +240,8 @@ def _plain_members(tar):
             raise ValueError(f"it has over {MAX_MEMBERS} members")
         if not (member.isfile() or member.isdir()) or member.issparse() or member.size < 0:
             raise ValueError(f"its member {member.name[:80]!r} is no plain file or folder")
+        if member.name.startswith("/") or ".." in member.name.split("/"):
+            raise ValueError(f"its member {member.name[:80]!r} leads outside of it")
         _check_unpacked(member.offset_data + member.size)
         yield member
 
@@ -302,8 +280,9 @@ def _whole(prefix, source):
 
 def _is_v1(path):
     """Return whether a file is a checkpoint of TensorFlow's first format, a table by its end."""
-    if not path.is_file() or path.stat().st_size < 8:
-        return False
-    with open(path, "rb") as file:
-        file.seek(-8, os.SEEK_END)
-        return file.read() == _TABLE_END
+    with suppress(OSError):  # it is shorter, or another process has just removed it
+        if path.is_file():
+            with open(path, "rb") as file:
+                file.seek(-8, os.SEEK_END)
+                return file.read() == _TABLE_END
+    return False

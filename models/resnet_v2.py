@@ -22,30 +22,16 @@ BLOCKS = (
     ("block4", 512, 3, 1),
 )
 EXPANSION = 4  # a unit's output channels over those inside
-CHANNELS = 2048  # of the activations
 EPSILON = 1e-5  # of the batch norms
-BATCH_NORMS = ("batch", "moving")
+NORM = ("gamma", "beta", "moving_mean", "moving_variance")  # the variables of a batch norm
 
 
 def read_weights(prefix):
     """Read and check a checkpoint of slim's resnet_v2_50.
 
-    Parameters
-    ----------
-    prefix : str or Path
-        What the names of the checkpoint's files begin with.
-
-    Returns
-    -------
-    weights : dict of str to float32 arrays
-        As slim names them, without ``resnet_v2_50/``: ``conv1/weights`` and 271 more.
-    ignored : int
-        How many other variables the checkpoint holds: the global step, an optimizer's slots.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        Name the prefix, and all variables that are missing or misshapen.
+    It returns and raises what `checkpoints.read_tensorflow_variables` does: 272 arrays, as slim
+    names them without ``resnet_v2_50/`` (``conv1/weights``), and how many variables are ignored,
+    as the global step and an optimizer's slots.
     """
     return read_tensorflow_variables(prefix, dict(variable_shapes()), "resnet_v2_50/")
 
@@ -53,21 +39,13 @@ def read_weights(prefix):
 def build(weights, batch_norm):
     """Return a function from a batch (N, h, w, 3) to the activations (N, h/32, w/32, 2048).
 
-    Parameters
-    ----------
-    weights : dict
-        From `read_weights`.
-    batch_norm : "batch" or "moving"
-        Whether batch norm uses the statistics of the batch that it is given, as the authors' code
-        does, or the moving averages of the training.
+    Batch norm uses "batch", the statistics of the batch that it is given, as the authors' code
+    does, or "moving", the averages of the training.
     """
-    if batch_norm not in BATCH_NORMS:
-        raise ValueError(f"batch_norm: expected {' or '.join(BATCH_NORMS)}, got {batch_norm!r}")
     variables = {name: tf.constant(value) for name, value in weights.items()}
 
     def normalize(x, scope):
-        names = ("gamma", "beta", "moving_mean", "moving_variance")
-        scale, offset, mean, variance = (variables[f"{scope}/{name}"] for name in names)
+        scale, offset, mean, variance = (variables[f"{scope}/{name}"] for name in NORM)
         if batch_norm == "batch":
             mean = variance = tf.constant([], tf.float32)
         y, *_ = tf.raw_ops.FusedBatchNormV3(
@@ -82,12 +60,10 @@ def build(weights, batch_norm):
         return tf.nn.relu(y)
 
     def convolve(x, scope, stride=1):
-        kernel = variables[f"{scope}/weights"]
-        padding = "SAME"
-        if stride > 1:  # symmetric; SAME would pad by the input's size
-            before = (kernel.shape[0] - 1) // 2
-            x = tf.pad(x, [[0, 0], *[[before, kernel.shape[0] - 1 - before]] * 2, [0, 0]])
-            padding = "VALID"
+        kernel, padding = variables[f"{scope}/weights"], "SAME"
+        if stride > 1:  # symmetric, which SAME would not be; of kernels of 3 and 7
+            before = kernel.shape[0] // 2
+            padding = [[0, 0], [before, before], [before, before], [0, 0]]
         x = tf.nn.conv2d(x, kernel, stride, padding)
         if f"{scope}/biases" in variables:
             return tf.nn.bias_add(x, variables[f"{scope}/biases"])
@@ -125,15 +101,8 @@ def preprocess(images, mean_image):
     then the mean image is subtracted, in float64 if it is float64.  The hotels' mean image looks
     as if it were stored in RGB order and is subtracted from BGR pixels all the same.
 
-    Parameters
-    ----------
-    images : list of RGB uint8 (H, W, 3) arrays
-    mean_image : (h, w, 3) array
-        Images are resized to its size: (224, 224, 3) in the authors' code.
-
-    Returns
-    -------
-    batch : float32 (N, h, w, 3) array, BGR
+    The images are a list of RGB uint8 (H, W, 3) arrays, resized to the size of the mean image,
+    (h, w, 3); the batch is float32 (N, h, w, 3), BGR.
     """
     size = mean_image.shape[:2]
     resized = np.stack([image_ops.resize_like_opencv(image, size) for image in images])
@@ -144,12 +113,8 @@ def read_mean_image(path, size=INPUT_SIZE):
     """Read a mean image, a ``.npy`` file with an array of numbers (224, 224, 3).
 
     The authors had none but 224 x 224 pixels, which stay as they are, to the bit.  To another
-    (height, width) it is stretched by Pillow's bilinear filter, in float32.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        Name the file.
+    (height, width) it is stretched by Pillow's bilinear filter, in float32.  A FileNotFoundError or
+    ValueError names the file.
     """
     try:
         with warnings.catch_warnings():
@@ -201,11 +166,10 @@ def variable_shapes():
         yield from _norm_shapes(f"{scope}/conv2/BatchNorm", inside)
         yield f"{scope}/conv3/weights", (1, 1, inside, output)
         yield f"{scope}/conv3/biases", (output,)
-    yield from _norm_shapes("postnorm", CHANNELS)
-    yield "logits/weights", (1, 1, CHANNELS, None)
+    yield from _norm_shapes("postnorm", output)
+    yield "logits/weights", (1, 1, output, None)
     yield "logits/biases", (None,)
 
 
 def _norm_shapes(scope, channels):
-    for name in ("gamma", "beta", "moving_mean", "moving_variance"):
-        yield f"{scope}/{name}", (channels,)
+    return ((f"{scope}/{name}", (channels,)) for name in NORM)

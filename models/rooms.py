@@ -29,24 +29,9 @@ def weights_path(name):
 def read_weights(name, path=None):
     """Read and check a network's weights.
 
-    Parameters
-    ----------
-    name : str
-        A key of TAUGHT.
-    path : None, str or Path
-        Instead of the file that ships.
-
-    Returns
-    -------
-    convolutions : dict of str to (kernel, bias), float32 arrays
-        Those that were trained, as `models.efficientnet_lite0.fold_batch_norms` names them.
-    projection : float32 (1280, 128) array
-        The head's kernel.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        Name the file, and all arrays in it that are missing, unexpected or not as expected.
+    A path stands instead of the file that ships.  It returns a dict of (kernel, bias), the float32
+    convolutions that were trained, as `models.efficientnet_lite0.fold_batch_norms` names them, and
+    the head's kernel, float32 (1280, 128).  What is wrong is raised as in `checkpoints.read_npz`.
 
     Examples
     --------
@@ -54,7 +39,11 @@ def read_weights(name, path=None):
     >>> len(convolutions), projection.shape
     (13, (1280, 128))
     """
-    expected = {array: (shape, np.dtype("<f2")) for array, shape in trained_shapes().items()}
+    expected = {}
+    for array, kernel, bias in folded_shapes():
+        if expected or array == FIRST_TRAINED:
+            expected |= {f"{array}.kernel": (kernel, "<f2"), f"{array}.bias": (bias, "<f2")}
+    expected["projection"] = (HEAD, EMBEDDING), "<f2"
     arrays = read_npz(path or weights_path(name), expected)
     arrays = {array: values.astype(np.float32) for array, values in arrays.items()}
     convolutions = {
@@ -63,18 +52,3 @@ def read_weights(name, path=None):
         if array.endswith(".kernel")
     }
     return convolutions, arrays["projection"]
-
-
-def trained_shapes():
-    """Return the shape of each array of a weights file by its name.
-
-    Examples
-    --------
-    >>> list(trained_shapes().items())[:1]
-    [('_blocks.12._expand_conv.kernel', (1, 1, 192, 1152))]
-    """
-    shapes = {}
-    for name, kernel, bias in folded_shapes():
-        if shapes or name == FIRST_TRAINED:
-            shapes |= {f"{name}.kernel": kernel, f"{name}.bias": bias}
-    return shapes | {"projection": (HEAD, EMBEDDING)}

@@ -22,6 +22,7 @@ from simvis.models.keras_models.graph import (
     Tensor,
     bottlenecks,
     flatten,
+    following,
     has_graph,
     layers,
     leading_to,
@@ -82,16 +83,7 @@ class Tail:
 def analyse(model, layer=None, pooling=None):
     """Return the `Attribution` of a model, or of what comes out of one of its layers.
 
-    Parameters
-    ----------
-    model : keras.Model
-    layer : None or a layer of it
-    pooling : None, "average", "max", "gem", or "network"
-
-    Raises
-    ------
-    ValueError
-        Says why there is no place to look at, and what to say instead.
+    A ValueError says why there is no place to look at, and what to say instead.
     """
     graph = flatten(model)
     if layer is not None:
@@ -113,16 +105,11 @@ def analyse(model, layer=None, pooling=None):
             return few[0]
     if len(graph.outputs) == 1:
         raise ValueError(problems[0])
-    names = ", ".join(output.operation.name for output in graph.outputs)
-    raise ValueError(
-        "; ".join(
-            [
-                f"model: {len(found)} of its {len(graph.outputs)} outputs could be explained, say "
-                f"which one with layer=, of {names}",
-                *problems,
-            ]
-        )
+    problem = (
+        f"model: {len(found)} of its {len(graph.outputs)} outputs could be explained, say "
+        f"which one with layer=, of {_names(graph.outputs)}"
     )
+    raise ValueError("; ".join([problem, *problems]))
 
 
 def _analyse_layer(graph, layer, pooling):
@@ -158,16 +145,14 @@ def _analyse_inside(graph, layer, pooling):
         return Attribution(steps, image, conv, pooling or "average", inside=layer)
     steps, image, output = _way_to_output(graph)
     after = steps[steps.index(step) :]
-    made = {each for one in after for each in one.outputs}
-    context = {each for one in after for each in one.sources if each not in made}
-    tail = Tail(after, tuple(context), None)
+    tail = Tail(after, tuple(_context(after)), None)
     return Attribution(steps, image, conv, output=output, inside=layer, tail=tail)
 
 
 def _way_to_output(graph):
     """Return the steps, the image and the output of a graph that has but one."""
     if len(graph.outputs) != 1:
-        names = ", ".join(output.operation.name for output in graph.outputs)
+        names = _names(graph.outputs)
         raise ValueError(
             f"model: it has {len(graph.outputs)} outputs, say layer= for one of {names}"
         )
@@ -189,8 +174,8 @@ def _way_from_image(graph, tensor):
             origin.update(dict.fromkeys(step.outputs, origins))
         raise ValueError(
             f"model: {named(step.operation)} merges {len(step.sources)} tensors, of several inputs "
-            f"({', '.join(each.operation.name for each in inputs)}); for a sub-model that they "
-            "share, or a layer that the image alone leads to, say layer="
+            f"({_names(inputs)}); for a sub-model that they share, or a layer that the image alone "
+            "leads to, say layer="
         )
     return steps, inputs[0]
 
@@ -262,10 +247,7 @@ def explain(graph, output, pooling):
 def _pooling_and_head(steps, image, line, pooling):
     """Return the `Attribution` of a pooling, of the first of a line of tensors, and a linear head.
 
-    Raises
-    ------
-    NotLinear
-        Says what is something else.
+    A `NotLinear` says what is something else.
     """
     conv = line[0]
     first, *tail = pieces(steps, line)
@@ -284,33 +266,24 @@ def _pooling_and_head(steps, image, line, pooling):
 
 def _tells_positions_apart(steps, conv, output):
     """Return whether an output depends on most positions of a tensor, or on a few alone."""
-    sides = conv.sides
-    if np.prod(sides) <= 1:
+    if np.prod(conv.sides) <= 1:
         return False
     rng = np.random.default_rng(0)
-    count = 16 if len(sides) == 2 else 8  # of which maxima lie in many places
-    values = tf.constant(rng.standard_normal((count, *sides, conv.shape[-1])), tf.float32)
+    count = 16 if len(conv.sides) == 2 else 8  # of which maxima lie in many places
+    values = tf.constant(rng.standard_normal((count, *conv.sides, conv.shape[-1])), tf.float32)
     with tf.GradientTape() as tape:
         tape.watch(values)
         found = run(steps, {conv: tf.cast(values, conv.dtype)})[output]
         found = tf.reshape(tf.cast(found, tf.float32), (count, -1))
     weights = tf.constant(rng.standard_normal(found.shape), tf.float32)
-    slope = tape.gradient(found, values, weights)
-    if slope is None:
-        return False
+    slope = tape.gradient(found, values, weights, tf.UnconnectedGradients.ZERO)
     return np.mean(np.any(slope.numpy() != 0, axis=(0, -1))) > 0.5
 
 
 def tail_from(steps, conv, output):
     """Return the `Tail` that leads from a tensor to the output."""
-    after, reached = [], {conv}
-    for step in steps:
-        if reached.intersection(step.sources) and conv not in step.outputs:
-            after.append(step)
-            reached.update(step.outputs)
-    after = leading_to(after, [output], [conv])
-    context = {each for step in after for each in step.sources if each not in reached}
-    normalizations = None
+    after = leading_to(following(steps, conv), [output], [conv])
+    context, normalizations = _context(after) - {conv}, None
     if not context:
         grouped = _with_normalizations_whole(after, conv, output)
         found = {step: normalization_of(step) for step in grouped}
@@ -337,8 +310,7 @@ def _with_normalizations_whole(steps, conv, output):
 
 def _is_proportional(steps, conv, output, normalizations):
     """Return whether F(a x) = F(0) + a (F(x) - F(0)), given the scales that x has."""
-    sides = conv.sides
-    values = np.random.default_rng(0).standard_normal((1, *sides, conv.shape[-1]))
+    values = np.random.default_rng(0).standard_normal((1, *conv.sides, conv.shape[-1]))
     tolerance = 2e-2 if _is_half(steps) else 1e-4
     for x in (np.abs(values), values):
         scales = {}
@@ -356,6 +328,16 @@ def _is_proportional(steps, conv, output, normalizations):
             if not np.allclose(function(factor), expected, 0, tolerance * np.abs(expected).max()):
                 return False
     return True
+
+
+def _context(steps):
+    """Return the tensors that steps need and do not make."""
+    made = {each for step in steps for each in step.outputs}
+    return {each for step in steps for each in step.sources} - made
+
+
+def _names(tensors):
+    return ", ".join(tensor.operation.name for tensor in tensors)
 
 
 def _is_half(steps):

@@ -69,8 +69,11 @@ def flatten(model):
     """
     if not has_graph(model):
         image, output = Tensor((None,) * 3 + (3,), "float32", model), Tensor((), "float32", model)
-        run = partial(_call_model, model)
-        return Graph([Step(model, run, (image,), (output,))], [image], [output])
+
+        def call(values):
+            return keras.tree.flatten(model(*values, training=False))
+
+        return Graph([Step(model, call, (image,), (output,))], [image], [output])
     inputs = [_tensor(each) for each in model.inputs]
     steps = []
     return Graph(steps, inputs, _unroll(model, inputs, steps))
@@ -111,16 +114,11 @@ def _tensor(symbolic):
 
 
 def _call_node(node, values):
-    args, kwargs = node.arguments.fill_in(
-        dict(zip(map(id, node.input_tensors), values, strict=True))
-    )
+    known = dict(zip(map(id, node.input_tensors), values, strict=True))
+    args, kwargs = node.arguments.fill_in(known)
     if "training" in getattr(node.operation, "_call_context_args", ()):
         kwargs["training"] = False
     return keras.tree.flatten(node.operation(*args, **kwargs))
-
-
-def _call_model(model, values):
-    return keras.tree.flatten(model(*values, training=False))
 
 
 # --- parts of a graph ----------------------------------------------------------------------------
@@ -136,13 +134,22 @@ def leading_to(steps, targets, sources=()):
     return chosen
 
 
+def following(steps, tensor):
+    """Return those of the steps that depend on a tensor."""
+    reached, chosen = {tensor}, []
+    for step in steps:
+        if reached.intersection(step.sources):
+            chosen.append(step)
+            reached.update(step.outputs)
+    return chosen
+
+
 def run(steps, values):
     """Run steps on a dict of tensors to values; return it with what they compute added."""
     values = dict(values)
     for step in steps:
-        values.update(
-            zip(step.outputs, step.run([values[each] for each in step.sources]), strict=True)
-        )
+        found = step.run([values[each] for each in step.sources])
+        values.update(zip(step.outputs, found, strict=True))
     return values
 
 
@@ -151,11 +158,7 @@ def bottlenecks(steps, image, output):
 
     The steps are those that lead to the output, in an order in which they can run.
     """
-    reached, from_image = {image}, []
-    for step in steps:
-        if reached.intersection(step.sources):
-            from_image.append(step)
-            reached.update(step.outputs)
+    from_image = following(steps, image)
     last_use = {each: i for i, step in enumerate(from_image) for each in step.sources}
     last_use[output] = len(from_image)
     found, alive = [image], {image}
@@ -181,13 +184,7 @@ def layers(model, path=""):
 
 
 def find_layer(model, name):
-    """Return the layer of that name, or path, among those of a model and inside of them.
-
-    Raises
-    ------
-    ValueError
-        If there is none, or more than one.
-    """
+    """Return the one layer of that name, or path, among those of a model and inside of them."""
     matches = {
         id(layer): (path, layer)
         for path, layer in layers(model)

@@ -28,23 +28,11 @@ MODULES = (None, "builtins", "keras.activations")
 
 
 def load_model_file(path):
-    """Load a .keras or .h5 file in Keras's safe mode.
+    """Return the model of a .keras or .h5 file, a Path, loaded in Keras's safe mode.
 
-    Parameters
-    ----------
-    path : Path
-
-    Returns
-    -------
-    model : keras.Model
-
-    Raises
-    ------
-    ValueError
-        For a file whose weights, layers or images would take too much memory, which leads to other
-        files, or which names functions that are no part of a model.
-    Exception
-        Nearly any, for a damaged file, and for one that holds code.
+    A ValueError refuses a file whose weights, layers or images would take too much memory, which
+    leads to other files, or which names functions that are no part of a model; nearly any Exception
+    one that is damaged, or holds code.
     """
     limit = max(SMALL, FACTOR * path.stat().st_size)
     _check_file(path, limit)

@@ -29,7 +29,13 @@ def load(source, *, pooling, input_size, layer, preprocess, grid, prefix, graph,
         )
     name = str(source) if isinstance(source, (str, Path)) else source.name
     model, own_preprocess = sources.find(source, pooling, input_size, **of_source)
-    contents = _contents(name, model)
+    whole = model
+
+    def contents():  # by which two models differ
+        if (path := Path(name)).suffix in MODEL_FILES and path.is_file():
+            return [np.fromfile(path, np.uint8)]  # which says more than its weights
+        return [np.asarray(weight) for weight in whole.weights]
+
     if layer is not None:
         layer = find_layer(model, layer)
         if isinstance(layer, keras.Model):  # a sub-model stands for itself
@@ -39,7 +45,8 @@ def load(source, *, pooling, input_size, layer, preprocess, grid, prefix, graph,
     with failures_in_words("numbers at random"):
         found = analyse(model, layer, own_pooling)
     size = sources.input_size_of(found.image.shape, input_size)
-    prepare = sources.preprocessing(preprocess or own_preprocess)
+    how = preprocess or own_preprocess
+    prepare = sources.preprocessing(how)
 
     def to_batch(images):
         pixels = np.stack([image_ops.resize(image, size) for image in images])
@@ -64,7 +71,6 @@ def load(source, *, pooling, input_size, layer, preprocess, grid, prefix, graph,
         found = analyse(model, layer, "network")
         front = to_numpy(_front(found), size, graph)
 
-    how = preprocess or own_preprocess
     pixels = how if isinstance(how, str) else "by a function" if how else "0..255"
     fields = {
         "name": name,
@@ -78,18 +84,6 @@ def load(source, *, pooling, input_size, layer, preprocess, grid, prefix, graph,
         return _by_derivatives(found, front, grey, grid, prefix, fields)
     fields["pooling"] = pooling or found.pooling
     return _pooled(found, front, grid, prefix, fields)
-
-
-def _contents(source, model):
-    """Return a function that returns the arrays by which two models differ."""
-
-    def contents():
-        path = Path(source)
-        if path.suffix in MODEL_FILES and path.is_file():  # which says more than its weights
-            return [np.fromfile(path, np.uint8)]
-        return [np.asarray(weight) for weight in model.weights]
-
-    return contents
 
 
 def _words(found, pooling, grid, prefix):
@@ -257,14 +251,12 @@ def _local_features(found, conv, context, reference, directions):
 
     if tail.normalizations is not None:
         scales = {}
-        given = partial(
-            run_given_scales, tail.steps, normalizations=tail.normalizations, scales=scales
-        )
-        given(values=values_at(conv[None]))
 
         def follow_given_scales(points):
-            return output_of(given(values=values_at(points)))
+            values = values_at(points)
+            return output_of(run_given_scales(tail.steps, values, tail.normalizations, scales))
 
+        follow_given_scales(conv[None])  # which finds them
         return differentiate(follow_given_scales, conv, directions)
 
     def follow(points):

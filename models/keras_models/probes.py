@@ -99,12 +99,8 @@ def _gem_power(piece, sides, channels):
 def fold(tail, channels):
     """Fold the pieces after the pooling into one (kernel (C, D), bias (D,)), or None for nothing.
 
-    Positive factors, which a cosine does not see, are left out.
-
-    Raises
-    ------
-    NotLinear, ValueError
-        Name the piece that is neither linear nor a normalisation, or has weights that are NaN.
+    Positive factors, which a cosine does not see, are left out.  A `NotLinear` names the piece that
+    is neither linear nor a normalisation, a ValueError one that has weights that are NaN.
     """
     kernel, bias, rescaled = np.eye(channels), np.zeros(channels), False
     for piece in tail:
@@ -201,13 +197,9 @@ def normalization_of(step):
 
 
 def run_given_scales(steps, values, normalizations, scales):
-    """Run steps as `graph.run` does, but let normalisations use the scales given.
+    """Run steps as `graph.run` does, but let those that are normalisations use the scales given.
 
-    Parameters
-    ----------
-    normalizations : dict of steps to `Normalization`
-    scales : dict of steps to tensors (N, 1)
-        Those that are missing are taken from the values, and added.
+    Scales (N, 1) that are missing are taken from the values, and added.
     """
     values = dict(values)
     for step in steps:

@@ -41,8 +41,15 @@ def find(source, pooling, input_size, weights, import_file, allow_unsafe):
         return _application(source, weights, pooling, input_size)
     if weights is not None:
         raise ValueError("weights: only a keras:NAME network has weights apart from the model")
-    if import_file is not None:
-        _run_file(Path(import_file))
+    if import_file is not None:  # which is run for what it registers with Keras
+        if not Path(import_file).is_file():
+            raise FileNotFoundError(f"import_file: {import_file}: no such file")
+        print(f"running {import_file}", file=sys.stderr)
+        try:
+            runpy.run_path(str(import_file))
+        except Exception as error:
+            kind = type(error).__name__
+            raise ValueError(f"import_file: {import_file}: {kind}: {_one_line(error)}") from None
     if isinstance(source, (str, Path)):
         source = _read(Path(source), allow_unsafe)
     return source, None
@@ -126,19 +133,6 @@ def _read(path, allow_unsafe):
         elif "Could not locate" in reason:
             reason += "; name the Python file that registers it with import_file="
         raise ValueError(f"{path}: cannot be loaded: {reason}") from None
-
-
-def _run_file(path):
-    """Run a Python file, for what it registers with Keras; say so on stderr."""
-    if not path.is_file():
-        raise FileNotFoundError(f"import_file: {path}: no such file")
-    print(f"running {path}", file=sys.stderr)
-    try:
-        runpy.run_path(str(path))
-    except Exception as error:
-        raise ValueError(
-            f"import_file: {path}: {type(error).__name__}: {_one_line(error)}"
-        ) from None
 
 
 def _one_line(error):

@@ -326,9 +326,9 @@ SPARSE = special(tarfile.REGTYPE, pax_headers={"GNU.sparse.size": "9", "GNU.spar
 LINKS = [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE]
 NESTED = special(tarfile.GNUTYPE_LONGNAME).tobuf(tarfile.GNU_FORMAT) * 5000
 LARGE = f"over {2**22} bytes unpacked"
+OUTSIDE = "evil' leads outside of it"
 BAD_ARCHIVES = [
-    (with_member(("../evil", b"x")), "outside the destination"),
-    (with_member(("hotels/../../evil", b"x")), "outside the destination"),
+    *((with_member((name, b"x")), OUTSIDE) for name in ("../evil", "hotels/../../evil", "/evil")),
     *((with_member((special(kind), b"")), "'evil' is no plain file") for kind in LINKS),
     (with_member((SPARSE, b"x")), "'evil' is no plain file"),
     (header(tarfile.REGTYPE, -512), "'evil' is no plain file"),
@@ -350,28 +350,17 @@ BAD_ARCHIVES = [
 def test_a_bad_archive_leaves_nothing(server, folder, tmp_path, archive, message, monkeypatch):
     monkeypatch.setattr(downloads, "MAX_UNPACKED", 2**22)
     monkeypatch.setattr(downloads, "MAX_MEMBERS", 100)
+    if message == OUTSIDE:  # which is seen before anything is unpacked
+        monkeypatch.setattr(tarfile.TarFile, "extractall", None)
     server.answers[ARCHIVE] = archive
     expected = f"{server.url}{ARCHIVE}: not unpacked as a .tar or .tar.gz archive: "
     fails(ValueError, folder, expected, message)
     assert not list(tmp_path.rglob("*evil*"))
 
 
-def test_an_absolute_path_in_an_archive_stays_inside(server, folder, tmp_path):
-    server.answers[ARCHIVE] = with_member((f"{tmp_path}/evil", b"x"))
-    fetch_authors_files("hotels", folder)
-    assert not (tmp_path / "evil").exists()
-
-
-@pytest.mark.parametrize(
-    "members, message",
-    [
-        ({"hotels/hotels.data-00000-of-00001": DATA}, "half a checkpoint, without hotels.index"),
-        ({"hotels/hotels.index": b""}, "half a checkpoint, without hotels.data-00000-of-00001"),
-        ({"readme": b"moved"}, "no checkpoint (*.index) in it or one level below"),
-    ],
-)
-def test_an_archive_without_a_whole_checkpoint(server, folder, members, message):
-    server.answers[ARCHIVE] = archive_of(*members.items())
+def test_an_archive_without_a_whole_checkpoint(server, folder):
+    server.answers[ARCHIVE] = archive_of(("hotels/hotels.index", b""))
+    message = "half a checkpoint, without hotels.data-00000-of-00001"
     fails(OSError, folder, server.url + ARCHIVE, message)
 
 

@@ -25,22 +25,15 @@ def mlp(weights):
 def test_they_sum_to_the_embedding(rng, weights, positions):
     x, reference = rng.standard_normal((2, *positions, 5)).astype(np.float32)
     function = mlp(weights)
-    # of 30 dimensions: forward passes for 6 positions, backward passes for 20
     local, constant = integrate(function, x, reference)
     assert local.shape == (*positions, 30) and local.dtype == np.float64
     output = function(x[None])[0].numpy()
     assert_allclose(local.reshape(-1, 30).sum(0) + constant, output, atol=1e-4 * abs(output).max())
     assert_allclose(constant, function(reference[None])[0], rtol=1e-5, atol=1e-5)
-
-
-def test_forward_and_backward_passes_agree_and_so_do_directions(rng, weights):
-    x, reference = rng.standard_normal((2, 6, 5)).astype(np.float32)
-    function = mlp(weights)
-    forward, constant = integrate(function, x, reference)
     directions = np.linalg.qr(rng.standard_normal((30, 30)))[0]
-    backward, rotated = integrate(function, x, reference, directions)
-    assert_allclose(backward @ directions, forward, atol=1e-5)
-    assert_allclose(rotated @ directions, constant, atol=1e-5)
+    rotated = integrate(function, x, reference, directions)
+    assert_allclose(rotated[0] @ directions, local, atol=1e-5)
+    assert_allclose(rotated[1] @ directions, constant, atol=1e-5)
 
 
 def test_against_a_plain_loop_from_the_equation(rng):
