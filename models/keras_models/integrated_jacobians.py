@@ -31,11 +31,12 @@ def integrate(function, activations, reference, directions=None, tolerance=3e-5)
 
     Parameters
     ----------
-    function : differentiable, of a float32 tensor (B, *positions, C) -> float32 (B, D)
-        Each of the B is independent of the others.
+    function : function of a float32 tensor (B, *positions, C) -> float32 (B, D)
+        Each of the B independent of the others, and differentiable.
     activations, reference : float32 (*positions, C) arrays
     directions : None or float (K, D) array with orthonormal rows
-        Only the local features' components along these, for K backward passes a node, else for D.
+        Only the local features' components along these, for K backward passes a node; else all D
+        components, for the cheaper of D backward passes and one forward pass for each position.
     tolerance : the gap that is small enough, of the sum, relative to the embedding
 
     Returns
@@ -104,10 +105,10 @@ def differentiate(function, activations, directions=None):
     array([[0., 2.],
            [3., 2.]])
     """
-    points = activations[None]
+    points, weights = activations[None], np.ones(1)
     constant = _evaluate(function, np.zeros_like(points))[0]
     if directions is None:
-        return _all_directions(function, points, np.ones(1), activations), constant
+        return _all_directions(function, points, weights, activations), constant
     return _slopes(function, points, activations, directions)[0], directions @ constant
 
 
@@ -151,17 +152,26 @@ def _evaluate(function, points):
 
 
 def _all_directions(function, points, weights, step):
-    """Return sum_i weights[i] J_u(points[i]) step_u for each u, float64 (*positions, D)."""
-    dimensions = function(tf.constant(points[:1])).shape[1]
-    at_once, total = max(1, NUMBERS_AT_ONCE // step.size), 0
+    count, dimensions = step[..., 0].size, function(tf.constant(points[:1])).shape[1]
+    # a forward pass also computes the values again that backward passes share
+    backward = dimensions <= 2 * count
+    passes = (dimensions if backward else count) * len(points)
     # a thread of many has a bar above it that counts more than its own passes
-    hidden = None if threading.current_thread() is threading.main_thread() else True
-    passes = dimensions * len(points)
+    alone = threading.current_thread() is threading.main_thread()
+    hidden = None if alone else True
     with tqdm(total=passes, desc="local features", unit=" passes", disable=hidden) as bar:
-        for start in range(0, len(points), at_once):
-            some = slice(start, start + at_once)
-            slopes = _slopes(function, points[some], step, np.eye(dimensions), bar.update)
-            total = total + np.tensordot(weights[some], slopes, 1)
+        if backward:
+            return _backward(function, points, weights, step, np.eye(dimensions), bar.update)
+        return _forward(function, points, weights, step, bar.update)
+
+
+def _backward(function, points, weights, step, directions, advance):
+    """Return sum_i weights[i] <directions, J_u(points[i]) step_u>, float64 (*positions, K)."""
+    at_once, total = max(1, NUMBERS_AT_ONCE // step.size), 0
+    for start in range(0, len(points), at_once):
+        some = slice(start, start + at_once)
+        slopes = _slopes(function, points[some], step, directions, advance)
+        total = total + np.tensordot(weights[some], slopes, 1)
     return total
 
 
@@ -185,3 +195,25 @@ def _slopes(function, points, step, directions, advance=lambda count: None):
                 slopes[start : start + at_once, ..., k] = product.sum(-1)
             advance(len(some))
     return slopes
+
+
+def _forward(function, points, weights, step, advance):
+    """Return sum_i weights[i] J_u(points[i]) step_u for each u, (*positions, D)."""
+    *sides, channels = step.shape
+    count = int(np.prod(sides))
+    at_once = max(1, NUMBERS_AT_ONCE // step.size)
+    rows, total = step.reshape(count, channels), 0
+    for point, weight in zip(points, weights, strict=True):
+        slopes = []
+        for start in range(0, count, at_once):
+            some = np.arange(start, min(start + at_once, count))
+            tangents = np.zeros((len(some), count, channels), np.float32)
+            tangents[np.arange(len(some)), some] = rows[some]
+            values = tf.constant(np.repeat(point[None], len(some), 0))
+            tangents = tf.constant(tangents.reshape(values.shape))
+            with tf.autodiff.ForwardAccumulator(values, tangents) as accumulator:
+                output = function(values)
+            slopes.append(accumulator.jvp(output, tf.UnconnectedGradients.ZERO).numpy())
+            advance(len(some))
+        total = total + weight * np.concatenate(slopes).astype(np.float64)
+    return total.reshape(*sides, -1)
