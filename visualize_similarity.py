@@ -15,7 +15,6 @@ from pathlib import Path
 
 from simvis import cli, image_ops, models
 from simvis.batch import pairs as image_pairs
-from simvis.cover_up import FILLINGS, cover_up
 from simvis.files import plain
 from simvis.maps import (
     BOX,
@@ -32,7 +31,9 @@ from simvis.pair import (
     EXAMPLE_PAIR,
     FIGURE_FORMATS,
     FIGURE_STYLES,
+    FILLINGS,
     PairVisualization,
+    cover_up,
     draw,
     visualize_pair,
 )
@@ -96,7 +97,7 @@ def run_pair(task):
     if task.html:
         pair.save_page(task.html)
     covered = {
-        number: cover_up(images, pair, region, number, task.cover_with)
+        number: cover_up(pair, region, number, task.cover_with)
         for number, region in covers
         if region is not None
     }
@@ -155,7 +156,7 @@ def run_pairs(task):
 
 
 def report_pair(pair, written, covered):
-    """Print what was found, and where it is; covered has the CoverUp of an image by its number."""
+    """Print what was found, and where it is; covered has an image's `cover_up` by its number."""
     method = pair.method
     print(f"network     {pair.network.name}: {pair.network.description}")
     print("maps        {} x {}".format(*pair.similarity1.shape))

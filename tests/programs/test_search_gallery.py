@@ -133,7 +133,7 @@ def test_a_name_that_is_odd_does_no_harm(place, capsys):
     shutil.copy("images/0/0_0000.png", f"images/{hostile}")
     shutil.copy("images/0/0_0000.png", b"images/\xff\xfe.png")
     assert main(["index", "images"]) == 1
-    assert "\\udcff\\udcfe.png: its name is no text" in capsys.readouterr().out
+    assert "\\udcff\\udcfe.png: its name is not valid UTF-8" in capsys.readouterr().out
     assert main(["find", "images/0/0_0000.png"]) == 0
     out = capsys.readouterr().out
     assert "\x1b" not in out and "\x07" not in out
