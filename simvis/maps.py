@@ -123,15 +123,8 @@ class PairMaps:
     def save_maps(self, path, settings=None):
         """Write the maps, the images' names and the settings as a .npz file without pickles.
 
-        Parameters
-        ----------
-        path : str or Path
-        settings : dict, instead of those of the maps themselves
-
-        Raises
-        ------
-        OSError
-            If the file cannot be written.
+        The settings are those of the maps, or a dict instead of them; an OSError is raised if the
+        file cannot be written.
         """
         names = [each.name for each in fields(PairMaps)]
         arrays = {name: getattr(self, name) for name in names[: names.index("conv1")]}

@@ -159,11 +159,8 @@ class PairVisualization(PairMaps):
     def figure(self, style="screen"):
         """Return a matplotlib figure of both images and both overlays, with bars of true values.
 
-        Parameters
-        ----------
-        style : "screen", or "paper" for the width of a column and small print
-
-        It saves itself as publishers want it, see `plotting.figure.PairFigure`.
+        Its style is "screen", or "paper" for the width of a column and small print.  It saves
+        itself as publishers want it, see `plotting.figure.PairFigure`.
         """
         check_choice("style", style, FIGURE_STYLES)
         from simvis.plotting.figure import make_figure  # which imports much of matplotlib

@@ -29,8 +29,7 @@ def add_legend(picture, widths, left, right, bars):
 
     Returns
     -------
-    picture : uint8 (H + h, max(W, 400), 3) array
-        Text is 10 pixels high for each 480 pixels of width.
+    picture : uint8 (H + h, max(W, 400), 3) array, with text 10 pixels high for each 480 of width
 
     Examples
     --------
