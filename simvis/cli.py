@@ -57,10 +57,9 @@ class NetworkOptions:
 
 
 def run_program(program, kinds, parse, run, argv=None):
-    """Run a program; every error is one line on stderr.
+    """Run a program; every error is one line on stderr, and no warning or log of others is there.
 
-    Nothing else is there: what other libraries warn of or log is not shown.  What is printed
-    appears when the program has run.
+    What is printed appears when the program has run.
 
     Parameters
     ----------
