@@ -90,7 +90,7 @@ class NetworkCommand(Command):
 class Index(NetworkCommand):
     """Take in what is new in a folder, drop what is gone."""
 
-    folder: str = cli.argument("of images; or a URI, as s3://bucket/photos", "FOLDER")
+    folder: str = option("of images; or a URI, as s3://bucket/photos", "FOLDER", flags=())
     batch_size: int | None = option("images at once in the network (default: 1)", "N")
     engine: str | None = option("run on a Ray cluster, or a local one", choices=("ray",))
     workers: int | None = option("of Ray (default: one for each core)", "N")
@@ -108,11 +108,8 @@ class Index(NetworkCommand):
         indexed = gallery.index(
             self.folder, batch_size=self.batch_size, engine=self.engine, workers=self.workers
         )
-        counts = [
-            f"{count:,} {word}"
-            for word in ("new", "changed", "gone")
-            if (count := getattr(indexed, word))
-        ]
+        counts = {word: getattr(indexed, word) for word in ("new", "changed", "gone")}
+        counts = [f"{count:,} {word}" for word, count in counts.items() if count]
         print(f"network     {gallery.info()['network']}")
         print(f"images      {indexed.images:,}, {', '.join(counts) or 'none of them new'}")
         report_failed(indexed.failed)
@@ -124,7 +121,7 @@ class Index(NetworkCommand):
 class Find(NetworkCommand):
     """Find what looks like an image, or like a part of it."""
 
-    image: str = cli.argument("what to search with", "IMAGE")
+    image: str = option("what to search with", "IMAGE", flags=())
     region: Region = option("only this part of it, in pixels", BOX)
     point: tuple | None = option("only what a cell of the network sees at this pixel", POINT)
     top: int = option(f"hits, 1 to {MOST} (default: 12)", "N", default=12)
@@ -164,9 +161,8 @@ class Info(Command):
         words = f"{info['network']}, {info['pooling']} pooling, {info['explain']}, {size}"
         print(f"images      {info['images']:,}, of {info['folder']}")
         print(f"network     {words}")
-        print(
-            f"embeddings  {info['dimension']} numbers each, {info['indexed']:,} of them in an index"
-        )
+        words = f"{info['dimension']} numbers each, {info['indexed']:,} of them in an index"
+        print(f"embeddings  {words}")
         print(f"on disk     {info['bytes'] / 1e6:,.1f} MB, {info['versions']:,} versions")
         report_failed(info["failed"], most=None)
         return 0
@@ -176,7 +172,7 @@ class Info(Command):
 class Remove(Command):
     """Take images out of a gallery, not off the disk."""
 
-    paths: list = cli.argument("in the folder of images", "PATH", nargs="+")
+    paths: list = option("in the folder of images", "PATH", flags=(), nargs="+")
 
     def run(self):
         print(f"removed     {Gallery(self.gallery).remove(self.paths):,}")

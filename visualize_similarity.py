@@ -15,7 +15,6 @@ from pathlib import Path
 
 from simvis import cli, image_ops, models
 from simvis.batch import pairs as image_pairs
-from simvis.cover_up import FILLINGS, cover_up
 from simvis.files import plain
 from simvis.maps import (
     BOX,
@@ -32,7 +31,9 @@ from simvis.pair import (
     EXAMPLE_PAIR,
     FIGURE_FORMATS,
     FIGURE_STYLES,
+    FILLINGS,
     PairVisualization,
+    cover_up,
     draw,
     visualize_pair,
 )
@@ -96,7 +97,7 @@ def run_pair(task):
     if task.html:
         pair.save_page(task.html)
     covered = {
-        number: cover_up(images, pair, region, number, task.cover_with)
+        number: cover_up(pair, region, number, task.cover_with)
         for number, region in covers
         if region is not None
     }
@@ -155,7 +156,7 @@ def run_pairs(task):
 
 
 def report_pair(pair, written, covered):
-    """Print what was found, and where it is; covered has the CoverUp of an image by its number."""
+    """Print what was found, and where it is; covered has an image's `cover_up` by its number."""
     method = pair.method
     print(f"network     {pair.network.name}: {pair.network.description}")
     print("maps        {} x {}".format(*pair.similarity1.shape))
@@ -229,7 +230,9 @@ RULES = (  # options, whether they go together with others, these, and what is s
 class Task:
     """What the program is asked for."""
 
-    images: tuple = cli.argument("two image files; none for an example pair", "IMAGE", "*")
+    images: tuple = option(
+        "two image files; none for an example pair", "IMAGE", default=(), flags=(), nargs="*"
+    )
     than: str | None = option(THAN, "IMAGE3")
     cover1: Region = option(COVERED.format(1), BOX, group="cover-up test")
     cover2: Region = option(COVERED.format(2), BOX)
@@ -278,7 +281,12 @@ def parse(argv):
         typed["normalize"] = "zero"  # a difference is drawn with zero in the middle
     task = cli.fill(Task, {"network": "imagenet", **typed})
     if task.is_many:
-        output = Path(plain(task.output or default_folder(task)))
+        if task.pairs:
+            folder = f"{Path(task.pairs).stem}_similarity"
+        else:
+            name = Path(task.against).resolve().name
+            folder = f"{Path(task.images[0]).stem}_against_{name}_similarity"
+        output = Path(plain(task.output or folder))
         cli.check_folder("output", output)
         return replace(task, output=output)
     images = task.images or models.example_pair(task.network.network) or EXAMPLE_PAIR
@@ -306,14 +314,6 @@ def check_together(typed):
         raise ValueError("save_maps: with many pairs it takes no name, the maps lie in --output")
     if not many and typed.get("save_maps") is True:
         raise ValueError("save_maps: expected the name of a file, FILE.npz")
-
-
-def default_folder(task):
-    """Return the name of the folder of many pairs' results."""
-    if task.pairs:
-        return f"{Path(task.pairs).stem}_similarity"
-    stem, name = Path(task.images[0]).stem, Path(task.against).resolve().name
-    return f"{stem}_against_{name}_similarity"
 
 
 if __name__ == "__main__":

@@ -57,10 +57,9 @@ class NetworkOptions:
 
 
 def run_program(program, kinds, parse, run, argv=None):
-    """Run a program; every error is one line on stderr.
+    """Run a program; every error is one line on stderr, and no warning or log of others is there.
 
-    Nothing else is there: what other libraries warn of or log is not shown.  What is printed
-    appears when the program has run.
+    What is printed appears when the program has run.
 
     Parameters
     ----------
@@ -88,7 +87,10 @@ def run_program(program, kinds, parse, run, argv=None):
     try:
         with warnings.catch_warnings(), redirect_stdout(printed):
             warnings.simplefilter("ignore")
-            check_current_folder()
+            try:
+                os.getcwd()
+            except OSError:
+                raise ValueError("the current folder was deleted, go to another one") from None
             status = run(parse(argv))
     except SystemExit as done:  # after --help or --version
         status = done.code
@@ -111,13 +113,6 @@ def resumable():
         yield
     except KeyboardInterrupt:
         raise KeyboardInterrupt("; the same command goes on where it was") from None
-
-
-def check_current_folder():
-    try:
-        os.getcwd()
-    except OSError:
-        raise ValueError("the current folder was deleted, go to another one") from None
 
 
 def in_words_of_the_shell(reason, kinds, argv):
@@ -193,11 +188,6 @@ class OneLineParser(argparse.ArgumentParser):
         raise ValueError(f"{message} (--help lists the options)")
 
 
-def argument(words, metavar, nargs=None):
-    """Return a field of a dataclass that words without an option fill."""
-    return option(words, metavar, default=(), flags=(), nargs=nargs)
-
-
 def add_options(parser, kind):
     """Add the options that are fields of a dataclass, and in groups those of dataclasses in it.
 
@@ -208,17 +198,16 @@ def add_options(parser, kind):
         if is_dataclass(each.type):
             add_options(parser.add_argument_group(each.name), each.type)
         elif each.metadata:
-            how = {word: what for word, what in each.metadata.items() if what is not None}
+            how = dict(each.metadata)
             if title := how.pop("group", None):
                 group = parser.add_argument_group(title)
             if each.type is bool:
-                how["action"] = "store_true"
-            if each.metadata["metavar"] in NUMBERS:
-                how["type"] = NUMBERS[each.metadata["metavar"]]
+                how = {"help": how["help"], "action": "store_true"}
+            elif how["metavar"] in NUMBERS:
+                how["type"] = NUMBERS[how["metavar"]]
             if flags := how.pop("flags", flags_of(each)):
-                group.add_argument(*flags, dest=each.name, **how)
-            else:
-                group.add_argument(each.name, **how)
+                how["dest"] = each.name
+            group.add_argument(*(flags or [each.name]), **how)
 
 
 def options_of(kind):
@@ -269,9 +258,8 @@ def read_region(text):
 
 
 def read_size(text):
-    """Return a size (height, width), of integers if it is one; others are refused where it goes."""
-    sides = read_numbers(text, 2, "H,W")
-    return tuple(int(side) if side == int(side) else side for side in sides)
+    # of integers if it is one; others are refused where it goes
+    return tuple(int(n) if n == int(n) else n for n in read_numbers(text, 2, "H,W"))
 
 
 def read_numbers(text, count, form):

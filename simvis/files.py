@@ -9,16 +9,9 @@ LOCK = ".lock"  # of a folder that one run owns
 
 
 def plain(path):
-    """Return a path without the ``..`` that can be taken out of it.
+    """Return as a str a path without the ``..`` that can be taken out of it.
 
-    Parameters
-    ----------
-    path : str or Path
-
-    Returns
-    -------
-    path : str
-        The same file, also if a folder in the path is a link.
+    It is the same file, also if a folder in the path is a link.
 
     Examples
     --------
@@ -36,15 +29,8 @@ def plain(path):
 def locked(folder):
     """Own a folder until the end of the block, or of the process, however that ends.
 
-    Parameters
-    ----------
-    folder : Path
-        Gets a file ``.lock``, which stays, and which means nothing once its owner is gone.
-
-    Raises
-    ------
-    ValueError
-        If another process, or another part of this one, owns the folder.
+    It gets a file ``.lock``, which stays, and which means nothing once its owner is gone.  A
+    ValueError is raised if another process, or another part of this one, owns the folder, a Path.
 
     Examples
     --------
@@ -57,35 +43,20 @@ def locked(folder):
     """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(folder / LOCK, timeout=0)
     try:
-        lock.acquire()
+        lock = FileLock(folder / LOCK, timeout=0).acquire()
     except Timeout:
-        raise ValueError(
-            f"{folder}: another run writes to this folder, wait for it or name another one"
-        ) from None
-    try:
+        words = "another run writes to this folder, wait for it or name another one"
+        raise ValueError(f"{folder}: {words}") from None
+    with lock:
         yield
-    finally:
-        lock.release()
 
 
 def fingerprint(path):
     """Return a text by which `unchanged` tells whether a file still holds what it held.
 
-    Parameters
-    ----------
-    path : str or Path
-
-    Returns
-    -------
-    text : str
-        The file's size, time of modification in nanoseconds, and SHA-256.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be read.
+    It has the file's size, time of modification in nanoseconds, and SHA-256; an OSError is raised
+    if the file cannot be read.
     """
     status = os.stat(path)
     return f"{status.st_size} {status.st_mtime_ns} {_sha256(path)}"

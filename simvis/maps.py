@@ -1,7 +1,7 @@
 """The maps of one pair of images: what is asked of them, and how much each position adds."""
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from hashlib import sha256
 from numbers import Real
 
@@ -23,10 +23,6 @@ BOX, POINT = "X0,Y0,X1,Y1|MASK.png", "X,Y"  # how the shell gives a region and a
 GEM = "of GeM, >= 1 (default: the network's own, or 3)"
 HEAD = "the pooled feature, or the network's output through its linear head"
 Region = tuple | np.ndarray | None
-SAVED = (  # of `PairMaps`, by name in a .npz file, if they are not None
-    *("similarity", "whole_similarity", "network_similarity", "similarity1", "similarity2"),
-    *("match1", "match2", "pairwise"),
-)
 
 
 def option(words, metavar=None, default=None, **how):
@@ -127,17 +123,11 @@ class PairMaps:
     def save_maps(self, path, settings=None):
         """Write the maps, the images' names and the settings as a .npz file without pickles.
 
-        Parameters
-        ----------
-        path : str or Path
-        settings : dict, instead of those of the maps themselves
-
-        Raises
-        ------
-        OSError
-            If the file cannot be written.
+        The settings are those of the maps, or a dict instead of them; an OSError is raised if the
+        file cannot be written.
         """
-        arrays = {name: getattr(self, name) for name in SAVED}
+        names = [each.name for each in fields(PairMaps)]
+        arrays = {name: getattr(self, name) for name in names[: names.index("conv1")]}
         arrays["matches"] = self.matches if len(self.matches) else None
         arrays |= {"image1": self.names[0], "image2": self.names[1]}
         settings = settings or settings_of(self.network, self.method)
@@ -192,15 +182,13 @@ def compute_maps(convs, sizes, network, method, names, pairwise=False, embedding
     options = {
         "pooling": method.pooling,
         "power": method.power,
-        "projection": explained_head(network, method),
+        "projection": network.projection if method.explain == "head" else None,
         "data_format": "channels_last",
     }
-    shapes = [conv.shape[:2] for conv in convs]
-    regions = {
-        f"region{i + 1}": image_ops.region_weights(region, sizes[i], shapes[i])
-        for i, region in enumerate(method.regions)
-        if region is not None
-    }
+    shapes, regions = [conv.shape[:2] for conv in convs], {}
+    for i, region in enumerate(method.regions):
+        if region is not None:
+            regions[f"region{i + 1}"] = image_ops.region_weights(region, sizes[i], shapes[i])
     similarities = compute_spatial_similarity(*convs, **options, **regions)
     whole = compute_spatial_similarity(*convs, **options) if regions else similarities
     network_similarity = check_sum(float(whole[0].sum()), embeddings, network, options)
@@ -209,8 +197,8 @@ def compute_maps(convs, sizes, network, method, names, pairwise=False, embedding
         tensor = compute_pairwise_similarity(*convs, **options, **regions)
     for i, point in enumerate(method.points):
         if point is not None:
-            y, x = image_ops.cell_of(point, sizes[i], shapes[i])
-            found[1 - i] = point_similarity(tensor, y, x, i + 1)
+            cell = image_ops.cell_of(point, sizes[i], shapes[i])
+            found[1 - i] = point_similarity(tensor, *cell, i + 1)
     if method.matches:
         matches = strongest_matches(tensor, method.matches)
     return PairMaps(
@@ -288,25 +276,19 @@ def similarity_words(maps):
 
 def network_words(network, method):
     """Return in words which network was asked, and what of it the maps explain."""
-    method, head = method.of(network), explained_head(network, method)
+    method = method.of(network)
     if network.pair_forward and method.pooling == network.pooling:
         return f"{network.name}, its output by derivatives"
     pooling = f"{'GeM' if method.pooling == 'gem' else method.pooling} pooling"
     power = f" of power {method.power:g}" if method.pooling == "gem" else ""
-    return f"{network.name}, {pooling}{power}{' and linear head' if head else ''}"
-
-
-def explained_head(network, method):
-    """Return the projection whose output the maps explain, None if it is the pooled feature."""
-    return network.projection if method.of(network).explain == "head" else None
+    return f"{network.name}, {pooling}{power}{' and linear head' * (method.explain == 'head')}"
 
 
 def check_places(method, sizes):
     """Raise a ValueError unless regions and points fit images of these (height, width)."""
-    places = zip(method.regions, method.points, sizes, strict=True)
-    for number, (region, point, size) in enumerate(places, 1):
-        check_place("region", number, region, size)
-        check_place("point", number, point, size)
+    for number, size in enumerate(sizes, 1):
+        for name in ("region", "point"):
+            check_place(name, number, getattr(method, f"{name}{number}"), size)
 
 
 def check_place(name, number, value, size):

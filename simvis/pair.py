@@ -1,13 +1,11 @@
 """A pair of images with its maps laid over it: picture, figure, page, and notebook view."""
 
-import base64
 import html
-import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from simvis import image_ops, models
 from simvis.image_ops import write_whole
@@ -21,12 +19,14 @@ from simvis.maps import (
     similarity_words,
 )
 from simvis.overlay import Look, mark, overlay
-from simvis.plotting.legend import Bar, add_legend, add_matches, value_text
+from simvis.pages.page import data_uri
+from simvis.plotting.legend import add_legend, add_matches, value_text
 
 EXAMPLES = Path(image_ops.__file__).resolve().parent / "example_images"
 EXAMPLE_PAIR = EXAMPLES / "room_a_view1.jpg", EXAMPLES / "room_a_view2.jpg"
 FIGURE_FORMATS = (".png", ".pdf", ".svg", ".eps", ".ps")
 FIGURE_STYLES = ("screen", "paper")
+FILLINGS = ("mean", "blur")
 
 
 def visualize_pair(
@@ -132,19 +132,15 @@ class PairVisualization(PairMaps):
         overlays = image_ops.bring_to_one_height([self.overlay1, self.overlay2])
         picture, widths = np.hstack(overlays), [overlay.shape[1] for overlay in overlays]
         if len(self.matches):
-            picture = add_matches(picture, self._match_lines(len(picture), widths))
+            (rows1, columns1), (rows2, columns2) = self.similarity1.shape, self.similarity2.shape
+            cells = (self.matches + 0.5) / (rows1, columns1, rows2, columns2)
+            lines = cells[:, [1, 0, 3, 2]] * (widths[0], len(picture), widths[1], len(picture))
+            picture = add_matches(picture, (lines + (0, 0, widths[0], 0) - 0.5).tolist())
         if not legend:
             return picture
         left = ", ".join(filter(None, (note, similarity_words(self))))
         right = network_words(self.network, self.method)
         return add_legend(picture, widths, left, right, self._bars())
-
-    def _match_lines(self, height, widths):
-        """Return the (x1, y1, x2, y2) of the matches, in pixels of the picture."""
-        (rows1, columns1), (rows2, columns2) = self.similarity1.shape, self.similarity2.shape
-        cells = (self.matches + 0.5) / (rows1, columns1, rows2, columns2)
-        lines = cells[:, [1, 0, 3, 2]] * (widths[0], height, widths[1], height)
-        return (lines + (0, 0, widths[0], 0) - 0.5).tolist()
 
     def _bars(self):
         """Return the legend's bar of each overlay, or what is said where there is no map."""
@@ -157,17 +153,14 @@ class PairVisualization(PairMaps):
                 adds = value_text(match.sum(), np.abs(own).max())
                 bars.append(f"the point adds {adds} per cell")
             else:
-                bars.append(Bar.of(shown, self.look, value_range))
+                bars.append((shown, self.look.colormap, value_range))
         return bars
 
     def figure(self, style="screen"):
         """Return a matplotlib figure of both images and both overlays, with bars of true values.
 
-        Parameters
-        ----------
-        style : "screen", or "paper" for the width of a column and small print
-
-        It saves itself as publishers want it, see `plotting.figure.PairFigure`.
+        Its style is "screen", or "paper" for the width of a column and small print.  It saves
+        itself as publishers want it, see `plotting.figure.PairFigure`.
         """
         check_choice("style", style, FIGURE_STYLES)
         from simvis.plotting.figure import make_figure  # which imports much of matplotlib
@@ -218,9 +211,7 @@ class PairVisualization(PairMaps):
 
 def notebook_view(picture, words):
     """Return HTML of a uint8 (H, W, 3) picture with words under it."""
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, "JPEG", quality=88)
-    uri = "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+    uri = data_uri(picture, "jpeg", quality=88)
     return f'<figure><img src="{uri}"><figcaption>{html.escape(words)}</figcaption></figure>'
 
 
@@ -255,16 +246,58 @@ def draw(images, maps, look):
         mark(each, region, point, image.shape[:2])
         for each, (image, region, point) in zip(overlays, places, strict=True)
     ]
-    return PairVisualization(
-        **vars(maps),
-        images=tuple(images),
-        image1=small[0],
-        image2=small[1],
-        overlay1=overlays[0],
-        overlay2=overlays[1],
-        shown1=shown[0],
-        shown2=shown[1],
-        value_range1=ranges[0],
-        value_range2=ranges[1],
-        look=look,
-    )
+    found = {"image": small, "overlay": overlays, "shown": shown, "value_range": ranges}
+    found = {f"{name}{i + 1}": both[i] for name, both in found.items() for i in (0, 1)}
+    return PairVisualization(**vars(maps), images=tuple(images), look=look, **found)
+
+
+def cover_up(pair, region, number=1, filling="mean"):
+    """Return what is left of the similarity of a `PairVisualization` without a region of an image.
+
+    Parameters
+    ----------
+    pair : PairVisualization, of whole images
+    region, filling : as for `cover`
+    number : 1 or 2, the image that is covered
+
+    Returns
+    -------
+    estimate : float, the cosine if the region takes no part in the pooling; None if nothing is left
+    similarity : float, the cosine that the network finds in the covered image
+
+    Examples
+    --------
+    >>> pair = visualize_pair(*EXAMPLE_PAIR)
+    >>> max(cover_up(pair, (152, 186, 506, 410))) < pair.similarity  # without the bed
+    True
+    """
+
+    def similarity(images, method):
+        return find_maps(images, pair.network, method, pair.names).similarity
+
+    images, size = list(pair.images), pair.images[number - 1].shape[:2]
+    # rounded, since of max pooling even the dust of floating point would take part
+    left = 1 - image_ops.region_weights(region, size, size).round(12).clip(0, 1)
+    method = replace(pair.method, **{f"region{number}": left})
+    estimate = similarity(images, method) if left.any() else None
+    images[number - 1] = cover(images[number - 1], region, filling)
+    return estimate, similarity(images, pair.method)
+
+
+def cover(image, region, filling="mean"):
+    """Return a uint8 (H, W, 3) image with a region, a box or a mask, that shows nothing any more.
+
+    It is in the image's "mean" colour, or "blur", by a Gaussian of a tenth of the longer side.
+
+    Examples
+    --------
+    >>> image = np.array([[[10] * 3, [30] * 3]], np.uint8)
+    >>> cover(image, (0, 0, 1, 1))[0, :, 0]
+    array([20, 30], dtype=uint8)
+    """
+    check_choice("filling", filling, FILLINGS)
+    size, fill = image.shape[:2], image.mean(axis=(0, 1))
+    weights = image_ops.region_weights(region, size, size).clip(0, 1)[..., None]
+    if filling == "blur":
+        fill = np.array(Image.fromarray(image).filter(ImageFilter.GaussianBlur(max(size) / 10)))
+    return np.rint((1 - weights) * image + weights * fill).astype(np.uint8)

@@ -141,7 +141,7 @@ class SimilarityMaps(keras.callbacks.Callback):
             )
 
     def _write_summary(self, name, similarity, picture):
-        """Write one event; TensorFlow itself reads and writes this form, without TensorBoard."""
+        # one event, in the form that TensorFlow itself reads and writes, without TensorBoard
         content = io.BytesIO()
         Image.fromarray(picture).save(content, "PNG", compress_level=1)
         height, width, _ = picture.shape

@@ -9,7 +9,7 @@ from simvis.image_ops import write_whole
 from simvis.maps import Method, PairMaps, check_places, find_maps, network_words
 from simvis.overlay import Look, mark, overlay
 from simvis.pair import EXAMPLE_PAIR, EXAMPLES, notebook_view, take_images
-from simvis.plotting.legend import Bar, add_legend
+from simvis.plotting.legend import add_legend
 
 EXAMPLE_TRIPLET = *EXAMPLE_PAIR, EXAMPLES / "room_b_view1.jpg"
 
@@ -105,7 +105,7 @@ class TripletVisualization:
             return picture
         widths = [each.shape[1] for each in overlays]
         network = network_words(self.closer.network, self.closer.method)
-        bars = map(Bar.of, self.shown, [self.look] * 3, self.value_ranges)
+        bars = zip(self.shown, [self.look.colormap] * 3, self.value_ranges, strict=True)
         return add_legend(picture, widths, self._words(), network, bars)
 
     def save_maps(self, path):

@@ -12,10 +12,10 @@ FLOORS = (
     ("similarity_ops", "image_ops"),
     ("models",),
     ("files", "interruption"),
-    ("maps", "pages"),
-    ("overlay", "plotting"),
+    ("maps",),
+    ("overlay", "pages", "plotting"),
     ("pair", "cli"),
-    ("cover_up", "triplet", "batch"),
+    ("triplet", "batch"),
     ("training", "gallery"),
     ("visualize_similarity", "search_gallery"),
 )

@@ -35,7 +35,6 @@ from simvis.image_ops import IMAGE_ENDINGS
 from simvis.maps import (
     Method,
     compute_maps,
-    explained_head,
     is_quicker_by_pairs,
     network_words,
     run_network,
@@ -200,7 +199,7 @@ def visualize_pairs(
     from threadpoolctl import threadpool_limits
 
     method, look = method or Method(), look or Look()
-    explained_head(network, method)  # raises if there is none
+    method.of(network)  # raises if it cannot be
     if batch_size and not network.batch_independent:
         raise ValueError(
             'batch_size: with batch statistics each pair is a batch, say batch_norm="moving"'

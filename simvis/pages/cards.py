@@ -17,8 +17,6 @@ LONGEST_SIDE, QUERYS_LONGEST_SIDE = 360, 640  # pixels of the images in the page
 class Card(NamedTuple):
     """What the page shows of an image, or of a pair.
 
-    Attributes
-    ----------
     name : str, for the eye; it may be anybody's text
     similarity : None or float
     image : None or uint8 (H, W, 3) array

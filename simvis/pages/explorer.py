@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from simvis import image_ops
+from simvis.maps import EXPLAINED, check_choice, check_number
 from simvis.pages.page import data_uri, policy, shrunk, template, write_page
 from simvis.similarity_ops import compute_spatial_similarity
 
@@ -95,18 +96,12 @@ def explorer_data(
     >>> [(image["name"], image["rows"], image["columns"]) for image in data["images"]]
     [('left', 2, 3), ('right', 2, 3)]
     """
-    for name, value, allowed in (
-        ("explain", explain, ("pooled", "head")),
-        ("normalize", normalize, ("each", "pair", "zero", "absolute")),
-    ):
-        if value not in allowed:
-            raise ValueError(f"{name}: expected {' or '.join(allowed)}, got {value!r}")
+    check_choice("explain", explain, EXPLAINED)
+    check_choice("normalize", normalize, ("each", "pair", "zero", "absolute"))
     if explain == "head" and projection is None:
         raise ValueError("explain: head needs a projection, pass (kernel, bias) or use pooled")
-    if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha: expected a number in 0..1, got {alpha}")
-    if not 1 <= power < float("inf"):
-        raise ValueError(f"power: expected a real number >= 1, got {power!r}")
+    check_number("alpha", alpha, 0, 1, "a number in 0..1")
+    check_number("power", power, 1, np.inf, "a real number >= 1")
     # Whatever else is wrong with the activations, the method says so.
     maps = compute_spatial_similarity(
         conv1, conv2, pooling, projection=projection, power=power, data_format="channels_last"

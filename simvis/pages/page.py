@@ -30,12 +30,8 @@ def template(name):
 def policy(*templates, images="data:"):
     """Return the policy by which nothing may run or be loaded but these templates' own.
 
-    Their styles and scripts are known by their hashes.
-
-    Parameters
-    ----------
-    templates : str, more than one if a page has others in frames, which inherit its policy
-    images : str, where images may come from
+    Their styles and scripts are known by their hashes; images says where images may come from.
+    Of more than one template, the others are in frames, which inherit the page's policy.
 
     Examples
     --------
@@ -61,16 +57,9 @@ def write_page(path, page, rules, data):
 
 
 def shrunk(image, longest):
-    """Return an image as a JPEG in a data URI, shrunk if it is large, and its true size.
+    """Return an image, uint8 (H, W, 3), as a dict of width, height and uri, of a JPEG.
 
-    Parameters
-    ----------
-    image : uint8 (H, W, 3) array
-    longest : int, pixels of the longer side that the page's image has at most
-
-    Returns
-    -------
-    picture : dict of width, height and uri
+    The JPEG's longer side has longest pixels at the most; the width and height are the image's own.
 
     Examples
     --------

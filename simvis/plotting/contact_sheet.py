@@ -22,8 +22,7 @@ def contact_sheet(query, name, words, cells, columns=4):
     ----------
     query : uint8 (H, W, 3) array
     name, words : str, what stands under the query
-    cells : list of (picture, title, name, note)
-        The picture, a uint8 (H, W, 3) array or None, and what stands under it.
+    cells : list of (uint8 (H, W, 3) array or None, and the title, name and note under it)
     columns : int, how many of them in a row, at the most
 
     Returns

@@ -3,8 +3,6 @@
 With Pillow alone, and the font that Pillow brings, so that it costs no more than it shows.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -12,20 +10,6 @@ from simvis import image_ops
 
 READABLE = 480  # pixels across, at which text is 10 pixels high
 NARROWEST = 400  # pixels across that the words of a legend need
-
-
-class Bar(NamedTuple):
-    """A bar of colours, and what its map holds."""
-
-    colormap: str
-    value_range: tuple  # (low, high), the values that get the colormap's ends
-    lowest: float  # of the map's cells
-    highest: float
-
-    @classmethod
-    def of(cls, shown, look, value_range):
-        """Return the bar of a map, (h, w), that a Look shows over these values."""
-        return cls(look.colormap, value_range, float(shown.min()), float(shown.max()))
 
 
 def add_legend(picture, widths, left, right, bars):
@@ -40,16 +24,16 @@ def add_legend(picture, widths, left, right, bars):
     picture : uint8 (H, W, 3) array
     widths : sequence of int, of the images in the picture
     left, right : str, the words over the bars
-    bars : sequence of Bar, or str to be written instead of one, as many as widths
+    bars : sequence of (map, colormap, (low, high)), or str to be written instead, one for a width
+        A float (h, w) array, and the values that get the colormap's ends.
 
     Returns
     -------
-    picture : uint8 (H + h, max(W, 400), 3) array
-        Text is 10 pixels high for each 480 pixels of width.
+    picture : uint8 (H + h, max(W, 400), 3) array, with text 10 pixels high for each 480 of width
 
     Examples
     --------
-    >>> bar = Bar("jet", (0.01, 0.05), 0.01, 0.05)
+    >>> bar = np.array([[0.01, 0.05]]), "jet", (0.01, 0.05)
     >>> add_legend(np.zeros((160, 480, 3), np.uint8), [240, 240], "0.82", "net", [bar, bar]).shape
     (205, 480, 3)
     """
@@ -67,10 +51,10 @@ def add_legend(picture, widths, left, right, bars):
     draw.text(at, right, "black", font)
     for (start, end), bar in zip(_columns(widths, room), bars, strict=True):
         box = start + margin, top, end - margin, top + size
-        if isinstance(bar, Bar):
-            _draw_bar(strip, draw, box, bar, font, size)
-        else:
+        if isinstance(bar, str):
             draw.text(box[:2], fitted(bar, font, box[2] - box[0]), "black", font)
+        else:
+            _draw_bar(strip, draw, box, *bar, font, size)
     wide = np.full((height, room, 3), 255, np.uint8)
     wide[:, :width] = picture
     return np.vstack([wide, np.asarray(strip)])
@@ -154,17 +138,17 @@ def _columns(widths, room):
     return list(zip(map(int, edges[:-1]), map(int, edges[1:]), strict=True))
 
 
-def _draw_bar(strip, draw, box, bar, font, size):
+def _draw_bar(strip, draw, box, shown, colormap, ends, font, size):
     """Draw a bar of colours into (left, top, right, bottom), and its numbers below."""
-    left, top, right, bottom = box
-    low, high = min(0, bar.lowest, bar.value_range[0]), max(0, bar.highest, bar.value_range[1])
+    (left, top, right, _), held = box, (float(shown.min()), float(shown.max()))
+    low, high = min(0, *held, *ends), max(0, *held, *ends)
     width, reach = right - left, (high - low) or 1.0
 
     def at(value):
         return left + round((value - low) / reach * (width - 1))
 
     values = np.linspace(low, high, width)[None]
-    colors = image_ops.colorize_map(values, bar.colormap, bar.value_range)
+    colors = image_ops.colorize_map(values, colormap, ends)
     thick = max(4, size // 2)
     strip.paste(Image.fromarray(np.repeat(colors, thick, axis=0)), (left, top))
     line = max(1, size // 12)
@@ -172,29 +156,20 @@ def _draw_bar(strip, draw, box, bar, font, size):
     draw.rectangle((at(0) - 2 * line, top, at(0) + 2 * line, top + thick - 1), "white")
     draw.rectangle((at(0) - line // 2, top - line, at(0) + (line - 1) // 2, top + thick), "black")
     bracket, foot = top + thick + 2 * line, max(2, size // 4)
-    draw.rectangle((at(bar.lowest), bracket, at(bar.highest), bracket + line - 1), "black")
-    for value in (bar.lowest, bar.highest):
+    draw.rectangle((at(held[0]), bracket, at(held[1]), bracket + line - 1), "black")
+    for value in held:
         draw.rectangle((at(value), bracket, at(value) + line - 1, bracket + foot), "black")
 
-    texts = _labels(bar, max(abs(low), abs(high)), font, width)
-    lefts = _spread([at(value) for value in texts.values()], list(texts), font, (left, right))
-    for text, x in zip(texts, lefts, strict=True):
-        draw.text((x, bracket + foot), text, "black", font)
-
-
-def _labels(bar, peak, font, room):
-    """Return {text: value} of a bar's numbers in their order, the more important ones first to fit.
-
-    The colours' ends are left out where the map's own values say nearly the same.
-    """
-    own = [0.0, bar.lowest, bar.highest]
-    ends = [end for end in bar.value_range if min(abs(end - v) for v in own) > peak / 50]
-    texts = {}
-    for value in own + ends:
+    # the numbers, the more important ones first to fit, without an end that says nearly the same
+    own, peak, texts = (0.0, *held), max(abs(low), abs(high)), {}
+    for value in (*own, *(end for end in ends if min(abs(end - v) for v in own) > peak / 50)):
         text = value_text(value, peak)
-        if font.getlength("  ".join([*texts, text])) <= room:
+        if font.getlength("  ".join([*texts, text])) <= width:
             texts.setdefault(text, value)
-    return dict(sorted(texts.items(), key=lambda item: item[1]))
+    texts = sorted(texts, key=texts.get), sorted(texts.values())
+    lefts = _spread(list(map(at, texts[1])), texts[0], font, (left, right))
+    for text, x in zip(texts[0], lefts, strict=True):
+        draw.text((x, bracket + foot), text, "black", font)
 
 
 def _spread(centres, texts, font, room):

@@ -3,8 +3,8 @@
 import base64
 import dataclasses
 import io
+import re
 import warnings
-import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pypdf
@@ -35,9 +35,7 @@ def saved(pair, ending, style="screen"):
 
 
 def bars(figure):
-    return [
-        ax for ax in figure.axes if ax.get_xlabel() == "contribution to the similarity, per cell"
-    ]
+    return [ax for ax in figure.axes if ax.get_xlabel().startswith("contribution to the similar")]
 
 
 def test_it_says_of_what_the_similarity_is(pair):
@@ -91,16 +89,10 @@ def test_a_pdf_has_truetype_text_and_the_images_own_pixels(pair, style):
 
 
 def test_an_svg_has_text_and_the_images_own_pixels(pair):
-    root = ElementTree.fromstring(saved(pair, "svg").getvalue())
-    text = " ".join(
-        " ".join(each.itertext()) for each in root.iter("{http://www.w3.org/2000/svg}text")
-    )
-    assert "imagenet, average pooling" in text and "room_a_view2.jpg" in text
-    sizes = []
-    for image in root.iter("{http://www.w3.org/2000/svg}image"):
-        (link,) = (value for name, value in image.attrib.items() if name.endswith("href"))
-        content = base64.b64decode(link.split(",")[1])
-        sizes.append(Image.open(io.BytesIO(content)).size)
+    page = saved(pair, "svg").getvalue().decode()
+    assert "imagenet, average pooling" in page and "room_a_view2.jpg" in page
+    links = re.findall(r'href="data:image/png;base64,([^"]*)"', page)
+    sizes = [Image.open(io.BytesIO(base64.b64decode(link))).size for link in links]
     assert sizes.count((90, 90)) == 4
 
 

@@ -8,9 +8,13 @@ from pictures import holds
 from PIL import ImageFont
 
 from simvis import image_ops
-from simvis.plotting.legend import Bar, _spread, add_legend, add_matches, fitted, value_text
+from simvis.plotting.legend import _spread, add_legend, add_matches, fitted, value_text
 
 LETTERS = ImageFont.load_default(10)
+
+
+def bar(low, high, colormap="jet", ends=None):
+    return np.array([[low, high]]), colormap, ends or (low, high)
 
 
 def legend(*bars, widths=(240, 240), left="similarity 0.8195", right="imagenet, average pooling"):
@@ -22,7 +26,7 @@ def legend(*bars, widths=(240, 240), left="similarity 0.8195", right="imagenet, 
 
 
 def test_it_says_the_similarity_the_network_and_the_values_that_a_map_holds():
-    strip = legend(Bar("jet", (0.0041, 0.05), 0.0041, 0.05), Bar("jet", (-0.2, 0.6), -0.2, 0.6))
+    strip = legend(bar(0.0041, 0.05), bar(-0.2, 0.6))
     assert strip.shape[1] == 480
     for text in ("similarity 0.8195", "imagenet, average pooling"):
         assert len(holds(strip, text)) == 1
@@ -31,8 +35,7 @@ def test_it_says_the_similarity_the_network_and_the_values_that_a_map_holds():
 
 
 def test_readable_at_480_pixels_it_scales_with_the_picture():
-    bar = Bar("jet", (0.0041, 0.05), 0.0041, 0.05)
-    strips = [legend(bar, bar, widths=(width, width)) for width in (240, 720)]
+    strips = [legend(*[bar(0.0041, 0.05)] * 2, widths=(width, width)) for width in (240, 720)]
     assert len(strips[1]) == pytest.approx(3 * len(strips[0]), abs=4)
     assert len(holds(strips[1], "0.0041", 30)) == 2 and not holds(strips[1], "0.0041", 10)
 
@@ -40,7 +43,7 @@ def test_readable_at_480_pixels_it_scales_with_the_picture():
 @pytest.mark.parametrize("low, high", [(-0.02, 0.06), (0.02, 0.06), (-0.06, -0.03), (0.0, 0.5)])
 @pytest.mark.parametrize("colormap", ["gray", "coolwarm"])
 def test_a_bar_has_its_colours_and_zero_where_they_belong(low, high, colormap):
-    strip = legend(Bar(colormap, (low, high), low, high), "", widths=(720, 720))
+    strip = legend(bar(low, high, colormap), "", widths=(720, 720))
     ends = min(low, 0), max(high, 0)
     left, right, top = 15, 704, 45 + 15 + 7  # half a letter from the edges, and within the bar
     values = np.linspace(*ends, right - left + 1)
@@ -53,23 +56,21 @@ def test_a_bar_has_its_colours_and_zero_where_they_belong(low, high, colormap):
 
 
 def test_colours_that_reach_further_have_their_ends_too():
-    strip = legend(Bar("jet", (0.0, 0.0612), 0.0041, 0.03), "", widths=(720, 720))
+    strip = legend(bar(0.0041, 0.03, ends=(0.0, 0.0612)), "", widths=(720, 720))
     assert all(holds(strip, text, 30) for text in ("0", "0.0041", "0.0300", "0.0612"))
-    bracket = strip[
-        45 + 15 + 15 + 4 : 45 + 15 + 15 + 8, 15:705
-    ]  # under the bar, of the map's values
+    bracket = strip[79:83, 15:705]  # under the bar, of the map's values
     (columns,) = np.nonzero((bracket == 0).all(axis=2).any(axis=0))
     assert columns.min() == round(0.0041 / 0.0612 * 689)
     assert columns.max() == pytest.approx(0.03 / 0.0612 * 689, abs=3)
 
 
 def test_words_stand_where_there_is_no_bar_and_are_cut_where_they_do_not_fit():
-    bar = Bar("jet", (0, 0), 0, 0)
-    strip = legend("the point adds 0.0441 per cell", bar)
+    flat = bar(0, 0)
+    strip = legend("the point adds 0.0441 per cell", flat)
     assert holds(strip, "the point adds 0.0441 per cell")
-    strip = legend(bar, bar, right="a network " * 50)
+    strip = legend(flat, flat, right="a network " * 50)
     assert holds(strip, "similarity 0.8195") and holds(strip, "a network a network")
-    strip = legend(bar, bar, left="zwölf\nBilder 安")
+    strip = legend(flat, flat, left="zwölf\nBilder 安")
     assert holds(strip, "zw?lf Bilder ?")
 
 
@@ -86,7 +87,7 @@ def test_a_text_that_is_cut_to_its_room_keeps_one_end(text, room, keep):
 @pytest.mark.parametrize("widths", [(1, 1), (30, 50), (100, 900), (9000, 10), (5, 5, 5)])
 def test_pictures_of_any_shape_get_one(widths):
     values = (-1.234e-7, 3.21e-7) if len(widths) == 2 else (-0.2345, 0.9345)
-    drawn = legend(*[Bar("jet", values, *values)] * len(widths), widths=widths)
+    drawn = legend(*[bar(*values)] * len(widths), widths=widths)
     assert drawn.shape[1] == max(400, sum(widths))
 
 

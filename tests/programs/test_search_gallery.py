@@ -133,7 +133,7 @@ def test_a_name_that_is_odd_does_no_harm(place, capsys):
     shutil.copy("images/0/0_0000.png", f"images/{hostile}")
     shutil.copy("images/0/0_0000.png", b"images/\xff\xfe.png")
     assert main(["index", "images"]) == 1
-    assert "\\udcff\\udcfe.png: its name is no" in capsys.readouterr().out
+    assert "\\udcff\\udcfe.png: its name is not valid UTF-8" in capsys.readouterr().out
     assert main(["find", "images/0/0_0000.png"]) == 0
     out = capsys.readouterr().out
     assert "\x1b" not in out and "\x07" not in out
@@ -150,7 +150,6 @@ def test_a_name_that_is_odd_does_no_harm(place, capsys):
         ("index nowhere", "nowhere: no such folder"),
         ("index images/0/0_0000.png", "no such folder"),
         ("index images --network imagenet", "--network: the gallery gallery was"),
-        ("index images --explain pooled", "with explain head instead of pooled"),
         ("index images --batch-size 0", "--batch-size: expected 1 to 256"),
         ("index images --workers 2", "--workers: are Ray's"),
         ("index images --network none", "--network: expected one of"),

@@ -132,6 +132,11 @@ def test_steps_are_the_trainings_own(tmp_path):
     assert steps("c") == [8, 10, 15]
 
 
+@pytest.fixture
+def image():
+    return synthetic(1, 2)[0][0]
+
+
 def test_a_network_that_collapses_is_told(tmp_path):
     one, other = synthetic(2, 2)[0]
 
@@ -149,16 +154,14 @@ def test_a_network_that_collapses_is_told(tmp_path):
         train([Collapse(), SimilarityMaps([(one, one)], folder=tmp_path)], 1)
 
 
-def test_watching_changes_nothing(tmp_path):
-    image = synthetic(1, 2)[0][0]
+def test_watching_changes_nothing(image, tmp_path):
     watched = train([SimilarityMaps([(image, image)], folder=tmp_path, batches=1)])
     assert [path.name[:6] for path in sorted(tmp_path.iterdir())] == ["000000", "000001", "000002"]
     for weights, expected in zip(watched.get_weights(), train([]).get_weights(), strict=True):
         assert_allclose(weights, expected, atol=1e-6)
 
 
-def test_a_layer_is_watched_before_a_head_that_is_not_linear(tmp_path):
-    image = synthetic(1, 2)[0][0]
+def test_a_layer_is_watched_before_a_head_that_is_not_linear(image, tmp_path):
     model = build()
     model.add(layers.Softmax())
     model.compile("adam", "sparse_categorical_crossentropy")
@@ -171,8 +174,7 @@ def test_a_layer_is_watched_before_a_head_that_is_not_linear(tmp_path):
     assert Image.open(io.BytesIO(content)).size[0] == 400  # room for a legend
 
 
-def test_a_network_that_breaks_is_a_warning_and_goes_on(tmp_path):
-    image = synthetic(1, 2)[0][0]
+def test_a_network_that_breaks_is_a_warning_and_goes_on(image, tmp_path):
     maps = SimilarityMaps([(image, image)], folder=tmp_path)
 
     class Break(keras.callbacks.Callback):
