@@ -323,7 +323,7 @@ def test_changed_weights_and_masks_are_refused(folder):
     run_tiny([names], network, method=Method(region1=mask))
     assert run_tiny([names], network, method=Method(region1=mask.copy()))[1] == 1
     mask[:, 10:30] = False
-    with pytest.raises(ValueError, match="results of other arguments .settings.json, region1"):
+    with pytest.raises(ValueError, match="results of other arguments .settings.json, mask1"):
         run_tiny([names], network, method=Method(region1=mask))
     weights[1][0, 0] = 2
     mask[:, 10:] = True
