@@ -1,4 +1,4 @@
-"""Galleries: indexing, searching a million vectors, a cold search: python -m benchmarks.gallery
+"""Galleries: indexing, and searching a million vectors: python -m benchmarks.gallery
 
 The vectors are 20,000 clusters on the sphere: centres of independent normal numbers, of unit
 length; sizes of a Pareto distribution (1.5), plus 0.1; around each, normal noise whose length is
@@ -47,11 +47,8 @@ def make_table(folder, vectors):
     """Return the table of a gallery with these vectors, and the seconds that its index took."""
     made = ImageTable.create(folder, {"format": 1}, vectors.shape[1])
     for start in range(0, len(vectors), 50_000):
-        rows = [
-            Row(f"{i:08d}.jpg", 1, 1, "", 1, 1, None, vectors[i])
-            for i in range(start, min(start + 50_000, len(vectors)))
-        ]
-        made.put(rows)
+        part = enumerate(vectors[start : start + 50_000], start)
+        made.put([Row(f"{i:08d}.jpg", 1, 1, "", 1, 1, None, vector) for i, vector in part])
     return made, seconds(made.maintain)
 
 
@@ -103,8 +100,7 @@ def report_indexing(count=240, repeats=5):
     models.start_tensorflow()
     cores = len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place) / "images"
-        folder.mkdir()
+        (folder := Path(place) / "images").mkdir()
         write_images(folder, count)
         network = models.load_network(graph=True)
         images = ImageFolder(folder)
@@ -150,8 +146,7 @@ def report_memory(counts=(1000, 10_000)):
     rows = []
     for count in counts:
         with tempfile.TemporaryDirectory() as place:
-            folder = Path(place) / "images"
-            folder.mkdir()
+            (folder := Path(place) / "images").mkdir()
             write_images(folder, 100)
             originals = sorted(folder.glob("*.jpg"))
             for number in range(len(originals), count):
@@ -159,22 +154,7 @@ def report_memory(counts=(1000, 10_000)):
             command = [sys.executable, str(PROGRAM), "index", str(folder)]
             taken, peak = cold(command, place)
             rows.append((f"{count:,}", f"{peak:.0f} MB", f"{count / taken:.0f}"))
-            if count == counts[-1]:
-                report_cold_search(place, originals[0])
     table("Indexing, cold", ("images", "peak memory", "images per second"), rows)
-
-
-def report_cold_search(place, image, repeats=5):
-    """A cold search with 12 maps and the contact sheet, against a bare import of TensorFlow."""
-    bare = [sys.executable, "-c", "import tensorflow"]
-    find = [sys.executable, str(PROGRAM), "find", str(image), "--region", "100,100,300,300"]
-    times = [[cold(command, place)[0] for command in (bare, find)] for _ in range(repeats)]
-    importing, searching = np.median(times, axis=0)
-    table(
-        "A cold search of the largest of these galleries, 12 maps and the contact sheet",
-        MEASURED,
-        [("in bare imports of TensorFlow", f"{searching / importing:.2f}x")],
-    )
 
 
 def report():
