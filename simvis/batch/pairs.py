@@ -21,15 +21,7 @@ from simvis.batch.pipeline import (
     prefetch,
     stream_activations,
 )
-from simvis.batch.records import (
-    FIELDS,
-    SCORES,
-    TEXT,
-    file_stem,
-    resume,
-    write_index,
-    write_scores,
-)
+from simvis.batch.records import FIELDS, SCORES, TEXT, file_stem, resume, write_index, write_scores
 from simvis.files import fingerprint, locked, plain
 from simvis.image_ops import IMAGE_ENDINGS
 from simvis.maps import (
@@ -51,23 +43,14 @@ MAX_PATH = 4096  # letters, which is more than systems take
 
 
 def read_pairs(path):
-    """Read the paths of pairs of images from a CSV file.
+    """Read the paths of pairs of images from a CSV file; return a list of (str, str).
 
-    Parameters
-    ----------
-    path : str or Path
-        The first two columns are paths, relative to the file's folder; further ones do not matter.
-        A first row without an image's ending is a header.  Columns are separated by the first of
-        comma, semicolon and tab that makes two paths, or two columns, of the first row.
+    The first two columns are paths, relative to the file's folder; further ones do not matter.
+    A first row without an image's ending is a header.  Columns are separated by the first of
+    comma, semicolon and tab that makes two paths, or two columns, of the first row.
 
-    Returns
-    -------
-    pairs : list of (str, str)
-
-    Raises
-    ------
-    ValueError, OSError
-        Name the line that has no two columns, or the file if it holds no pair.
+    Raises a ValueError that names the line that has no two columns, or the file if it holds no
+    pair, and an OSError if it cannot be read.
 
     Examples
     --------
@@ -101,7 +84,7 @@ def read_pairs(path):
 
 
 def _delimiter(file):
-    """Return what separates the columns of a CSV file, which is left at its beginning."""
+    """Return what separates the columns of a CSV file, and go back to its beginning."""
     text = "".join(islice((line for line in file if line.strip()), 5))  # a name may have newlines
     file.seek(0)
     columns = {}
@@ -116,20 +99,10 @@ def _delimiter(file):
 
 
 def pairs_against(image, folder):
-    """Pair an image with every other image in a folder, in the order of their names.
+    """Pair an image's path with every other image's in a folder, in the order of their names.
 
-    Parameters
-    ----------
-    image, folder : str or Path
-
-    Returns
-    -------
-    pairs : list of (str, str)
-
-    Raises
-    ------
-    ValueError, OSError
-        If there is no such folder, or no other image in it.
+    Returns a list of (str, str).  Raises a ValueError or an OSError if there is no such folder, or
+    no other image in it.
 
     Examples
     --------
