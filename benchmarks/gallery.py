@@ -16,13 +16,11 @@ import numpy as np
 
 from benchmarks import MEASURED, medians, seconds, table
 from benchmarks.pairs import write_images
-from benchmarks.program import cold
 from simvis import models
 from simvis.gallery.folder import ImageFolder
 from simvis.gallery.gallery import Gallery
 from simvis.gallery.table import ImageTable, Row
 
-PROGRAM = Path(__file__).resolve().parent.parent / "search_gallery.py"
 CLUSTERS, NOISE, QUERIES, TURNS, TOP = 20_000, 0.7, 200, 4, 10
 BATCHES = (1, 4, 16)  # of the bare network, of which the quickest counts
 SIZES = ((20_000, 128), (100_000, 128), (300_000, 128), (1_000_000, 128), (200_000, 1280))
@@ -141,25 +139,8 @@ def report_indexing(count=240, repeats=5):
     )
 
 
-def report_memory(counts=(1000, 10_000)):
-    """The peak of indexing, by a network of a few lines, in processes of their own."""
-    rows = []
-    for count in counts:
-        with tempfile.TemporaryDirectory() as place:
-            (folder := Path(place) / "images").mkdir()
-            write_images(folder, 100)
-            originals = sorted(folder.glob("*.jpg"))
-            for number in range(len(originals), count):
-                os.link(originals[number % len(originals)], folder / f"{number:05d}.jpg")
-            command = [sys.executable, str(PROGRAM), "index", str(folder)]
-            taken, peak = cold(command, place)
-            rows.append((f"{count:,}", f"{peak:.0f} MB", f"{count / taken:.0f}"))
-    table("Indexing, cold", ("images", "peak memory", "images per second"), rows)
-
-
 def report():
     report_indexing()
-    report_memory()
     report_search()
 
 

@@ -27,18 +27,13 @@ FILE_OPTIONS = ("checkpoint", "mean_image", "weights", "import_file", "allow_uns
 
 @dataclass(frozen=True)
 class Indexed:
-    """What indexing a folder changed.
+    """What indexing a folder changed."""
 
-    images : int, how many images the gallery holds now
-    new, changed, gone : int, how many were added, embedded anew, and removed
-    failed : dict of path to the reason why it has no embedding
-    """
-
-    images: int
+    images: int  # how many the gallery holds now
     new: int
-    changed: int
-    gone: int
-    failed: dict
+    changed: int  # and embedded anew
+    gone: int  # and removed
+    failed: dict  # of path to the reason why it has no embedding
 
 
 class Gallery:
