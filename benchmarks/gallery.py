@@ -1,4 +1,4 @@
-"""Galleries: indexing, searching a million vectors, a cold search: python -m benchmarks.gallery
+"""Galleries: indexing, and searching a million vectors: python -m benchmarks.gallery
 
 The vectors are 20,000 clusters on the sphere: centres of independent normal numbers, of unit
 length; sizes of a Pareto distribution (1.5), plus 0.1; around each, normal noise whose length is
@@ -16,13 +16,11 @@ import numpy as np
 
 from benchmarks import MEASURED, medians, seconds, table
 from benchmarks.pairs import write_images
-from benchmarks.program import cold
 from simvis import models
 from simvis.gallery.folder import ImageFolder
 from simvis.gallery.gallery import Gallery
 from simvis.gallery.table import ImageTable, Row
 
-PROGRAM = Path(__file__).resolve().parent.parent / "search_gallery.py"
 CLUSTERS, NOISE, QUERIES, TURNS, TOP = 20_000, 0.7, 200, 4, 10
 BATCHES = (1, 4, 16)  # of the bare network, of which the quickest counts
 SIZES = ((20_000, 128), (100_000, 128), (300_000, 128), (1_000_000, 128), (200_000, 1280))
@@ -47,11 +45,8 @@ def make_table(folder, vectors):
     """Return the table of a gallery with these vectors, and the seconds that its index took."""
     made = ImageTable.create(folder, {"format": 1}, vectors.shape[1])
     for start in range(0, len(vectors), 50_000):
-        rows = [
-            Row(f"{i:08d}.jpg", 1, 1, "", 1, 1, None, vectors[i])
-            for i in range(start, min(start + 50_000, len(vectors)))
-        ]
-        made.put(rows)
+        part = enumerate(vectors[start : start + 50_000], start)
+        made.put([Row(f"{i:08d}.jpg", 1, 1, "", 1, 1, None, vector) for i, vector in part])
     return made, seconds(made.maintain)
 
 
@@ -103,8 +98,7 @@ def report_indexing(count=240, repeats=5):
     models.start_tensorflow()
     cores = len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place) / "images"
-        folder.mkdir()
+        (folder := Path(place) / "images").mkdir()
         write_images(folder, count)
         network = models.load_network(graph=True)
         images = ImageFolder(folder)
@@ -145,41 +139,8 @@ def report_indexing(count=240, repeats=5):
     )
 
 
-def report_memory(counts=(1000, 10_000)):
-    """The peak of indexing, by a network of a few lines, in processes of their own."""
-    rows = []
-    for count in counts:
-        with tempfile.TemporaryDirectory() as place:
-            folder = Path(place) / "images"
-            folder.mkdir()
-            write_images(folder, 100)
-            originals = sorted(folder.glob("*.jpg"))
-            for number in range(len(originals), count):
-                os.link(originals[number % len(originals)], folder / f"{number:05d}.jpg")
-            command = [sys.executable, str(PROGRAM), "index", str(folder)]
-            taken, peak = cold(command, place)
-            rows.append((f"{count:,}", f"{peak:.0f} MB", f"{count / taken:.0f}"))
-            if count == counts[-1]:
-                report_cold_search(place, originals[0])
-    table("Indexing, cold", ("images", "peak memory", "images per second"), rows)
-
-
-def report_cold_search(place, image, repeats=5):
-    """A cold search with 12 maps and the contact sheet, against a bare import of TensorFlow."""
-    bare = [sys.executable, "-c", "import tensorflow"]
-    find = [sys.executable, str(PROGRAM), "find", str(image), "--region", "100,100,300,300"]
-    times = [[cold(command, place)[0] for command in (bare, find)] for _ in range(repeats)]
-    importing, searching = np.median(times, axis=0)
-    table(
-        "A cold search of the largest of these galleries, 12 maps and the contact sheet",
-        MEASURED,
-        [("in bare imports of TensorFlow", f"{searching / importing:.2f}x")],
-    )
-
-
 def report():
     report_indexing()
-    report_memory()
     report_search()
 
 

@@ -1,4 +1,4 @@
-"""The whole program, cold, against a bare import of TensorFlow, and the parts of a cold run."""
+"""The whole program, cold, against a bare import of TensorFlow."""
 
 import os
 import subprocess
@@ -31,7 +31,8 @@ def report(repeats=5):
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         # not in this process, whose memory would count as the first of its children
-        run_here(f"write_random_hotels({folder!r})")
+        call = f"from benchmarks.program import *; write_random_hotels({folder!r})"
+        subprocess.run([sys.executable, "-c", call], cwd=PROGRAM.parent, check=True)
         examples = PROGRAM.parent / "example_images"
         pair = [str(examples / f"room_a_view{number}.jpg") for number in (1, 2)]
         hotels = ["--network", "hotels", "--checkpoint", "hotels", "--mean-image", "mean.npy"]
@@ -46,17 +47,6 @@ def report(repeats=5):
             rows.append((name, f"{np.median(whole / imported):.2f}x", *peaks))
     columns = "run", "time, in bare imports of TensorFlow", "peak memory", "of the bare import"
     table("The program, cold", columns, rows)
-    times = [line.rsplit(" ", 1) for line in run_here("measure_parts()").splitlines()]
-    total = sum(float(taken) for _, taken in times)
-    shares = [(part, f"{float(taken) / total:.1%}") for part, taken in times]
-    table("The parts of a cold run", ("part", "share"), shares)
-
-
-def run_here(call):
-    """Return what a call of this module's prints in a process of its own."""
-    command = [sys.executable, "-c", f"from benchmarks.program import *; {call}"]
-    options = {"capture_output": True, "text": True, "check": True}
-    return subprocess.run(command, cwd=PROGRAM.parent, **options).stdout
 
 
 def write_random_hotels(folder):
@@ -77,40 +67,3 @@ def write_random_hotels(folder):
         tensors=[tf.constant(values, tf.float32) for values in weights.values()],
     )
     np.save(Path(folder) / "mean.npy", np.full((*resnet_v2.INPUT_SIZE, 3), 123, np.float32))
-
-
-def measure_parts():
-    """Walk through a run as the program does, printing the seconds of each part."""
-    clock = [time.perf_counter()]
-
-    def lap(part):
-        now = time.perf_counter()
-        print(part, now - clock[0])
-        clock[0] = time.perf_counter()
-
-    from simvis import image_ops, models
-    from simvis.similarity_ops import compute_spatial_similarity
-    from simvis.visualize_similarity import EXAMPLE_PAIR
-
-    lap("import this project")
-    images = [image_ops.load_image(path) for path in EXAMPLE_PAIR]
-    lap("images")
-    models.start_tensorflow()
-    lap("import tensorflow")
-    from simvis.models import efficientnet_lite0
-
-    weights = efficientnet_lite0.read_weights()
-    lap("weights")
-    network = efficientnet_lite0.build(weights)
-    lap("build")
-    conv1, conv2 = network(efficientnet_lite0.preprocess(images)).numpy()
-    lap("forward")
-    similarities = compute_spatial_similarity(conv1, conv2)
-    lap("maps")
-    overlays = [
-        image_ops.combine_image_and_heatmap(image, similarity)
-        for image, similarity in zip(images, similarities, strict=True)
-    ]
-    with tempfile.TemporaryDirectory() as folder:
-        image_ops.save_image(Path(folder) / "picture.png", image_ops.combine_horizontal(overlays))
-    lap("picture")

@@ -25,8 +25,7 @@ LOADER = partial(load_explained, "imagenet")
 def report_indexing(count=1000, repeats=3):
     cores = len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place) / "images"
-        folder.mkdir()
+        (folder := Path(place) / "images").mkdir()
         write_images(folder, count)
         one_process, network = [], None
         for number in range(repeats):
@@ -37,10 +36,8 @@ def report_indexing(count=1000, repeats=3):
         begun = time.perf_counter()
         with ray_indexing._cluster():
             started = time.perf_counter() - begun
-            first, on_ray = zip(
-                *(run_on_ray(gallery, folder, Path(place) / f"ray{i}") for i in range(repeats)),
-                strict=True,
-            )
+            runs = [run_on_ray(gallery, folder, Path(place) / f"ray{i}") for i in range(repeats)]
+            first, on_ray = zip(*runs, strict=True)
         storage = ImageTable(Path(place) / "ray0").storage()["bytes"] / count
     local, rate = max(one_process), max(on_ray)
     table(

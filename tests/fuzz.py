@@ -110,12 +110,9 @@ def checkpoint(rng, folder):
 
     from simvis.models.checkpoints import read_tensorflow_variables
 
-    prefix = str(folder / "checkpoint")
-    index = Path(f"{prefix}.index")
-    tensors = [tf.ones((3, 4)), tf.ones(5)]
-    tf.raw_ops.SaveV2(
-        prefix=prefix, tensor_names=["one", "two"], shape_and_slices=["", ""], tensors=tensors
-    )
+    prefix, names = str(folder / "checkpoint"), ["one", "two"]
+    index, tensors = Path(f"{prefix}.index"), [tf.ones((3, 4)), tf.ones(5)]
+    tf.raw_ops.SaveV2(prefix=prefix, tensor_names=names, shape_and_slices=["", ""], tensors=tensors)
     if rng.random() < 0.3:
         index.write_bytes(damaged(index.read_bytes(), rng))
     else:

@@ -21,15 +21,7 @@ from simvis.batch.pipeline import (
     prefetch,
     stream_activations,
 )
-from simvis.batch.records import (
-    FIELDS,
-    SCORES,
-    TEXT,
-    file_stem,
-    resume,
-    write_index,
-    write_scores,
-)
+from simvis.batch.records import FIELDS, SCORES, TEXT, file_stem, resume, write_index, write_scores
 from simvis.files import fingerprint, locked, plain
 from simvis.image_ops import IMAGE_ENDINGS
 from simvis.maps import (
@@ -50,23 +42,14 @@ MAX_PATH = 4096  # letters, which is more than systems take
 
 
 def read_pairs(path):
-    """Read the paths of pairs of images from a CSV file.
+    """Read the paths of pairs of images from a CSV file; return a list of (str, str).
 
-    Parameters
-    ----------
-    path : str or Path
-        The first two columns are paths, relative to the file's folder; further ones do not matter.
-        A first row without an image's ending is a header.  Columns are separated by the first of
-        comma, semicolon and tab that makes two paths, or two columns, of the first row.
+    The first two columns are paths, relative to the file's folder; further ones do not matter.
+    A first row without an image's ending is a header.  Columns are separated by the first of
+    comma, semicolon and tab that makes two paths, or two columns, of the first row.
 
-    Returns
-    -------
-    pairs : list of (str, str)
-
-    Raises
-    ------
-    ValueError, OSError
-        Name the line that has no two columns, or the file if it holds no pair.
+    Raises a ValueError that names the line that has no two columns, or the file if it holds no
+    pair, and an OSError if it cannot be read.
 
     Examples
     --------
@@ -100,7 +83,7 @@ def read_pairs(path):
 
 
 def _delimiter(file):
-    """Return what separates the columns of a CSV file, which is left at its beginning."""
+    """Return what separates the columns of a CSV file, and go back to its beginning."""
     text = "".join(islice((line for line in file if line.strip()), 5))  # a name may have newlines
     file.seek(0)
     columns = {}
@@ -115,20 +98,10 @@ def _delimiter(file):
 
 
 def pairs_against(image, folder):
-    """Pair an image with every other image in a folder, in the order of their names.
+    """Pair an image's path with every other image's in a folder, in the order of their names.
 
-    Parameters
-    ----------
-    image, folder : str or Path
-
-    Returns
-    -------
-    pairs : list of (str, str)
-
-    Raises
-    ------
-    ValueError, OSError
-        If there is no such folder, or no other image in it.
+    Returns a list of (str, str).  Raises a ValueError or an OSError if there is no such folder, or
+    no other image in it.
 
     Examples
     --------
@@ -184,17 +157,10 @@ def visualize_pairs(
     batch_size : None or int, how many images go through the network at once
     settings : None or dict, what the results depend on, if there is more to it than PairMaps know
 
-    Returns
-    -------
-    rows : list of dict, of scores.csv
-    resumed : int, how many of them an earlier run had finished
-
-    Raises
-    ------
-    ValueError, OSError
-        If the folder holds other things than results of these settings, weights and pairs, is
-        being written to by another run, or cannot be written to.  What is wrong with a pair is in
-        its row.
+    Returns the rows of scores.csv, a list of dict, and how many of them an earlier run had
+    finished.  What is wrong with a pair is in its row.  Raises a ValueError or an OSError if the
+    folder holds other things than results of these settings, weights and pairs, is being written to
+    by another run, or cannot be written to.
     """
     from threadpoolctl import threadpool_limits
 
@@ -231,7 +197,18 @@ def visualize_pairs(
 
     def row(numbered):
         number, activations = numbered
-        return _row(number, pairs[number], activations, finish)
+        scores = [None] * len(SCORES)
+        error = next((each.error for each in activations if each.error), "")
+        try:
+            if not error:
+                convs, embeddings, sizes, *_ = zip(*activations, strict=True)
+                scores = finish(number, convs, embeddings, sizes)
+        except (ValueError, OSError, MemoryError) as raised:
+            error = str(raised) or "there is not enough memory for it"
+        scores = ["" if value is None else f"{value:.6f}" for value in scores]
+        error, contents = " ".join(error.split()), [each.contents for each in activations]
+        values = str(number), *pairs[number], *scores, error, *contents
+        return dict(zip(FIELDS, values, strict=True))
 
     stream = partial(stream_activations, run=run, network=network, read=read)
     depends = {**settings, "files": endings, "weights": network.fingerprint()}
@@ -241,14 +218,16 @@ def visualize_pairs(
         finished = {int(row["pair"]) for row in rows}
         left = {number: pair for number, pair in pairs.items() if number not in finished}
         if quicker or not network.batch_independent:
-            activations = _run_each_pair(left, stream)
+            # each pair is a batch of its own
+            new = stream((path for pair in left.values() for path in pair), batch_size=2)
+            activations = ((number, (next(new), next(new))) for number in left)
         else:
             activations = _run_each_image(left, stream, batch_size or BATCH_SIZE, folder)
         progress = partial(tqdm, total=len(pairs), unit=" pairs", disable=None)
         # BLAS's own threads would wait for the next small product on the network's cores
         with open(folder / "scores.csv", "a", **TEXT) as file, threadpool_limits(1, "blas"):
-            writer, new = csv.DictWriter(file, FIELDS), prefetch(row, activations, WAITING)
-            for each in progress(new, initial=len(finished)):
+            writer, made = csv.DictWriter(file, FIELDS), prefetch(row, activations, WAITING)
+            for each in progress(made, initial=len(finished)):
                 writer.writerow(each)
                 file.flush()
                 rows.append(each)
@@ -256,28 +235,6 @@ def visualize_pairs(
         write_scores(folder, rows)
         write_index(folder, rows, network_words(network, method), pictures)
         return rows, len(finished)
-
-
-def _row(number, pair, activations, finish):
-    """Return the row of scores.csv of a pair, with the reason if it cannot be finished."""
-    scores = [None] * len(SCORES)
-    error = next((each.error for each in activations if each.error), "")
-    try:
-        if not error:
-            convs, embeddings, sizes, *_ = zip(*activations, strict=True)
-            scores = finish(number, convs, embeddings, sizes)
-    except (ValueError, OSError, MemoryError) as raised:
-        error = str(raised) or "there is not enough memory for it"
-    scores = ["" if value is None else f"{value:.6f}" for value in scores]
-    error, contents = " ".join(error.split()), [each.contents for each in activations]
-    return dict(zip(FIELDS, (str(number), *pair, *scores, error, *contents), strict=True))
-
-
-def _run_each_pair(pairs, stream):
-    """Yield (number, two Activations) of each pair, which is a batch of its own."""
-    activations = stream((path for pair in pairs.values() for path in pair), batch_size=2)
-    for number in pairs:
-        yield number, (next(activations), next(activations))
 
 
 def _run_each_image(pairs, stream, batch_size, folder):

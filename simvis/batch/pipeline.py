@@ -28,21 +28,12 @@ class Activations(NamedTuple):
 
 
 def stream_activations(paths, run, network, read, batch_size=BATCH_SIZE, readers=2):
-    """Yield the activations of image files, in order, reading ahead of the network.
+    """Yield the `Activations` of image files, in order, reading ahead of the network.
 
-    Parameters
-    ----------
-    paths : iterable of str
-    run : function of a batch that returns activations, and embeddings or None
-    network : EmbeddingNetwork
-    read : function of a path that returns the image, uint8 (H, W, 3), and a text that tells the
-        file's contents from others; it may raise a ValueError, an OSError or a MemoryError
-    batch_size : int, how many images go through the network at once
-    readers : int, how many threads read
-
-    Yields
-    ------
-    activations : Activations
+    ``run`` takes a batch of so many images and returns activations, and embeddings or None.
+    ``read``, which so many threads call, takes a path and returns the image, uint8 (H, W, 3), and a
+    text that tells the file's contents from others, or raises a ValueError, an OSError or a
+    MemoryError.
     """
 
     def prepare(path):

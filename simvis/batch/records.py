@@ -34,15 +34,9 @@ def file_stem(number, pair):
 def resume(folder, settings, pairs, endings):
     """Begin, or go on with, a folder of results; return the rows that need not be made again.
 
-    Parameters
-    ----------
-    folder : Path
-        Which this process owns, see `files.locked`.
-    settings : dict, what the results depend on, besides the pairs
-    pairs : dict of a number to (path, path)
-    endings : sequence of str, of the files that a finished pair has in the folder
-
-    Raises a ValueError if the folder holds other things than results of these settings and pairs.
+    This process owns the folder, see `files.locked`.  The settings are what the results depend on
+    besides the pairs, a dict of a number to (path, path); ``endings`` are those of the files that
+    each finished pair has.  Raises a ValueError if the folder holds anything else.
     """
     settings = json.loads(json.dumps(settings, default=str))
     if not (folder / "settings.json").exists():
@@ -107,7 +101,6 @@ def read_scores(folder):
 
 
 def write_scores(folder, rows):
-    """Write scores.csv anew."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, FIELDS)
     writer.writeheader()

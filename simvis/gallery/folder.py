@@ -25,23 +25,14 @@ class ImageFolder:
     """All images in a folder and the folders in it.
 
     Those whose names begin with a dot are left out, as are links to folders, links that lead out of
-    the folder, and what a search has written there.
+    the folder, and what a search has written there.  Raises a ValueError or an OSError if there is
+    no such folder.
 
     Parameters
     ----------
     place : str or Path
         A folder, or a URI that ``pyarrow.fs.FileSystem.from_uri`` knows: ``s3://bucket/photos``,
-        ``gs://``, ``hdfs://``, ...
-
-    Attributes
-    ----------
-    place : str, a name to keep and to show, without a URI's keys and passwords
-    readers : int, how many threads are well spent on reading it
-
-    Raises
-    ------
-    ValueError, OSError
-        If there is no such folder.
+        ``gs://``, ``hdfs://``, ...  As an attribute, it has no URI's keys and passwords.
 
     Examples
     --------
@@ -61,7 +52,7 @@ class ImageFolder:
         else:
             self.filesystem, self.root = None, os.path.realpath(place)
             self.place = self.root
-        self.readers = READERS if self.filesystem else 2
+        self.readers = READERS if self.filesystem else 2  # threads that are well spent on it
         self.check()
 
     def check(self):
@@ -89,10 +80,8 @@ class ImageFolder:
     def read(self, path):
         """Return the bytes of a file in the folder.
 
-        Raises
-        ------
-        ValueError, OSError
-            For a path that leads out of the folder, what is no file, and one over `MAX_BYTES`.
+        Raises a ValueError or an OSError for a path that leads out of the folder, for what is no
+        file, and for one over `MAX_BYTES`.
         """
         if path in self._without_text:
             raise ValueError(f"{path}: its name is not valid UTF-8, rename it")

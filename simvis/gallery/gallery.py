@@ -27,18 +27,13 @@ FILE_OPTIONS = ("checkpoint", "mean_image", "weights", "import_file", "allow_uns
 
 @dataclass(frozen=True)
 class Indexed:
-    """What indexing a folder changed.
+    """What indexing a folder changed."""
 
-    images : int, how many images the gallery holds now
-    new, changed, gone : int, how many were added, embedded anew, and removed
-    failed : dict of path to the reason why it has no embedding
-    """
-
-    images: int
+    images: int  # how many the gallery holds now
     new: int
-    changed: int
-    gone: int
-    failed: dict
+    changed: int  # and embedded anew
+    gone: int  # and removed
+    failed: dict  # of path to the reason why it has no embedding
 
 
 class Gallery:
@@ -76,6 +71,7 @@ class Gallery:
         """Take the new and the changed images of a folder in, and drop those that are gone.
 
         What is done is committed every few seconds: killed at any time, it goes on where it was.
+        Returns what changed, `Indexed`.
 
         Parameters
         ----------
@@ -84,15 +80,8 @@ class Gallery:
         engine : None for this process, or "ray" for a Ray cluster, see `on_ray`
         workers : None or int, of Ray
 
-        Returns
-        -------
-        indexed : Indexed
-
-        Raises
-        ------
-        ValueError, OSError
-            If the gallery is of another network or folder, or is being written to by another run,
-            or if there is no image.
+        Raises a ValueError or an OSError if the gallery is of another network or folder, or is
+        being written to by another run, or if there is no image.
         """
         images = ImageFolder(folder)
         listed = images.files()
@@ -125,7 +114,7 @@ class Gallery:
         return Indexed(len(table), len(new), changed, len(gone), table.failed())
 
     def find(self, image, region=None, point=None, top=12, *, exact=False, rerank=0, look=None):
-        """Search for an image, or a part of it, and see why each hit is one.
+        """Search for an image, or a part of it, and see why each hit is one: a `SearchResult`.
 
         Parameters
         ----------
@@ -138,14 +127,8 @@ class Gallery:
             So many images, the first by their whole, are ordered by their best part instead.
         look : None or Look, of the hits' overlays
 
-        Returns
-        -------
-        found : SearchResult
-
-        Raises
-        ------
-        ValueError, OSError
-            Name the argument at fault, or say what is wrong with the gallery.
+        Raises a ValueError or an OSError that names the argument at fault, or says what is wrong
+        with the gallery.
         """
         pixels = image_ops.as_image(image)
         check_search(pixels.shape[:2], region, point, top, rerank)
@@ -181,13 +164,9 @@ class Gallery:
         }
 
     def remove(self, paths):
-        """Remove images, or all that is in a folder, by their paths in the folder of images.
+        """Remove images, or all in a folder, by their paths in the folder; return how many.
 
         They come back when the folder is indexed again, if they are still there.
-
-        Returns
-        -------
-        removed : int, how many
         """
         table = ImageTable(self.path)
         with self._owned():
@@ -240,12 +219,11 @@ class Gallery:
             return ImageTable.create(self.path, identity, dimension)
         table, identity = self._open()
         _check_same_network(self.path, identity["network"], wanted)
-        if identity["folder"] != images.place:
+        if (before := identity["folder"]) != images.place:
             known = table.files()
-            moved = not os.path.isdir(identity["folder"]) and "://" not in identity["folder"]
+            moved = not os.path.isdir(before) and "://" not in before
             if known and not (moved and 2 * len(known.keys() & listed.keys()) >= len(known)):
-                words = f"holds the images of {identity['folder']}, name another gallery"
-                raise ValueError(f"{self.path}: {words}")
+                raise ValueError(f"{self.path}: holds the images of {before}, name another gallery")
             table.set_identity({**identity, "folder": images.place})
         return table
 

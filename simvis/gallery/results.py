@@ -35,31 +35,19 @@ READ = 8  # images that are read ahead of the network
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Hit:
-    """An image that a search found, and why.
+    """An image that a search found, and why."""
 
-    rank : int, 1 being the best
-    path : str, in the folder of images
-    similarity : float, the cosine of the query, or of its part, with the whole image
-    part_similarity : None or float, that with the image's best box, where hits are ordered by it
-    whole_similarity : None or float, that of both whole images
-    box : None or (x0, y0, x1, y1) in pixels
-        Around the strongest part of the map, see `similarity_ops.strongest_part`, or, where hits
-        are ordered by it, the best box, see `similarity_ops.best_box`.
-    note : str, what else there is to say, as why there is no map
-    image, overlay : None or uint8 (H, W, 3) arrays
-    maps : None or PairMaps, of the query and the hit
-    """
-
-    rank: int
-    path: str
-    similarity: float
-    part_similarity: float | None = None
-    whole_similarity: float | None = None
+    rank: int  # 1 being the best
+    path: str  # in the folder of images
+    similarity: float  # the cosine of the query, or of its part, with the whole image
+    part_similarity: float | None = None  # that with the best box, if hits are ordered by it
+    whole_similarity: float | None = None  # that of both whole images
+    # (x0, y0, x1, y1) in pixels, around the map's `strongest_part`, or the `best_box`
     box: tuple | None = None
-    note: str = ""
-    image: np.ndarray | None = None
+    note: str = ""  # what else there is to say, as why there is no map
+    image: np.ndarray | None = None  # uint8 (H, W, 3), as is the overlay
     overlay: np.ndarray | None = None
-    maps: PairMaps | None = None
+    maps: PairMaps | None = None  # of the query and the hit
 
     @property
     def score(self):
@@ -79,26 +67,18 @@ class Hit:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SearchResult:
-    """What a search found.
+    """What a search found."""
 
-    hits : list of Hit, best first
-    query : uint8 (H, W, 3) array
-    name : str, of the query
-    region : None, a box or a mask: the part that was searched with
-    network : EmbeddingNetwork
-    images : int, how many images were searched
-    method : Method, that the maps were made with
-    """
-
-    hits: list
-    query: np.ndarray
-    name: str
-    network: object
-    images: int
-    method: object
+    hits: list  # of Hit, best first
+    query: np.ndarray  # uint8 (H, W, 3)
+    name: str  # of the query
+    network: object  # EmbeddingNetwork
+    images: int  # how many were searched
+    method: Method  # that the maps were made with
 
     @property
     def region(self):
+        """None, a box or a mask: the part that was searched with."""
         return self.method.region1
 
     def __repr__(self):
@@ -119,10 +99,7 @@ class SearchResult:
     def save(self, folder):
         """Write the contact sheet, the hits' overlays and results.csv into a folder.
 
-        Raises
-        ------
-        ValueError, OSError
-            If the folder holds other things than what an earlier search left there.
+        Raises a ValueError if it holds other things than what an earlier search left there.
         """
         folder = Path(folder)
         check_results_folder(folder)

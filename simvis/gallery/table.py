@@ -162,17 +162,10 @@ class ImageTable:
             self.identity = identity
 
     def nearest(self, vector, count, exact=False):
-        """Return the images whose embeddings have the highest cosine with a vector.
+        """Return the images whose embeddings have the highest cosine with a vector, (D,), not zero.
 
-        Parameters
-        ----------
-        vector : real (D,) array, not zero
-        count : int
-        exact : bool, look at all images, however many there are
-
-        Returns
-        -------
-        found : list of (path, similarity), best first
+        They are a list of (path, similarity), best first.  With ``exact``, it looks at all images,
+        however many there are.
         """
         unit = np.asarray(vector, np.float64) / np.linalg.norm(vector)
         # of unit vectors, the nearest ones are those with the highest cosine

@@ -1,17 +1,14 @@
 """Many pairs: what they are read from, what is written, and what happens when things go wrong."""
 
 import csv
-import fcntl
+import io
 import json
 import os
 import re
 import signal
-import struct
 import subprocess
 import sys
-import termios
 import time
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -78,7 +75,6 @@ def tiny_network(independent=True):
     "text, expected",
     [
         ("a.png,b.png\n", [("a.png", "b.png")]),
-        ("image1,image2\na.png,b.png\n", [("a.png", "b.png")]),
         ("\ufeffleft,right\r\n\r\n a.png , sub/b.JPG\r\n", [("a.png", "sub/b.JPG")]),
         ('"a,1.png","b ""x"".png"', [("a,1.png", 'b "x".png')]),
         ("missing.png,gone.png\na.png,b.png", [("missing.png", "gone.png"), ("a.png", "b.png")]),
@@ -86,15 +82,14 @@ def tiny_network(independent=True):
         ("a.png;b.png\nc,1.png;d.png", [("a.png", "b.png"), ("c,1.png", "d.png")]),
         ("a,1.png;b.png;0.5", [("a,1.png", "b.png")]),
         ("image1\timage2\tscore\na.png\tb.png\t0.5", [("a.png", "b.png")]),
-        ("left;right\na.png;b.png", [("a.png", "b.png")]),
         ("a.png,b.png,0.5,a;b;c", [("a.png", "b.png")]),
     ],
 )
 def test_pairs_are_read_relative_to_their_file(folder, text, expected):
     (folder / "lists").mkdir()
     (folder / "lists" / "pairs.csv").write_text(text, encoding="utf-8", newline="")
-    found = read_pairs("lists/pairs.csv")
-    assert found == [tuple(os.path.join("lists", path) for path in pair) for pair in expected]
+    expected = [tuple(os.path.join("lists", path) for path in pair) for pair in expected]
+    assert read_pairs("lists/pairs.csv") == expected
 
 
 def test_paths_are_told_without_detours(folder):
@@ -251,13 +246,10 @@ def test_against_a_folder_with_a_region_and_maps(folder, imagenet, capsys):
     output = folder / f"000_against_{folder.name}_similarity"
     rows = read_scores(output)
     assert [row["image2"] for row in rows] == names[1:]
-    best = max(rows, key=lambda row: float(row["similarity"]))
+    best, *_ = in_order = sorted(rows, key=lambda row: -float(row["similarity"]))
     assert f"highest     {best['similarity']}, of {names[0]} and {best['image2']}" in out
-    rows_in_order = sorted(rows, key=lambda row: -float(row["similarity"]))
-    told = [line.split() for line in out.splitlines() if line.startswith("best ")]
-    assert told == [
-        ["best", f"{float(row['similarity']):.4f}", row["image2"]] for row in rows_in_order
-    ]
+    told = [line.split()[1:] for line in out.splitlines() if line.startswith("best ")]
+    assert told == [[f"{float(row['similarity']):.4f}", row["image2"]] for row in in_order]
     assert not list(output.glob("*.jpg"))
     for row in rows:
         (path,) = output.glob(f"{int(row['pair']):05d}_*.npz")
@@ -378,8 +370,8 @@ def test_a_second_run_is_refused_while_the_first_lives(folder):
 
 
 @pytest.mark.slow
-def test_killed_at_any_time_a_run_comes_to_the_same_end(tmp_path):
-    command = [sys.executable, "-m", "tests.kills", "--kills", "3", "--folder", tmp_path]
+def test_killed_at_any_time_a_run_comes_to_the_same_end():
+    command = [sys.executable, "-m", "tests.kills", "pairs", "--kills", "3"]
     subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
 
@@ -397,22 +389,19 @@ def test_only_what_a_run_itself_left_behind_is_swept(folder):
     assert not [name for name in others if not (results / name).exists()]
 
 
-def cards_in(results):
-    """Return the cards of a folder's index.html."""
-    text = (results / "index.html").read_text()
-    return json.loads(re.search(r'id="data">(.*?)</script>', text, re.S)[1])["cards"]
-
-
 def test_an_index_shows_the_most_similar_first_and_what_failed_last(folder):
     names = write_images(folder, 5)
     (folder / "sub").mkdir()
     (folder / "sub" / "x<\udcff>.png").write_text("no image")
     others = ["sub/x<\udcff>.png", *names[1:]]
     pairs = [(str(folder / names[0]), str(folder / other)) for other in others]
-    rows, _ = run_tiny(pairs, pictures=True, method=Method(region1=(0, 0, 30, 30)))
+    options = {"pictures": True, "method": Method(region1=(0, 0, 30, 30))}
+    rows, _ = run_tiny(pairs, **options)
     scored = sorted(rows[1:], key=lambda row: -float(row["similarity"]))
     assert scored != rows[1:]
-    cards, results = cards_in(folder / "results"), folder / "results"
+    results = folder / "results"
+    text = (results / "index.html").read_text()
+    cards = json.loads(re.search(r'id="data">(.*?)</script>', text, re.S)[1])["cards"]
     expected = [f"{names[0]} and {os.path.basename(row['image2'])}" for row in scored]
     assert [card["name"] for card in cards] == [*expected, f"{names[0]} and {others[0]}"]
     for card, row in zip(cards, scored, strict=False):
@@ -425,24 +414,19 @@ def test_an_index_shows_the_most_similar_first_and_what_failed_last(folder):
     before = (results / "index.html").read_bytes()
     for change in (Path.unlink, lambda path: path.write_text("1,a,b")):
         change(results / "index.html")
-        assert run_tiny(pairs, pictures=True, method=Method(region1=(0, 0, 30, 30))) == (
-            rows,
-            4,
-        )
+        assert run_tiny(pairs, **options) == (rows, 4)
         assert (results / "index.html").read_bytes() == before
 
 
 @pytest.mark.parametrize(
     "name, damage",
     [
-        ("settings.json", lambda text: text[:-9]),
         ("settings.json", lambda text: b"[1]"),
         ("settings.json", lambda text: b"[" * 100_000),
         ("settings.json", lambda text: b"\xff\xfe"),
         ("scores.csv", lambda text: text.replace(b"0.", b"x.")),
         ("scores.csv", lambda text: text.replace(b"\n1,", "\n²,".encode())),
         ("scores.csv", lambda text: text.replace(b"\n1,", b"\n1,2,")),
-        ("scores.csv", lambda text: text.replace(b",", b";")),
         ("scores.csv", lambda text: text.replace(b"001.png", b"1" * 140_000)),
     ],
 )
@@ -471,7 +455,6 @@ def test_odd_names_are_no_trouble(folder):
     "arguments, message",
     [
         ("--pairs gone.csv", "gone.csv: no such file of pairs"),
-        ("--pairs empty.csv", "empty.csv: holds no pair"),
         ("--pairs header.csv", "header.csv: holds no pair"),
         ("--pairs one.csv", "one.csv, line 2: expected two paths, got"),
         ("--pairs nul.csv", "nul.csv"),
@@ -488,19 +471,16 @@ def test_odd_names_are_no_trouble(folder):
         ("--pairs p.csv --embedding all", "--explain/--embedding: invalid choice"),
         ("--pairs p.csv --region1 1,2", "--region1: expected X0"),
         ("--against .", "--against: expected one image"),
-        ("000.jpg 001.png --against .", "--against: expected one image"),
         ("000.jpg --against gone", "gone: no such folder"),
         ("000.jpg --against none", "none: holds no image to compare with"),
         ("gone.jpg --against .", "gone.jpg: no such image file"),
         ("000.jpg 001.png --no-pictures", "--no-pictures: is for many pairs"),
-        ("000.jpg 001.png --batch-size 4", "--batch-size: is for many pairs"),
         ("000.jpg 001.png --save-maps", "--save-maps: expected the name of a file"),
     ],
 )
 def test_bad_input_is_one_line(folder, capsys, arguments, message):
     names = write_images(folder, 2)
     (folder / "none").mkdir()
-    (folder / "empty.csv").write_text("")
     (folder / "header.csv").write_text("image1,image2\n")
     (folder / "one.csv").write_text("a.png,b.png\na.png\n")
     (folder / "long.csv").write_text(f"a.png,{'b' * 131_000}.png\n")
@@ -516,15 +496,8 @@ def test_bad_input_is_one_line(folder, capsys, arguments, message):
 
 
 def test_a_progress_bar_stands_on_a_terminal(folder, monkeypatch):
-    controller, terminal = os.openpty()
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    with os.fdopen(terminal, "w") as file:
-        monkeypatch.setattr(sys, "stderr", file)
-        run_tiny([write_images(folder, 2)])
-        monkeypatch.undo()
-    shown = b""
-    with suppress(OSError):  # at the end of it
-        while True:
-            shown += os.read(controller, 1000)
-    os.close(controller)
-    assert b"1/1" in shown and b"pairs/s" in shown
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
+    run_tiny([write_images(folder, 2)])
+    assert "1/1" in terminal.getvalue() and "pairs/s" in terminal.getvalue()

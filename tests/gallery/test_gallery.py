@@ -20,7 +20,7 @@ from simvis import image_ops
 from simvis.gallery import indexing
 from simvis.gallery.gallery import Gallery, Indexed
 from simvis.gallery.table import ImageTable
-from simvis.pair import EXAMPLES, visualize_pair
+from simvis.pair import visualize_pair
 
 
 @pytest.fixture
@@ -31,6 +31,17 @@ def folder(tmp_path):
 @pytest.fixture
 def gallery(tmp_path):
     return Gallery(tmp_path / "gallery", color_network())
+
+
+@pytest.fixture
+def indexed(gallery, folder):
+    gallery.index(folder)
+    return gallery
+
+
+@pytest.fixture
+def query(folder):
+    return folder / "0" / "0_0000.png"
 
 
 @pytest.fixture
@@ -85,10 +96,9 @@ def test_a_folder_is_taken_in_once(gallery, folder, network):
         assert_allclose(np.linalg.norm(row.embedding.astype(np.float64)), 1, atol=1e-6)
 
 
-def test_new_changed_gone_and_touched(gallery, folder, network):
-    gallery.index(folder)
+def test_new_changed_gone_and_touched(indexed, folder, network, query):
     write_images(folder, 2, seed=1)
-    Image.new("RGB", (8, 8), "red").save(folder / "0" / "0_0000.png")
+    Image.new("RGB", (8, 8), "red").save(query)
     (folder / "1" / "0_0001.png").unlink()
     os.utime(folder / "2" / "0_0002.png", ns=(1, 1))
     runs = []
@@ -97,12 +107,12 @@ def test_new_changed_gone_and_touched(gallery, folder, network):
         runs.extend(images)
         return network.preprocess(images)
 
-    counted = Gallery(gallery.path, replace(network, preprocess=preprocess))
+    counted = Gallery(indexed.path, replace(network, preprocess=preprocess))
     assert counted.index(folder) == Indexed(images=10, new=2, changed=1, gone=1, failed={})
     assert len(runs) == 3  # the touched one was not run again
-    assert ImageTable(gallery.path).files()["2/0_0002.png"][1] == 1
+    assert ImageTable(indexed.path).files()["2/0_0002.png"][1] == 1
     red = unit_embedding(network, np.full((8, 8, 3), (255, 0, 0), np.uint8))
-    checked(counted.find(folder / "0" / "0_0000.png", top=10), ranked(network, folder, red))
+    checked(counted.find(query, top=10), ranked(network, folder, red))
 
 
 def test_a_changed_image_of_the_same_size_is_noticed(gallery, folder):
@@ -136,30 +146,28 @@ def test_bad_images_are_recorded_and_tried_again(gallery, folder):
     assert indexed.failed.keys() == {"black.png"}
 
 
-def test_a_gallery_is_of_one_folder_that_holds_images(gallery, folder, tmp_path):
-    gallery.index(folder)
+def test_a_gallery_is_of_one_folder_that_holds_images(indexed, folder, tmp_path):
     other = write_images(tmp_path / "other", 3, seed=2)
     with pytest.raises(ValueError, match="holds the images of"):
-        gallery.index(other)
+        indexed.index(other)
     shutil.rmtree(folder)  # as if its disk were gone
     with pytest.raises(ValueError, match="holds the images of"):
-        gallery.index(other)
+        indexed.index(other)
     folder.mkdir()
     with pytest.raises(ValueError, match="holds no image"):
-        gallery.index(folder)
-    assert gallery.info()["images"] == 9
+        indexed.index(folder)
+    assert indexed.info()["images"] == 9
 
 
-def test_a_folder_may_move(gallery, folder, tmp_path):
-    gallery.index(folder)
+def test_a_folder_may_move(indexed, folder, tmp_path):
     moved = folder.rename(tmp_path / "moved")
     query = moved / "0" / "0_0000.png"
     with pytest.raises(FileNotFoundError, match="name where they are now"):
-        gallery.find(query)
-    found = Gallery(gallery.path, color_network(), images=moved).find(query, top=1)
+        indexed.find(query)
+    found = Gallery(indexed.path, color_network(), images=moved).find(query, top=1)
     assert found.hits[0].note == "the query itself"
-    assert gallery.index(moved) == Indexed(images=9, new=0, changed=0, gone=0, failed={})
-    assert gallery.find(query, top=1).hits[0].overlay is not None
+    assert indexed.index(moved) == Indexed(images=9, new=0, changed=0, gone=0, failed={})
+    assert indexed.find(query, top=1).hits[0].overlay is not None
 
 
 def test_remove_takes_out_and_index_brings_back(gallery, folder):
@@ -173,13 +181,13 @@ def test_remove_takes_out_and_index_brings_back(gallery, folder):
     assert gallery.index(folder).new == 4
 
 
-def test_small_files_are_merged_and_the_same_is_found(gallery, folder, monkeypatch):
+def test_small_files_are_merged_and_the_same_is_found(gallery, folder, monkeypatch, query):
     monkeypatch.setattr(indexing, "SECONDS", 0)  # a commit for each image
     monkeypatch.setattr(indexing, "COMMITS", 4)
     fragments, before, kept = [], [], ImageTable.maintain
 
     def found():
-        hits = gallery.find(folder / "0" / "0_0000.png", top=9).hits
+        hits = gallery.find(query, top=9).hits
         return [(hit.path, hit.similarity) for hit in hits]
 
     def maintain(table):
@@ -221,26 +229,18 @@ def test_asking_makes_no_gallery(tmp_path, ask):
     assert not (tmp_path / "nothing").exists()
 
 
-def test_batch_statistics_give_no_image_an_embedding(gallery, folder):
-    gallery.index(folder)
-    other = Gallery(gallery.path, color_network(batch_independent=False))
-    for ask in (lambda: other.index(folder), lambda: other.find(folder / "0" / "0_0000.png")):
-        with pytest.raises(ValueError, match='batch_norm="moving"'):
-            ask()
-
-
 @pytest.mark.parametrize(
     "fields, named",
     [
         ({"weights": lambda: [np.ones(1)]}, "weights"),
         ({"pooling": "max"}, "pooling average instead of max"),
         ({"name": "shapes"}, "network colors instead of shapes"),
+        ({"batch_independent": False}, 'batch_norm="moving"'),
     ],
 )
-def test_another_network_is_refused(gallery, folder, fields, named):
-    gallery.index(folder)
-    other = Gallery(gallery.path, color_network(**fields))
-    for ask in (lambda: other.index(folder), lambda: other.find(folder / "0" / "0_0000.png")):
+def test_another_network_is_refused(indexed, folder, fields, named, query):
+    other = Gallery(indexed.path, color_network(**fields))
+    for ask in (lambda: other.index(folder), lambda: other.find(query)):
         with pytest.raises(ValueError, match=named):
             ask()
 
@@ -249,19 +249,17 @@ def test_another_network_is_refused(gallery, folder, fields, named):
 
 
 @pytest.mark.parametrize("exact", [True, False])
-def test_hits_are_those_of_a_plain_loop(gallery, folder, network, exact):
-    gallery.index(folder)
+def test_hits_are_those_of_a_plain_loop(indexed, folder, network, exact):
     image = image_ops.load_image(folder / "2" / "0_0005.png")
     for region in (None, (10, 5, 30, 40)):
         expected = ranked(network, folder, unit_embedding(network, image, region))
-        checked(gallery.find(image, region, top=5, exact=exact), expected[:5])
+        checked(indexed.find(image, region, top=5, exact=exact), expected[:5])
     mask = np.zeros(image.shape[:2], bool)
     mask[5:40, 10:30] = True
-    checked(gallery.find(image, mask, top=5), expected[:5])
+    checked(indexed.find(image, mask, top=5), expected[:5])
 
 
-def test_a_point_is_what_interpolates_between_cells(gallery, folder, network):
-    gallery.index(folder)
+def test_a_point_is_what_interpolates_between_cells(indexed, folder, network):
     image = image_ops.load_image(folder / "2" / "0_0005.png")
     (conv,) = network.activations(network.preprocess([image]))
     y, x = image_ops.cell_of((25, 17), image.shape[:2], conv.shape[:2])
@@ -270,19 +268,18 @@ def test_a_point_is_what_interpolates_between_cells(gallery, folder, network):
     feature = (1 - dy) * ((1 - dx) * conv[i, j] + dx * conv[i, j + 1])
     feature += dy * ((1 - dx) * conv[i + 1, j] + dx * conv[i + 1, j + 1])
     expected = ranked(network, folder, feature / np.linalg.norm(feature))
-    checked(gallery.find(image, point=(25, 17), top=4), expected[:4])
+    checked(indexed.find(image, point=(25, 17), top=4), expected[:4])
 
 
 @pytest.mark.parametrize("place", [{}, {"region": (10, 5, 30, 40)}, {"point": (25, 17)}])
-def test_maps_are_those_of_the_pair(gallery, folder, network, place):
-    gallery.index(folder)
+def test_maps_are_those_of_the_pair(indexed, folder, network, place):
     runs, query = [], folder / "0" / "0_0000.png"
 
     def activations(batch):
         runs.append(batch)
         return network.activations(batch)
 
-    found = Gallery(gallery.path, replace(network, activations=activations)).find(query, **place)
+    found = Gallery(indexed.path, replace(network, activations=activations)).find(query, **place)
     assert len(runs) == 10  # each hit once, and the query once
     for hit in found.hits:
         pair = visualize_pair(query, folder / hit.path, network, region1=found.region)
@@ -291,19 +288,18 @@ def test_maps_are_those_of_the_pair(gallery, folder, network, place):
         assert (hit.overlay == pair.overlay2).all()
 
 
-def test_the_query_itself_is_marked_not_hidden(gallery, folder):
-    shutil.copy(folder / "0" / "0_0000.png", folder / "copy.png")
-    Image.open(folder / "0" / "0_0000.png").save(folder / "again.bmp")
+def test_the_query_itself_is_marked_not_hidden(gallery, folder, query):
+    shutil.copy(query, folder / "copy.png")
+    Image.open(query).save(folder / "again.bmp")
     gallery.index(folder)
     for region in (None, (10, 5, 30, 40)):
-        found = gallery.find(folder / "0" / "0_0000.png", region)
+        found = gallery.find(query, region)
         marked = {hit.path for hit in found.hits if hit.note == "the query itself"}
         assert marked == {"0/0_0000.png", "copy.png", "again.bmp"}
         assert len(found.hits) == 11
 
 
-def test_reranking_orders_by_the_best_box(gallery, folder, network):
-    gallery.index(folder)
+def test_reranking_orders_by_the_best_box(indexed, folder, network):
     image, region = image_ops.load_image(folder / "0" / "0_0000.png"), (0, 0, 10, 10)
     query = unit_embedding(network, image, region)
     expected = {}
@@ -311,7 +307,7 @@ def test_reranking_orders_by_the_best_box(gallery, folder, network):
         (conv,) = network.activations(network.preprocess([image_ops.load_image(path)]))
         local = local_features(conv, data_format="channels_last")
         expected[path.relative_to(folder).as_posix()] = best_box(local, query)
-    found = gallery.find(image, region, top=3, rerank=9)
+    found = indexed.find(image, region, top=3, rerank=9)
     order = sorted(expected, key=lambda path: -expected[path][0])
     assert [hit.path for hit in found.hits] == order[:3]
     for hit in found.hits:
@@ -321,37 +317,7 @@ def test_reranking_orders_by_the_best_box(gallery, folder, network):
         assert_allclose(hit.box, cells, rtol=1e-12)
 
 
-@pytest.mark.slow
-def test_the_right_room_comes_first_as_often_as_by_the_evaluations_own_search(tmp_path):
-    """The search of `evaluation.object_search`, by its exact numbers, on some of its views."""
-    from evaluation.focus import SMALL, objects_of
-    from evaluation.object_search import gallery_search
-    from evaluation.subjects import load_subject
-    from evaluation.views import OBJECTS, load_views
-
-    names, here = ("headboard", "picture"), tmp_path / "views"
-    views = load_views(EXAMPLES.parent / "evaluation" / "held_out" / "held_all")[:24]
-    here.mkdir()
-    for view in views:
-        shutil.copy(view.image_path, here)
-    measured, _ = gallery_search(load_subject("rooms"), views, names)
-    gallery = Gallery(tmp_path / "gallery", "rooms")
-    gallery.index(here)
-    rooms = {view.image_path.name: view.room for view in views}
-    for name in names:
-        first = []
-        for view in views:
-            mask = objects_of(view) == OBJECTS.index(name)
-            if mask.mean() >= SMALL:
-                found = gallery.find(view.image_path, mask, top=2)
-                others = [hit for hit in found.hits if hit.path != view.image_path.name]
-                first.append(rooms[others[0].path] == view.room)
-        assert_allclose(np.mean(first), measured["recall@1"][name, "rooms"].value)
-
-
-def test_what_does_not_fit_is_named(gallery, folder):
-    gallery.index(folder)
-    query = folder / "0" / "0_0000.png"
+def test_what_does_not_fit_is_named(indexed, query):
     for options, named in (
         ({"region": (0, 0, 10, 10), "point": (1, 1)}, "region, point: give one"),
         ({"region": (0, 0, 999, 10)}, "region: .* leaves the image"),
@@ -360,23 +326,17 @@ def test_what_does_not_fit_is_named(gallery, folder):
         ({"rerank": 2.5}, "rerank: expected 0 to 1000"),
     ):
         with pytest.raises(ValueError, match=named):
-            gallery.find(query, **options)
+            indexed.find(query, **options)
     with pytest.raises(ValueError, match="sees nothing there"):
-        gallery.find(np.zeros((9, 9, 3), np.uint8))
+        indexed.find(np.zeros((9, 9, 3), np.uint8))
 
 
 # --- what a stranger's gallery may do ------------------------------------------------------------
 
 
-def strangers(gallery, **changes):
-    table = ImageTable(gallery.path)
-    table.set_identity({**table.identity, **changes})
-    return Gallery(gallery.path)
-
-
-def test_no_file_is_opened_on_a_gallerys_word(gallery, folder, tmp_path):
-    gallery.index(folder)
-    query = folder / "0" / "0_0000.png"
+def test_nothing_is_opened_on_a_gallerys_word(indexed, query, tmp_path):
+    table = ImageTable(indexed.path)
+    identity = table.identity
     for load, named in (
         ([None, {}], "one of your own"),
         ([str(tmp_path / "model.keras"), {}], "no file is opened"),
@@ -384,52 +344,37 @@ def test_no_file_is_opened_on_a_gallerys_word(gallery, folder, tmp_path):
         (["hotels", {"checkpoint": "/dev/zero"}], "checkpoint, since no file is opened"),
         ([["x"], {}], "damaged"),
         (["imagenet"], "damaged"),
+        (["imagenet", {"batch_norm": "moving"}], "no such option"),
     ):
+        table.set_identity({**identity, "load": load})
         with pytest.raises(ValueError, match=named):
-            strangers(gallery, load=load).find(query)
-    with pytest.raises(ValueError, match="no such option"):
-        strangers(gallery, load=["imagenet", {"batch_norm": "moving"}]).find(query)
-
-
-def test_images_at_a_uri_are_not_asked_for_on_a_gallerys_word(gallery, folder):
-    gallery.index(folder)
-    other = strangers(gallery, folder="s3://bucket/photos?endpoint_override=example.org")
+            Gallery(indexed.path).find(query)
+    table.set_identity({**identity, "folder": "s3://bucket/photos?endpoint_override=example.org"})
     with pytest.raises(ValueError, match="images: .* not asked on a gallery's word"):
-        other.find(folder / "0" / "0_0000.png")
+        indexed.find(query)
 
 
 @pytest.mark.parametrize("identity", [{}, {"format": 1}, {"format": 2}, {"format": 1, "load": 3}])
-def test_what_a_gallery_says_is_checked(gallery, folder, identity):
-    gallery.index(folder)
-    ImageTable(gallery.path).set_identity(identity)
+def test_what_a_gallery_says_is_checked(indexed, identity, query):
+    ImageTable(indexed.path).set_identity(identity)
     with pytest.raises(ValueError, match="damaged, or of another version"):
-        Gallery(gallery.path).find(folder / "0" / "0_0000.png")
+        Gallery(indexed.path).find(query)
 
 
-def test_a_path_out_of_the_folder_is_a_note(gallery, folder, network):
-    gallery.index(folder)
-    table = ImageTable(gallery.path)
-    path = "0/0_0000.png"
-    (folder.parent / "secret.png").write_bytes((folder / path).read_bytes())
-    table.put([table.rows([path])[path]._replace(path="../secret.png")])
-    hits = {hit.path: hit for hit in gallery.find(folder / path).hits}
+def test_what_a_gallery_gets_wrong_is_a_note(indexed, folder, query):
+    table, path = ImageTable(indexed.path), "0/0_0000.png"
+    (folder.parent / "secret.png").write_bytes(query.read_bytes())
+    row = table.rows([path])[path]
+    table.put([row._replace(path="../secret.png")])
+    table.put([row._replace(embedding=np.float32([0.6, 0.8, 0]))])
+    hits = {hit.path: hit for hit in indexed.find(query).hits}
     assert hits["../secret.png"].image is None
     assert "leads out of" in hits["../secret.png"].note
-
-
-def test_an_embedding_that_is_not_the_networks_is_told(gallery, folder):
-    gallery.index(folder)
-    table, path = ImageTable(gallery.path), "0/0_0000.png"
-    lie = np.float32([0.6, 0.8, 0])
-    table.put([table.rows([path])[path]._replace(embedding=lie)])
-    hits = {hit.path: hit for hit in gallery.find(folder / path).hits}
     assert hits[path].similarity == pytest.approx(1)  # what the map sums to
-    assert "another embedding" in hits[path].note
-    assert sum("another embedding" in hit.note for hit in hits.values()) == 1
+    assert [each for each, hit in hits.items() if "another embedding" in hit.note] == [path]
 
 
-def test_a_full_disk_is_one_line_and_loses_nothing(gallery, folder):
-    gallery.index(folder)
+def test_a_full_disk_is_one_line_and_loses_nothing(indexed, folder):
     write_images(folder, 300, seed=1)
     script = f"""if True:
         import resource, signal, sys
@@ -439,7 +384,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(gallery, folder):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))
         try:
-            Gallery({gallery.path!r}, color_network()).index({str(folder)!r})
+            Gallery({indexed.path!r}, color_network()).index({str(folder)!r})
         except ValueError as error:
             print(error)
     """
@@ -448,29 +393,29 @@ def test_a_full_disk_is_one_line_and_loses_nothing(gallery, folder):
     )
     assert "the gallery cannot be written: " in done.stdout and "too large" in done.stdout
     assert done.stdout.count("\n") == 1 and not done.stderr
-    assert gallery.info()["images"] == 9
-    assert gallery.index(folder) == Indexed(images=309, new=300, changed=0, gone=0, failed={})
+    assert indexed.info()["images"] == 9
+    assert indexed.index(folder) == Indexed(images=309, new=300, changed=0, gone=0, failed={})
 
 
 # --- with networks that are known by name --------------------------------------------------------
 
 
-def test_a_gallery_remembers_its_network(folder, tmp_path, monkeypatch):
+def test_a_gallery_remembers_its_network(folder, tmp_path, monkeypatch, query):
     path = tmp_path / "gallery"
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rooms").mkdir()  # is not the network
     Gallery(path, "rooms", input_size=(96, 96), explain="pooled").index(folder)
     identity = ImageTable(path).identity
     assert identity["load"] == ["rooms", {"input_size": [96, 96], "explain": "pooled"}]
-    found = Gallery(path).find(folder / "0" / "0_0000.png", top=2)
+    found = Gallery(path).find(query, top=2)
     assert found.network.input_size == (96, 96)
     assert found.hits[0].maps.conv1.shape == (3, 3, 1280)
     with pytest.raises(ValueError, match=r"input_size \[96, 96\] instead of \[224, 224\]"):
-        Gallery(path, "rooms", explain="pooled").find(folder / "0" / "0_0000.png")
+        Gallery(path, "rooms", explain="pooled").find(query)
     json.dumps(Gallery(path).info())
 
 
-def test_a_transformers_gallery(folder, tmp_path):
+def test_a_transformers_gallery(folder, tmp_path, query):
     """Of a network that is explained by derivatives, whose embeddings come without them."""
     import keras
     from keras import layers
@@ -484,7 +429,6 @@ def test_a_transformers_gallery(folder, tmp_path):
     network = load_network(model, preprocess="0..1")
     gallery = Gallery(tmp_path / "gallery", network)
     assert gallery.index(folder).images == 9
-    query = folder / "0" / "0_0000.png"
     for region in (None, (10, 5, 30, 40)):
         found = gallery.find(query, region, top=3)
         for hit in found.hits:

@@ -88,9 +88,8 @@ def test_s3_gives_what_the_folder_gives(folder, bucket):
     (folder / ".hidden.png").write_bytes(b"")
     (folder / "notes.txt").write_text("no image")
     given = bucket("summer")
-    with pytest.raises(
-        FileNotFoundError, match=r"^s3://photos/summer\?endpoint.*: no such folder$"
-    ):
+    missing = r"^s3://photos/summer\?endpoint.*: no such folder$"
+    with pytest.raises(FileNotFoundError, match=missing):
         ImageFolder(given)
     filesystem, root = fs.FileSystem.from_uri(given)
     fs.copy_files(str(folder), root, destination_filesystem=filesystem)
@@ -103,10 +102,8 @@ def test_s3_gives_what_the_folder_gives(folder, bucket):
     for path in ("../winter/a.png", "missing.png"):
         with pytest.raises((ValueError, FileNotFoundError)):
             there.read(path)
-    assert (
-        there.place
-        == f"s3://photos/summer?endpoint_override={re.search('[0-9.]+:[0-9]+', given)[0]}"
-    )
+    host = re.search("[0-9.]+:[0-9]+", given)[0]
+    assert there.place == f"s3://photos/summer?endpoint_override={host}"
 
 
 @pytest.mark.parametrize(

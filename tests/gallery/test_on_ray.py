@@ -112,15 +112,6 @@ def test_the_gallery_is_that_of_one_process(cluster, folder, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_workers_death_costs_its_block_again(cluster, folder, local, tmp_path):
-    (died := tmp_path / "died").mkdir()
-    gallery = gallery_on_ray(tmp_path / "ray", deaths=1, folder=died)
-    gallery.index(folder, engine="ray", workers=2)
-    assert len(list(died.iterdir())) == 1
-    assert rows(tmp_path / "ray") == local
-
-
-@pytest.mark.slow
 def test_workers_read_from_s3(cluster, folder, bucket, tmp_path):
     uri = bucket("ray")
     filesystem, root = fs.FileSystem.from_uri(uri)
@@ -136,12 +127,16 @@ def test_workers_read_from_s3(cluster, folder, bucket, tmp_path):
 
 
 @pytest.mark.slow
-def test_images_that_kill_every_worker_are_named(cluster, folder, tmp_path):
+def test_deaths_cost_their_block_again_and_at_last_name_it(cluster, folder, local, tmp_path):
     (died := tmp_path / "died").mkdir()
-    gallery = gallery_on_ray(tmp_path / "ray", deaths=9, folder=died)
+    gallery = gallery_on_ray(tmp_path / "ray", deaths=on_ray.DEATHS, folder=died)
     with pytest.raises(ValueError, match=r"died at the images 0/0_0000.png to .*png: "):
         gallery.index(folder, engine="ray", workers=1)
-    assert len(list(died.iterdir())) == on_ray.DEATHS
+    (again := tmp_path / "again").mkdir()
+    gallery = gallery_on_ray(tmp_path / "ray", deaths=1, folder=again)
+    gallery.index(folder, engine="ray", workers=2)
+    assert [len(list(each.iterdir())) for each in (died, again)] == [on_ray.DEATHS, 1]
+    assert rows(tmp_path / "ray") == local
 
 
 @pytest.mark.slow
@@ -167,11 +162,9 @@ def test_ray_may_be_missing(folder, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "nonsense"])
 def test_a_cluster_may_be_missing(address):
-    command = "from simvis.gallery import on_ray\nwith on_ray._cluster(): pass"
+    command = [sys.executable, "-c", "from simvis.gallery import on_ray\nwith on_ray._cluster(): 0"]
     environment = {**os.environ, "RAY_ADDRESS": address}
-    run = subprocess.run(
-        [sys.executable, "-c", command], env=environment, capture_output=True, text=True
-    )
+    run = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert f"ValueError: RAY_ADDRESS: no cluster at {address}: " in run.stderr
 
 
@@ -223,11 +216,6 @@ def processes_of(run):
     return processes, Path(re.search(r"(/[^\s=]+)/session_", words)[1])
 
 
-def assert_gone(processes, seconds=20):
-    _, alive = psutil.wait_procs(processes, timeout=seconds)
-    assert not alive
-
-
 @pytest.mark.slow
 def test_a_killed_run_goes_on_and_its_processes_end(start, request, folder, local, tmp_path):
     run = start("-c", RUN, folder, tmp_path / "ray")
@@ -241,7 +229,7 @@ def test_a_killed_run_goes_on_and_its_processes_end(start, request, folder, loca
     }
     assert addresses and addresses <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
     run.kill()
-    assert_gone(processes, 120)  # some look for the others for a minute
+    assert not psutil.wait_procs(processes, 120)[1]  # some look for the others for a minute
     shutil.rmtree(kept)
     before = rows(tmp_path / "ray")
     assert 0 < len(before) < 60
@@ -262,7 +250,7 @@ def test_an_interrupted_run_leaves_nothing(start, folder, tmp_path, number):
     assert run.returncode != 0
     if number == signal.SIGINT:
         assert err.splitlines()[-1] == "KeyboardInterrupt"
-    assert_gone(processes)
+    assert not psutil.wait_procs(processes, 20)[1]
     assert not kept.exists()
 
 

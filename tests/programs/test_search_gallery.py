@@ -224,5 +224,5 @@ def test_damage_of_all_kinds_is_one_line(place):
 
 @pytest.mark.slow
 def test_kills_lose_nothing():
-    kills = ["--kills", "6", "--seed", str(np.random.default_rng().integers(10**6))]
-    subprocess.run([sys.executable, "-m", "tests.gallery_kills", *kills], cwd=ROOT, check=True)
+    kills = ["gallery", "--kills", "6", "--seed", str(np.random.default_rng().integers(10**6))]
+    subprocess.run([sys.executable, "-m", "tests.kills", *kills], cwd=ROOT, check=True)
