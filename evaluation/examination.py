@@ -5,11 +5,10 @@ from typing import NamedTuple
 import numpy as np
 
 from evaluation import counterfactuals, faithfulness, focus, object_search
-from evaluation.measures import area_by_object
 from evaluation.random_parts import IDENTITY
 from evaluation.rivals import COSTS
 from evaluation.subjects import load_subject
-from evaluation.views import LABELS, OBJECTS
+from evaluation.views import OBJECTS
 
 SETS = ("held_all", "held_swaps", "held_parts")
 OPTIONAL_SETS = ("held_chains",)
@@ -167,9 +166,8 @@ def telling_pair(views):
     """
 
     def least(pair):
-        areas = [area_by_object(focus.objects_of(view), len(OBJECTS)) for view in pair]
-        groups = ([OBJECTS.index(name) for name in TAUGHT[f"rooms-{k}"]] for k in LABELS[1:])
-        return min(area[group].sum() for group in groups for area in areas)
+        groups = TAUGHT["rooms-headboard"], TAUGHT["rooms-carpet"]
+        return min(focus.mask_of(view, group).mean() for group in groups for view in pair)
 
     return max(focus.same_pairs(views), key=least)
 

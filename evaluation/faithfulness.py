@@ -81,8 +81,10 @@ def preservation_and_deletion(subject, pairs, maps, views, share=0.5):
 
 
 def _cells(pairs, found, columns):
-    figures = mean_figures([room_of(view) for view, _ in pairs], found, columns)
-    return {(name, column): mean for name, column, mean in figures}
+    rooms, cells = [room_of(view) for view, _ in pairs], {}
+    for column in (measured := mean_figures(rooms, found, columns, "")):
+        cells |= {(name, column): mean for (name, _), mean in measured[column].items()}
+    return cells
 
 
 def important_objects(similarity, objects, share=0.5):
