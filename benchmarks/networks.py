@@ -16,21 +16,16 @@ def report(repeats=5):
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
     images = list(rng.integers(0, 256, (2, 224, 224, 3), dtype=np.uint8))
-    rows = []
-    dense = keras.layers.Dense
+    rows, dense = [], keras.layers.Dense
     for name, model in {
         "CNN, average pooling, linear head": cnn(dense(128)),
         "CNN, average pooling, MLP head": cnn(dense(256, activation="gelu"), dense(128)),
         "transformer of 6 blocks, first token": transformer(),
     }.items():
         network = load_network(model, preprocess="-1..1")
-        batch = network.preprocess(images)
-
-        once, found = medians(
-            partial(model, batch, training=False),
-            partial(find_maps, images, network, Method(), ("", "")),
-            repeats=repeats,
-        )
+        bare = partial(model, network.preprocess(images), training=False)
+        whole = partial(find_maps, images, network, Method(), ("", ""))
+        once, found = medians(bare, whole, repeats=repeats)
         rows.append((name, f"{found / once:.1f}", network.description))
     table("Maps of a pair, in runs of the bare network", ("network", "runs", "how"), rows)
 

@@ -70,13 +70,10 @@ def make_screenshot():
         main([*map(str, EXAMPLE_PAIR), *files])
         page = open_page(chromium, path, viewport={"width": 1440, "height": 830})
         box = page.locator(".stage").first.bounding_box()
-        at = [
-            (box["x"] + x / 720 * box["width"], box["y"] + y / 480 * box["height"])
-            for x, y in ((196, 90), (334, 170))
-        ]
-        page.mouse.move(*at[0])
+        scale = box["width"] / 720
+        page.mouse.move(box["x"] + 196 * scale, box["y"] + 90 * scale)
         page.mouse.down()
-        page.mouse.move(*at[1], steps=5)
+        page.mouse.move(box["x"] + 334 * scale, box["y"] + 170 * scale, steps=5)
         page.mouse.up()
         page.mouse.move(0, 0)
         page.screenshot(path=DOCS / "explorer.jpg", type="jpeg", quality=88)
@@ -94,11 +91,9 @@ def make_search_picture():
         views.mkdir()
         for view in rooms:
             shutil.copy(view.image_path, views)
-        gallery, found = ["--gallery", f"{folder}/gallery"], ["--output", f"{folder}/found"]
-        search_gallery.main(["index", str(views), "--network", "rooms", *gallery])
-        search_gallery.main(
-            ["find", str(query), "--region", region, "--top", "8", *gallery, *found]
-        )
+        files = ["--gallery", f"{folder}/gallery", "--output", f"{folder}/found"]
+        search_gallery.main(["index", str(views), "--network", "rooms", *files[:2]])
+        search_gallery.main(["find", str(query), "--region", region, "--top", "8", *files])
         shutil.copy(f"{folder}/found/contact_sheet.jpg", DOCS / "search.jpg")
 
 

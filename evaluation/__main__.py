@@ -58,8 +58,8 @@ def render(folder, seed):
 
 def evaluate(data=None, output=Path("evaluation_output")):
     """Measure all networks on the sets in a folder, None for those that ship."""
-    from evaluation import examination
-    from evaluation.subjects import NETWORKS
+    from evaluation import examination, figures
+    from evaluation.subjects import NETWORKS, load_subject
     from evaluation.tables import csv_text, markdown
     from evaluation.views import load_views
     from simvis.models import start_tensorflow
@@ -74,25 +74,15 @@ def evaluate(data=None, output=Path("evaluation_output")):
     for name in NETWORKS:
         print(f"{name} ...", file=sys.stderr, flush=True)
         examination.examine(name, sets, report, budget)
-    text = "\n".join(markdown(title, cells) for title, cells in report.tables.items())
+    text = "\n".join(markdown(title, cells) for title, cells in report.items())
     print(text)
-    for name, content in (("tables.md", text), ("tables.csv", csv_text(report.tables))):
+    for name, content in (("tables.md", text), ("tables.csv", csv_text(report))):
         write_whole(output / name, lambda file, content=content: file.write(content.encode()))
-    draw(sets, report, output)
-    for part, seconds in report.seconds.items():
-        print(f"{seconds:6.1f} s  {part}", file=sys.stderr)
-
-
-def draw(sets, report, output):
-    """Write the two pictures."""
-    from evaluation import examination, figures
-    from evaluation.subjects import load_subject
-
     pair = examination.telling_pair(sets["held_all"])
     subjects = [load_subject(name) for name in ("imagenet", "rooms-headboard", "rooms-carpet")]
     figures.pair_figure(output / "taught.jpg", pair, subjects)
-    cells = report.tables[examination.RIVALS_TABLE]
-    cells = {cell: value for cell, value in cells.items() if cell[1] != "runs"}
+    cells = report[examination.RIVALS_TABLE].items()
+    cells = {cell: value for cell, value in cells if cell[1] != "runs"}
     figures.correlation_figure(output / "counterfactuals.png", cells)
 
 

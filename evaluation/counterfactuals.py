@@ -7,16 +7,8 @@ parts of rendered birds and watches class scores, brought to pairs of images and
 
 import numpy as np
 
-from evaluation import rivals
-from evaluation.focus import SMALL, objects_of, partners_of, room_of
-from evaluation.measures import (
-    area_by_object,
-    lift,
-    mass_by_object,
-    peak_on,
-    rank_correlation,
-    sum_by_object,
-)
+from evaluation import measures, rivals
+from evaluation.focus import SMALL, mask_of, objects_of, partners_of, room_of
 from evaluation.tables import figure, mean_figures
 from evaluation.views import OBJECTS
 
@@ -48,7 +40,7 @@ def intervene(subject, views, explain, partners=3, most=None):
     for view in sorted(bases, key=lambda view: -len(changed[view.name]))[:most]:
         others = partners_of(view, views)[:partners]
         maps, objects = explain(subject, view, others), objects_of(view)
-        area = area_by_object(objects, len(OBJECTS))
+        area = measures.area_by_object(objects, len(OBJECTS))
         after = [c for c in changed[view.name] if area[OBJECTS.index(c.swapped)] >= SMALL]
         if not after:
             continue
@@ -57,8 +49,9 @@ def intervene(subject, views, explain, partners=3, most=None):
             for of in ([view], after)
         )
         for index, other in enumerate(others):
-            said = [mass_by_object(of[index], objects, len(OBJECTS)) for of in maps.values()]
-            said += [sum_by_object(maps["maps"][index], objects, len(OBJECTS)), area]
+            on = objects, len(OBJECTS)
+            said = [measures.mass_by_object(of[index], *on) for of in maps.values()]
+            said += [measures.sum_by_object(maps["maps"][index], *on), area]
             for drop, change in zip((before - now)[:, index], after, strict=True):
                 row = room_of(view), f"{view.name} {other.name}", change.swapped, change.change
                 number = OBJECTS.index(change.swapped)
@@ -112,9 +105,9 @@ def correlations(rows, name):
     for explanation in explanations(rows):
         cell, mass = (explanation, name), rows[explanation]
         for way, drop in (("pooled", rows.drop), ("size of the change", abs(rows.drop))):
-            ways[way][cell] = figure(rank_correlation, rows.rooms, mass, drop)
+            ways[way][cell] = figure(measures.rank_correlation, rows.rooms, mass, drop)
         if ranked:
-            within = [rank_correlation(mass[of], rows.drop[of]) for of in ranked]
+            within = [measures.rank_correlation(mass[of], rows.drop[of]) for of in ranked]
             ways["within pairs"][cell] = figure(np.mean, rows.rooms[first], within)
     return ways
 
@@ -150,10 +143,9 @@ def attainable(rows, name):
         "the same swap, another partner": rows.drop[elsewhere],
     }
     told |= {said: rows[said][swapped] for said in explanations(rows) if said != "area"}
-    cells = {("rows", name): len(found)}
-    for explanation, values in told.items():
-        columns = values, rows.drop[swapped]
-        cells[explanation, name] = figure(rank_correlation, rows.rooms[swapped], *columns)
+    cells, drop = {("rows", name): len(found)}, rows.drop[swapped]
+    for said, of in told.items():
+        cells[said, name] = figure(measures.rank_correlation, rows.rooms[swapped], of, drop)
     return cells
 
 
@@ -166,8 +158,7 @@ def by_object(rows, name):
     for thing in sorted(set(rows.objects), key=OBJECTS.index):
         chosen = rows[rows.objects == thing]
         views = len({pair.split()[0] for pair in chosen.pairs})
-        for measure, values in (("drop", chosen.drop), ("mass", chosen["maps"])):
-            cells = measured[measure]
+        for cells, values in zip(measured.values(), (chosen.drop, chosen["maps"]), strict=True):
             cells[thing, "views, pixels"] = f"{views}, {chosen.area.mean():.1%}"
             cells[thing, name] = figure(np.mean, chosen.rooms, values)
     return measured
@@ -183,7 +174,7 @@ def distractibility(rows, name):
     for explanation in explanations(rows) if len(nothing) else ():
         if explanation not in ("maps, signed", "area"):  # the first is no share, the last is 1
             mass = nothing[explanation]
-            cells[explanation, name] = figure(lift, nothing.rooms, mass, nothing.area)
+            cells[explanation, name] = figure(measures.lift, nothing.rooms, mass, nothing.area)
     return cells
 
 
@@ -212,19 +203,15 @@ def contrastivity(subject, views, explain, most=None):
         if not all(partners) or len(rooms) == most:
             continue
         rooms.append(room_of(view))
-        numbers = [[OBJECTS.index(name) for name in names] for names in shared.values()]
-        masks = [np.isin(objects_of(view), of) for of in numbers]
+        masks = [mask_of(view, names) for names in shared.values()]
         for name, maps in explain(subject, view, sum(partners, [])).items():
             follows, peaks = [], []
             for mask, given, otherwise in zip(masks, maps, maps[::-1], strict=True):
-                mass, less = (mass_by_object(m, mask.astype(int), 2)[1] for m in (given, otherwise))
-                follows.append((np.sign(mass - less) + 1) / 2)
-                peaks.append(peak_on(given, mask))
+                gained = measures.mass_on(given, mask) - measures.mass_on(otherwise, mask)
+                follows.append((np.sign(gained) + 1) / 2)
+                peaks.append(measures.peak_on(given, mask))
             found.setdefault(name, []).append((np.mean(follows), np.mean(peaks)))
-    measured = {"follows": {}, "peak": {}}
-    for name, measure, mean in mean_figures(rooms, found, measured):
-        measured[measure][name, subject.name] = mean
-    return measured
+    return mean_figures(rooms, found, ("follows", "peak"), subject.name)
 
 
 def light(subject, views, name):

@@ -1,17 +1,14 @@
 """Which measurements are taken of which network on which views, and the tables that they go to."""
 
-import time
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
 
 from evaluation import counterfactuals, faithfulness, focus, object_search
-from evaluation.measures import area_by_object
 from evaluation.random_parts import IDENTITY
 from evaluation.rivals import COSTS
 from evaluation.subjects import load_subject
-from evaluation.views import LABELS, OBJECTS
+from evaluation.views import OBJECTS
 
 SETS = ("held_all", "held_swaps", "held_parts")
 OPTIONAL_SETS = ("held_chains",)
@@ -23,7 +20,6 @@ TAUGHT = {  # what each network was taught of a room
     "rooms-carpet": ("carpet",),
 }
 ASKED = ("headboard", "picture", "carpet", "curtains", "cushions", "lamps", "television")
-TOGETHER = (("headboard", "picture"),)
 RIVALS_TABLE = "Counterfactuals, all rivals, identity: rank correlation, pooled, 7x7"
 LAYERS = (1, 2, 3, 6, 12, 24, 50)  # drawn anew, from the last on
 
@@ -42,28 +38,18 @@ class Budget(NamedTuple):
 SHIPPED, THOROUGH = Budget(60, 2, 6, 2, 3, False), Budget(240, 3, 24, 12, 12, True)
 
 
-class Report:
-    """Tables by their titles, cells as `evaluation.tables.markdown` takes them, and their times."""
-
-    def __init__(self):
-        self.tables, self.seconds = {}, {}
+class Report(dict):
+    """Tables by their titles, their cells as `evaluation.tables.markdown` takes them."""
 
     def add(self, title, cells):
         """Add cells to the table of this title."""
         if cells:
-            self.tables.setdefault(title, {}).update(cells)
+            self.setdefault(title, {}).update(cells)
 
     def add_all(self, title, measured):
         """Add a dict of measure to cells: a table for each."""
         for measure, cells in measured.items():
             self.add(title.format(measure), cells)
-
-    @contextmanager
-    def timed(self, part):
-        """Add the seconds that pass to those of a part."""
-        start = time.perf_counter()
-        yield
-        self.seconds[part] = self.seconds.get(part, 0) + time.perf_counter() - start
 
 
 def examine(name, sets, report, budget):
@@ -72,37 +58,31 @@ def examine(name, sets, report, budget):
     name is one of `evaluation.subjects.NETWORKS`, sets a dict of SETS to list of View.
     """
     for size in SIZES:
-        subject = load_subject(name, size)
-        small = size == SIZES[0]
-        with report.timed("networks run on all views once"):
-            for name_of_set in SETS if budget.fine or small else SETS[:1]:
-                subject.look(sets[name_of_set])
-        with report.timed("1 focus"):
-            measure_focus(subject, sets, report, budget)
+        subject, small = load_subject(name, size), size == SIZES[0]
+        for name_of_set in SETS if budget.fine or small else SETS[:1]:
+            subject.look(sets[name_of_set])
+        measure_focus(subject, sets, report, budget)
         if budget.fine or small:
-            with report.timed("2 counterfactuals"):
-                measure_counterfactuals(subject, sets, report, budget)
-        with report.timed("3 object search"):
-            measure_search(subject, sets["held_all"], report)
-        if small:  # both run the network many times
-            with report.timed("4 faithfulness"):
-                measure_faithfulness(subject, sets["held_all"], report, budget)
+            measure_counterfactuals(subject, sets, report, budget)
+        measure_search(subject, sets["held_all"], report)
+        if small:  # it runs the network many times
+            measure_faithfulness(subject, sets["held_all"], report, budget)
 
 
 def measure_focus(subject, sets, report, budget):
     views, parts, grid = sets["held_all"], sets["held_parts"], _grid(subject)
     report.add(f"Same room from another side, {grid}", focus.retrieval(subject, views))
     for label, what in (("headboard", "headboard and pictures"), ("carpet", "carpet")):
-        cells = focus.retrieval(subject, parts, label)
-        report.add(f"Same {what}, all else drawn anew, {grid}", cells)
+        title = f"Same {what}, all else drawn anew, {grid}"
+        report.add(title, focus.retrieval(subject, parts, label))
     if "held_chains" in sets and subject.size == SIZES[0]:
         cells = focus.retrieval(subject, sets["held_chains"])
         report.add(f"Same room from another side, rooms in chains, {grid}", cells)
     same = focus.same_pairs(views)
     different = focus.different_pairs(views, budget.different)
     for kind, pairs in (("same room", same), ("different rooms from one side", different)):
-        lifts = focus.lifts(subject, pairs, groups=TOGETHER)
-        report.add(f"Lift on each object, {kind}, {grid}", lifts)
+        title = f"Lift on each object, {kind}, {grid}"
+        report.add(title, focus.lifts(subject, pairs, groups=[("headboard", "picture")]))
     cells = focus.variants(subject, same, ("headboard", "picture", "carpet"))
     report.add("Lift by the embedding explained and the grid, same room", cells)
 
@@ -125,11 +105,11 @@ def measure_counterfactuals(subject, sets, report, budget):
     cells = counterfactuals.background_independence(swaps, name, TAUGHT[name])
     cells |= counterfactuals.light(subject, views, name)
     report.add(f"Background independence: share of swaps that change nothing, {grid}", cells)
-    measured = counterfactuals.contrastivity(subject, sets["held_parts"], free)
-    report.add_all(f"Contrastivity, {{}}, {grid}", measured)
+    contrastivity, parts = counterfactuals.contrastivity, sets["held_parts"]
+    report.add_all(f"Contrastivity, {{}}, {grid}", contrastivity(subject, parts, free))
     if subject.size == SIZES[0]:
-        every, most = counterfactuals.all_explanations, budget.contrasts
-        measured = counterfactuals.contrastivity(subject, sets["held_parts"], every, most)
+        every = counterfactuals.all_explanations
+        measured = contrastivity(subject, parts, every, budget.contrasts)
         report.add_all("Contrastivity, {}, all rivals, 7x7", measured)
         rows = counterfactuals.intervene(subject, views, every, 1, budget.rivals)
         for change, title in (("swap", "Counterfactuals"), ("delete", "Single deletion")):
@@ -143,10 +123,9 @@ def measure_counterfactuals(subject, sets, report, budget):
 
 
 def report_rows(report, title, rows, name, grid):
-    measured = counterfactuals.correlations(rows, name)
-    report.add_all(f"{title}: rank correlation, {{}}, {grid}", measured)
-    measured = counterfactuals.by_object(rows, name)
-    report.add_all(f"{title}: {{}} of each object, {grid}", measured)
+    ranked = counterfactuals.correlations(rows, name)
+    report.add_all(f"{title}: rank correlation, {{}}, {grid}", ranked)
+    report.add_all(f"{title}: {{}} of each object, {grid}", counterfactuals.by_object(rows, name))
 
 
 def measure_search(subject, views, report):
@@ -187,9 +166,8 @@ def telling_pair(views):
     """
 
     def least(pair):
-        areas = [area_by_object(focus.objects_of(view), len(OBJECTS)) for view in pair]
-        groups = ([OBJECTS.index(name) for name in TAUGHT[f"rooms-{k}"]] for k in LABELS[1:])
-        return min(area[group].sum() for group in groups for area in areas)
+        groups = TAUGHT["rooms-headboard"], TAUGHT["rooms-carpet"]
+        return min(focus.mask_of(view, group).mean() for group in groups for view in pair)
 
     return max(focus.same_pairs(views), key=least)
 

@@ -15,17 +15,10 @@ from evaluation.tables import figure, mean_figures
 from evaluation.views import OBJECTS
 
 BLUR = 1 / 14  # standard deviation of the blur, in parts of the image's width
-COVERS = ("mean colour", "blur")
 
 
-def cover(image, kind):
-    """Return what covered pixels show, as a whole preprocessed image, float32 (H, W, 3).
-
-    >>> cover(np.eye(14)[:, :, None].repeat(3, axis=2), "mean colour")[0, 0].round(3)
-    array([0.071, 0.071, 0.071], dtype=float32)
-    """
-    if kind == "mean colour":
-        return np.broadcast_to(image.mean((0, 1)), image.shape).astype(np.float32)
+def blur(image):
+    """Return a preprocessed image (H, W, 3) blurred."""
     sigma = BLUR * image.shape[1]
     return gaussian_filter(image, (sigma, sigma, 0)).astype(np.float32)
 
@@ -42,7 +35,7 @@ def covering(subject, pairs, maps, steps=7):
     for (view, other), of_pair in zip(pairs, maps, strict=True):
         (image,) = subject.preprocess([view.image()])
         target, pixels = subject.embeddings([other]), (subject.embed, image)
-        mean, blurred = (cover(image, kind) for kind in COVERS)
+        mean, blurred = image.mean((0, 1)), blur(image)
         drops = [occlusion(*pixels, target, subject.grid, fill) for fill in (mean, blurred)]
         for name, similarity in of_pair.items():
             covered = covering_steps(similarity, steps)
@@ -52,7 +45,7 @@ def covering(subject, pairs, maps, steps=7):
             ]
             row += [rank_correlation(similarity.ravel(), drop.ravel()) for drop in drops]
             found.setdefault(name, []).append(row)
-    columns = "deletion", "insertion", *(f"single cells, {kind}" for kind in COVERS)
+    columns = "deletion", "insertion", "single cells, mean colour", "single cells, blur"
     return _cells(pairs, found, columns)
 
 
@@ -70,7 +63,7 @@ def preservation_and_deletion(subject, pairs, maps, views, share=0.5):
     gallery, found = subject.embeddings(views), {}
     for (view, _), of_pair in zip(pairs, maps, strict=True):
         (image,) = subject.preprocess([view.image()])
-        objects, fill = objects_of(view), cover(image, "blur")
+        objects, fill = objects_of(view), blur(image)
         rows, columns = (
             ((np.arange(n) + 0.5) * size / n).astype(int)
             for n, size in zip(subject.size, objects.shape, strict=True)
@@ -88,8 +81,10 @@ def preservation_and_deletion(subject, pairs, maps, views, share=0.5):
 
 
 def _cells(pairs, found, columns):
-    figures = mean_figures([room_of(view) for view, _ in pairs], found, columns)
-    return {(name, column): mean for name, column, mean in figures}
+    rooms, cells = [room_of(view) for view, _ in pairs], {}
+    for column in (measured := mean_figures(rooms, found, columns, "")):
+        cells |= {(name, column): mean for (name, _), mean in measured[column].items()}
+    return cells
 
 
 def important_objects(similarity, objects, share=0.5):

@@ -1,7 +1,5 @@
 """The two figures: one pair under networks taught different things, and maps beside rivals."""
 
-import io
-
 import numpy as np
 
 from evaluation.rivals import cosines
@@ -62,6 +60,4 @@ def correlation_figure(path, cells):
 
 
 def _save(drawing, path, **options):
-    file = io.BytesIO()
-    drawing.savefig(file, **options)
-    write_whole(path, lambda whole: whole.write(file.getvalue()))
+    write_whole(path, lambda file: drawing.savefig(file, **options))

@@ -5,20 +5,18 @@ from functools import cache
 
 import numpy as np
 
-from evaluation.measures import (
-    area_by_object,
-    average_precision,
-    lift,
-    mass_by_object,
-    peak_on,
-    rank_of_first,
-)
+from evaluation import measures
 from evaluation.rivals import cosines
 from evaluation.tables import figure, mean_figures
 from evaluation.views import OBJECTS, View
 
 SMALL = 0.002  # of the pixels: less of an object than this is not asked about
 objects_of = cache(View.objects)  # a view's objects, read once
+
+
+def mask_of(view, names):
+    """Return where a view shows one of the named objects, bool (H, W)."""
+    return np.isin(objects_of(view), [OBJECTS.index(name) for name in names])
 
 
 def retrieval(subject, views, label="room"):
@@ -37,8 +35,8 @@ def retrieval(subject, views, label="room"):
     similarities = cosines(*[subject.embeddings(views)] * 2)
     np.fill_diagonal(similarities, -np.inf)
     nearest = similarities.argmax(axis=1)
-    first = rank_of_first(similarities[asked], relevant[asked]) == 0
-    precision = average_precision(similarities[asked], relevant[asked])
+    first = measures.rank_of_first(similarities[asked], relevant[asked]) == 0
+    precision = measures.average_precision(similarities[asked], relevant[asked])
     aside = (labels[nearest] != labels) & (numbers[nearest] == numbers)
     chance = relevant.sum() / len(views) / (len(views) - 1)
     return {
@@ -73,11 +71,8 @@ def same_pairs(views):
 
 def different_pairs(views, count, seed=0):
     """Return so many pairs of views of different rooms from the same side, random ones."""
-    pairs = [
-        (a, b)
-        for a, b in itertools.combinations(views, 2)
-        if room_of(a) != room_of(b) and a.number == b.number
-    ]
+    pairs = itertools.combinations(views, 2)
+    pairs = [(a, b) for a, b in pairs if room_of(a) != room_of(b) and a.number == b.number]
     chosen = np.random.default_rng(seed).permutation(len(pairs))[:count]
     return [pairs[index] for index in sorted(chosen)]
 
@@ -92,18 +87,17 @@ def lifts(subject, pairs, groups=()):
     mass, area, rooms, cells = [], [], [], {}
     for pair in pairs:
         for view, similarity in zip(pair, subject.maps(*pair), strict=True):
-            mass.append(mass_by_object(similarity, objects_of(view), len(OBJECTS)))
-            area.append(area_by_object(objects_of(view), len(OBJECTS)))
+            mass.append(measures.mass_by_object(similarity, objects_of(view), len(OBJECTS)))
+            area.append(measures.area_by_object(objects_of(view), len(OBJECTS)))
             rooms.append(room_of(pair[0]))
     mass, area, rooms = np.array(mass), np.array(area), np.array(rooms)
     for names in [*((name,) for name in OBJECTS), *groups]:
-        numbers = [OBJECTS.index(name) for name in names]
+        numbers, title = [OBJECTS.index(name) for name in names], " and ".join(names)
         on, of = mass[:, numbers].sum(axis=1), area[:, numbers].sum(axis=1)
         shown = of >= SMALL
         if shown.sum() >= 10:
-            cells[" and ".join(names), "pixels"] = f"{of[shown].mean():.1%}"
-            value = figure(lift, rooms[shown], on[shown], of[shown])
-            cells[" and ".join(names), subject.name] = value
+            cells[title, "pixels"] = f"{of[shown].mean():.1%}"
+            cells[title, subject.name] = figure(measures.lift, rooms[shown], on[shown], of[shown])
     return cells
 
 
@@ -118,9 +112,8 @@ def variants(subject, pairs, names):
     for embedding, network in explained.items():
         found = lifts(network, pairs)
         column = f"{subject.name}, {embedding}, {'x'.join(map(str, subject.grid))}"
-        for name in names:
-            if (name, subject.name) in found:
-                cells[name, column] = found[name, subject.name]
+        shown = (name for name in names if (name, subject.name) in found)
+        cells |= {(name, column): found[name, subject.name] for name in shown}
     return cells
 
 
@@ -132,15 +125,12 @@ def explanations_on(pairs, maps, names, network):
     Returns a dict of measure to dict of (explanation, network) to Figure: the share of the mass
     on the objects, and of maps whose peak lies on one of them.
     """
-    numbers, rooms = [OBJECTS.index(name) for name in names], [room_of(a) for a, _ in pairs]
-    found, area = {}, []
-    for (view, _), of_pair in zip(pairs, maps, strict=True):
-        on = np.isin(objects_of(view), numbers)
-        area.append(on.mean())
+    rooms, masks = [room_of(view) for view, _ in pairs], [mask_of(view, names) for view, _ in pairs]
+    found = {}
+    for on, of_pair in zip(masks, maps, strict=True):
         for name, similarity in of_pair.items():
-            row = mass_by_object(similarity, on.astype(int), 2)[1], peak_on(similarity, on)
+            row = measures.mass_on(similarity, on), measures.peak_on(similarity, on)
             found.setdefault(name, []).append(row)
-    measured = {"mass": {("area", network): figure(np.mean, rooms, area)}, "peak": {}}
-    for name, measure, mean in mean_figures(rooms, found, measured):
-        measured[measure][name, network] = mean
-    return measured
+    measured = mean_figures(rooms, found, ("mass", "peak"), network)
+    area = figure(np.mean, rooms, [on.mean() for on in masks])
+    return measured | {"mass": {("area", network): area} | measured["mass"]}

@@ -6,17 +6,8 @@ Lengths are metres; x runs along the headboard's wall, y towards it, z up.  Mate
 
 import numpy as np
 
-from evaluation.room_parts import (
-    bitmap,
-    cone,
-    curtain,
-    extruded,
-    pillow,
-    polished,
-    rgb,
-    textured,
-    turned,
-)
+from evaluation import room_parts
+from evaluation.room_parts import bitmap, polished, rgb, turned
 from evaluation.viewpoints import BED_X, DEPTH, HEIGHT, WIDTH
 
 BACK = DEPTH  # the wall that the headboard stands at
@@ -54,9 +45,16 @@ def build_shell(scene, look, floor, sky, drapes, floor_name="floor"):
         ("wall", (WIDTH, far, high), (0, near - far, 0), (0, 0, HEIGHT - high), look["wall"]),
     ):
         scene.panel(name, corner, along, up, material)
-    build_window(scene, sky)
+    for side, half in ((near, 0.03), ((near + far) / 2, 0.025), (far, 0.03)):
+        corners = (WIDTH - 0.02, side - half, low), (WIDTH + 0.05, side + half, high)
+        scene.box("window", *corners, WHITE)
+    for level in (low, high):
+        corner = WIDTH - 0.05, near - 0.03, level - 0.03
+        scene.box("window", corner, (WIDTH + 0.05, far + 0.03, level + 0.03), WHITE)
+    corner, along, up = (WIDTH + 0.06, far, low), (0, near - far, 0), (0, 0, high - low)
+    scene.panel("window", corner, along, up, None, bitmap(sky))
     for start, length in drapes:
-        mesh, repeat = curtain(length, 2.42, 7), look.get("curtains_repeat")
+        mesh, repeat = room_parts.curtain(length, 2.42, 7), look.get("curtains_repeat")
         uv = None if repeat is None else mesh[0][:, 1:] * repeat
         scene.mesh("curtains", mesh, (WIDTH - 0.13, start, 2.46), look["curtains"], uv=uv)
     if drapes:
@@ -71,19 +69,6 @@ def build_shell(scene, look, floor, sky, drapes, floor_name="floor"):
     # the photographer's soft light, behind every camera
     light = rgb(look["light"])
     scene.panel("none", (WIDTH, -1, 0.3), (-WIDTH, 0, 0), (0, 0, 2), None, light)
-
-
-def build_window(scene, sky):
-    """Add the window's frame and what it shows, which lights the room."""
-    low, high, near, far = WINDOW
-    for side, half in ((near, 0.03), ((near + far) / 2, 0.025), (far, 0.03)):
-        corners = (WIDTH - 0.02, side - half, low), (WIDTH + 0.05, side + half, high)
-        scene.box("window", *corners, WHITE)
-    for level in (low, high):
-        corner = WIDTH - 0.05, near - 0.03, level - 0.03
-        scene.box("window", corner, (WIDTH + 0.05, far + 0.03, level + 0.03), WHITE)
-    corner, along, up = (WIDTH + 0.06, far, low), (0, near - far, 0), (0, 0, high - low)
-    scene.panel("window", corner, along, up, None, bitmap(sky))
 
 
 def build_bed(scene, wood, linen):
@@ -114,12 +99,14 @@ def build_pillows(scene, shifts=((0, 0, 0),) * 4):
         ):
             dx, dy, turn = next(shifts)
             at, lean = (BED_X + side * spread + dx, HEAD - back + dy, height), tilt + turn
-            scene.mesh("pillows", pillow(*shape), at, (0.86, 0.855, 0.84), ((1, 0, 0), lean))
+            scene.mesh(
+                "pillows", room_parts.pillow(*shape), at, (0.86, 0.855, 0.84), ((1, 0, 0), lean)
+            )
 
 
 def build_cushion(scene, name, material, dx=0.0, dy=0.0, size=(0.46, 0.36, 0.19), repeat=None):
     """Add a small cushion that leans on the pillows."""
-    at, mesh = (BED_X + dx, HEAD - 0.58 + dy, 0.765), pillow(*size)
+    at, mesh = (BED_X + dx, HEAD - 0.58 + dy, 0.765), room_parts.pillow(*size)
     uv = None if repeat is None else mesh[0][:, :2] * repeat
     scene.mesh(name, mesh, at, material, ((1, 0, 0), 48), uv=uv)
 
@@ -152,19 +139,17 @@ def build_lamp(scene, x, base, light, outline=VASE, shade=(0.17, 0.10, 0.23), co
     shade is its bottom and top radius and its height.
     """
     scene.mesh("lamps", turned(outline), (x, BACK - 0.25, 0.52), polished(base, 0.25))
-    at = x, BACK - 0.25, 0.52 + 0.27
-    scene.mesh("lamps", cone(*shade), at, color, emission=rgb(light))
+    (bottom, top, height), at = shade, (x, BACK - 0.25, 0.52 + 0.27)
+    scene.mesh("lamps", turned([(bottom, 0), (top, height)], 48), at, color, emission=rgb(light))
 
 
-def build_picture(
-    scene, pixels, x=BED_X, low=1.50, width=1.2, height=0.6, frame=(0.07, 0.06, 0.05)
-):
+def build_picture(scene, pixels, x, low, width, height, frame):
     """Add a framed picture over the headboard."""
     left, right = x - width / 2 - 0.04, x + width / 2 + 0.04
     corners = (left, BACK - 0.035, low - 0.04), (right, BACK, low + height + 0.04)
     scene.box("picture", *corners, polished(frame))
     corner = x - width / 2, BACK - 0.037, low
-    scene.panel("picture", corner, (width, 0, 0), (0, 0, height), textured(pixels))
+    scene.panel("picture", corner, (width, 0, 0), (0, 0, height), room_parts.textured(pixels))
 
 
 def build_dresser(scene, wood):
@@ -222,8 +207,8 @@ def build_suitcase(scene, size, color):
     scene.boxes(
         "suitcase",
         (low, high, polished(color), 0.06),
-        ((-0.1 - 0.01, -0.01, height), (-0.1 + 0.01, 0.01, height + 0.3), steel),
-        ((0.1 - 0.01, -0.01, height), (0.1 + 0.01, 0.01, height + 0.3), steel),
+        ((-0.11, -0.01, height), (-0.09, 0.01, height + 0.3), steel),
+        ((0.09, -0.01, height), (0.11, 0.01, height + 0.3), steel),
         ((-0.12, -0.015, height + 0.29), (0.12, 0.015, height + 0.32), black),
     )
 
@@ -276,7 +261,7 @@ def arched_headboard(scene, edge, fabric, width, top, shoulder, border):
         outline = [(half * np.cos(a), shoulder + rise * np.sin(a)) for a in angle]
         outline = [(half, 0.2), *outline, (-half, 0.2)]
         at = BED_X, BACK - thickness, 0
-        scene.mesh("headboard", extruded(outline, thickness), at, material)
+        scene.mesh("headboard", room_parts.extruded(outline, thickness), at, material)
 
 
 def railed_headboard(scene, color, width, top, rails, posts=0.03):

@@ -23,15 +23,18 @@ def mass_by_object(similarity, objects, count):
     >>> mass_by_object([[-1.0, 0.0, 1.0, 2.0]], objects, 3)
     array([0., 1., 0.])
     """
-    objects = np.asarray(objects)
-    if objects.min() < 0 or objects.max() >= count:
-        raise ValueError(
-            f"objects: expected numbers in 0..{count - 1}, got {objects.min()}..{objects.max()}"
-        )
-    positive = upsample_map(similarity, objects.shape).clip(0)
-    mass = np.bincount(objects.ravel(), positive.ravel(), count)
+    low, high = np.min(objects), np.max(objects)
+    if low < 0 or high >= count:
+        raise ValueError(f"objects: expected numbers in 0..{count - 1}, got {low}..{high}")
+    positive = upsample_map(similarity, np.shape(objects)).clip(0)
+    mass = np.bincount(np.ravel(objects), positive.ravel(), count)
     total = mass.sum()
     return mass / total if total > 0 else np.zeros(count)
+
+
+def mass_on(similarity, mask):
+    """Return which share of a map's positive values lies on a mask, bool (H, W)."""
+    return mass_by_object(similarity, np.asarray(mask, int), 2)[1]
 
 
 def sum_by_object(similarity, objects, count):

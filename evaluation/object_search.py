@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from evaluation.focus import SMALL, objects_of, partners_of, room_of
-from evaluation.measures import cell_on, mass_by_object, peak_on, rank_of_first
+from evaluation.measures import cell_on, mass_on, peak_on, rank_of_first
 from evaluation.rivals import cosines
 from evaluation.tables import mean_figures
 from evaluation.views import OBJECTS
@@ -24,18 +24,14 @@ def pointing(subject, views, names):
     region, and so no map.
     """
     pairs = [(view, other) for view in views for other in partners_of(view, views)[:1]]
-    measures = [
-        f"{measure}, {asked}"
-        for asked in ("asked", "not asked")
-        for measure in ("peak", "highest cell", "mass")
-    ]
+    looks = "peak", "highest cell", "mass"
+    measures = [f"{look}, {asked}" for asked in ("asked", "not asked") for look in looks]
 
     def look(number, pair, weights, _embedding):
         on, row = objects_of(pair[1]) == number, []
         for regions in ({"region1": weights}, {}):
             similarity = subject.maps(*pair, **regions)[1]
-            mass = mass_by_object(similarity, on.astype(int), 2)[1]
-            row += [peak_on(similarity, on), cell_on(similarity, on), mass]
+            row += [peak_on(similarity, on), cell_on(similarity, on), mass_on(similarity, on)]
         return row
 
     return _ask(subject, pairs, names, measures, look)
@@ -82,8 +78,9 @@ def _ask(subject, queries, names, measures, look):
                 continue
             rooms.append(room_of(query[0]))
             rows.append(look(number, query, weights, embedding))
-        for _, measure, mean in mean_figures(rooms, {name: rows} if rows else {}, measures):
-            measured.setdefault(measure, {})[name, subject.name] = mean
+        found = mean_figures(rooms, {name: rows} if rows else {}, measures, subject.name)
+        for measure, cells in found.items():
+            measured.setdefault(measure, {}).update(cells)
     return measured, silent
 
 
@@ -103,7 +100,7 @@ def example_headboard(subject):
     for row, region in (("without a region", None), ("with the region on it", weights)):
         if subject.region_embedding(convs[0], region).any():
             similarity = subject.maps_of(*convs, region1=region)[1]
-            cells[row, column] = f"{mass_by_object(similarity, target.astype(int), 2)[1]:.1%}"
+            cells[row, column] = f"{mass_on(similarity, target):.1%}"
         else:
             cells[row, column] = "no activation"
     return cells

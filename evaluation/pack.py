@@ -3,7 +3,6 @@
 Some rooms of each rendered set in FOLDER, and as many of their swaps as fit.
 """
 
-import argparse
 import io
 import sys
 from pathlib import Path
@@ -13,7 +12,6 @@ from PIL import Image
 from evaluation.views import load_views, save_views
 
 LIMIT = 3_000_000  # bytes in all, masks included
-QUALITY = 82
 ROOMS = {"held_all": 20, "held_parts": 9}
 
 
@@ -50,9 +48,8 @@ def copy(views, folder, limit):
     folder.mkdir(parents=True, exist_ok=True)
     size, written = 0, []
     for view in views:
-        image = io.BytesIO()
-        Image.fromarray(view.image()).save(image, "WEBP", quality=QUALITY, method=6)
-        numbers = view.objects_path.read_bytes()
+        image, numbers = io.BytesIO(), view.objects_path.read_bytes()
+        Image.fromarray(view.image()).save(image, "WEBP", quality=82, method=6)
         more = len(image.getvalue()) + len(numbers) + 400  # of its entry in views.json
         if size + more > limit:
             break
@@ -64,18 +61,5 @@ def copy(views, folder, limit):
     return size
 
 
-def main(argv=None):
-    """Run the program and return its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m evaluation.pack", description=__doc__)
-    parser.add_argument("source", type=Path)
-    parser.add_argument("target", type=Path)
-    try:
-        print(f"{pack(**vars(parser.parse_args(argv))):,} bytes")
-    except (OSError, ValueError) as error:
-        print(f"evaluation.pack: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    print(f"{pack(*map(Path, sys.argv[1:])):,} bytes")

@@ -11,19 +11,19 @@ import numpy as np
 
 def random_color(rng, saturation=(0.25, 0.9), value=(0.12, 0.8)):
     """Return a random colour as three reflectances in 0..1."""
-    color = colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(*saturation), rng.uniform(*value))
-    return tuple(channel**1.6 for channel in color)  # screens' values to roughly linear light
+    return _linear(rng.uniform(), rng.uniform(*saturation), rng.uniform(*value))
 
 
 def random_palette(rng, count, saturation=(0.25, 0.95)):
     """Return colours that differ from each other: hues far apart, values from dark to light."""
     hues = rng.uniform() + np.arange(count) * rng.choice((0.08, 0.21, 0.38, 0.5))
     values = rng.permutation(np.linspace(0.22, 0.95, count))
-    colors = [
-        colorsys.hsv_to_rgb(hue % 1, rng.uniform(*saturation), value)
-        for hue, value in zip(hues, values, strict=True)
-    ]
-    return [tuple(channel**1.6 for channel in color) for color in colors]
+    pairs = zip(hues, values, strict=True)
+    return [_linear(hue % 1, rng.uniform(*saturation), value) for hue, value in pairs]
+
+
+def _linear(*hsv):  # screens' values to roughly linear light
+    return tuple(channel**1.6 for channel in colorsys.hsv_to_rgb(*hsv))
 
 
 # --- paintings -----------------------------------------------------------------------------------
@@ -96,10 +96,8 @@ def _rings(x, y, colors, rng):
 
 
 def _contours(x, y, colors, rng):
-    field = sum(
-        np.sin(rng.normal(0, 4) * x + rng.normal(0, 4) * y + rng.uniform(0, 6)) for _ in range(5)
-    )
-    return colors[np.digitize(field, (-1.2, 0, 1.2))]
+    waves = (rng.normal(0, 4) * x + rng.normal(0, 4) * y + rng.uniform(0, 6) for _ in range(5))
+    return colors[np.digitize(sum(map(np.sin, waves)), (-1.2, 0, 1.2))]
 
 
 def _cells(x, y, colors, rng):
@@ -138,13 +136,8 @@ def _strokes(x, y, colors, rng):
     return image
 
 
-def _by_name(*functions):
-    return {function.__name__[1:]: function for function in functions}
-
-
-PAINTINGS = _by_name(
-    *(_hills, _discs, _bars, _blocks, _rings, _contours, _cells, _rays, _leaves, _strokes)
-)
+PAINTED = _hills, _discs, _bars, _blocks, _rings, _contours, _cells, _rays, _leaves, _strokes
+PAINTINGS = {function.__name__[1:]: function for function in PAINTED}
 
 
 # --- carpets and cloth ---------------------------------------------------------------------------
@@ -156,8 +149,7 @@ def weave(family, colors, seed, size=128):
     >>> weave("links", random_palette(np.random.default_rng(1), 3), 2, 16).shape
     (16, 16, 3)
     """
-    y, x = (np.mgrid[0:size, 0:size] + 0.5) / size
-    rng = np.random.default_rng(seed)
+    (y, x), rng = (np.mgrid[0:size, 0:size] + 0.5) / size, np.random.default_rng(seed)
     which = WEAVES[family](x, y, rng)
     return np.array(colors)[which] * rng.uniform(0.86, 1.06, x.shape)[..., None]
 
@@ -241,9 +233,8 @@ def _trellis(x, y, rng):
     return which
 
 
-WEAVES = _by_name(
-    *(_plain, _lozenges, _links, _stripes, _checks, _zigzags, _dots, _plaid, _strewn, _trellis)
-)
+WOVEN = _plain, _lozenges, _links, _stripes, _checks, _zigzags, _dots, _plaid, _strewn, _trellis
+WEAVES = {function.__name__[1:]: function for function in WOVEN}
 
 
 # --- the window ----------------------------------------------------------------------------------
@@ -261,12 +252,10 @@ def sky(seed, night, shape=(64, 128)):
         line = level + sum(0.02 * np.sin(f * x + rng.uniform(0, 6)) for f in (23, 57, 131))
         ground = np.array((0.55, 0.75, 0.45)) * rng.uniform(0.6, 1.2)
     else:
-        roofs = rng.uniform(-0.15, 0.15, 12)
-        line = level + roofs[(x * 11.99).astype(int)]
+        line = level + rng.uniform(-0.15, 0.15, 12)[(x * 11.99).astype(int)]
         ground = np.array((0.8, 0.75, 0.7)) * rng.uniform(0.6, 1.4)
     image[y > line] = ground
     if night:
-        image = 0.012 * image
-        lit = (y > line) & (rng.uniform(size=shape) < 0.02)
-        image[lit] = (1.6, 1.2, 0.6)
+        image *= 0.012
+        image[(y > line) & (rng.uniform(size=shape) < 0.02)] = (1.6, 1.2, 0.6)
     return image

@@ -70,9 +70,8 @@ def _carpet(rng):
 
 
 def _cloth(rng):
-    family = "plain" if rng.uniform() < 0.4 else str(rng.choice(list(WEAVES)))
     return {
-        "family": family,
+        "family": "plain" if rng.uniform() < 0.4 else str(rng.choice(list(WEAVES))),
         "colors": random_palette(rng, 3),
         "seed": int(rng.integers(2**31)),
         "repeat": rng.uniform(1.2, 3.5),

@@ -19,8 +19,6 @@ from evaluation.patterns import cover, paint, sky, weave
 from evaluation.views import OBJECTS
 from simvis.image_ops import write_whole
 
-CELLS = 8  # of a box's side: enough for this size
-DEPTH = 4  # light's bounces
 AUXILIARY = 6  # rays a pixel for the denoiser's albedo and normals
 # What is drawn at random must not change the code that the renderer compiles, which costs as much
 # as a view does: so scenes have one number of shapes, and no texture a transform of its own.
@@ -55,7 +53,7 @@ def render_view(parts, width=360, samples=2, seed=0):
     with tempfile.TemporaryDirectory() as folder:
         scene = mi.load_dict({**build_room(parts, folder)}, optimize=False)
     sensor = mi.load_dict(camera_sensor(parts["camera"], *shape))
-    path = mi.load_dict({"type": "path", "max_depth": DEPTH, "rr_depth": 3})
+    path = mi.load_dict({"type": "path", "max_depth": 4, "rr_depth": 3})
     sampler, rays = sample_rays(sensor, *shape, samples, seed)
     light, _valid, _aovs = path.sample(scene, sampler, rays)
     light = mean_over_samples(light, *shape, samples)
@@ -120,7 +118,7 @@ def cast_objects(scene, sensor, height, width):
 
 def build_room(parts, folder):
     """Return the Scene of these parts; a part that is None is left out."""
-    scene, wood = room_parts.Scene(folder, CELLS), parts["wood"]
+    scene, wood = room_parts.Scene(folder, cells=8), parts["wood"]
     build_walls(scene, parts)
     furniture.build_bed(scene, wood, parts["linen"])
     if runner := parts["runner"]:
@@ -128,15 +126,27 @@ def build_room(parts, folder):
         furniture.build_runner(scene, "runner", material, runner["start"], runner["end"], repeat)
     furniture.build_pillows(scene, parts["pillows"])
     if cushions := parts["cushions"]:
-        build_cushions(scene, cushions, *parts["cushions_at"])
+        (material, repeat), (dx, dy) = woven(cushions), parts["cushions_at"]
+        size = cushions["width"], cushions["height"], 0.18
+        for offset in row_of(cushions["count"], cushions["width"] + 0.04):
+            furniture.build_cushion(scene, "cushions", material, dx + offset, dy, size, repeat)
     if parts["headboard"]:
         build_headboard(scene, **parts["headboard"])
     for x in (furniture.BED_X - 1.36, furniture.BED_X + 1.36):
         furniture.build_nightstand(scene, x, wood)
-        if parts["lamps"]:
-            build_lamp(scene, x, parts["lamps"], parts["light"]["lamps"])
-    if parts["picture"]:
-        build_pictures(scene, parts["picture"])
+        if lamp := parts["lamps"]:
+            light = np.array(lamp["shade"]) * (2.6, 2.0, 1.35)
+            light *= 1.0 if parts["light"]["lamps"] else 1e-3
+            shade = lamp["bottom"], lamp["top"], lamp["height"]
+            look = lamp["base"], light, lamp["outline"], shade, lamp["shade"]
+            furniture.build_lamp(scene, x, *look)
+    if picture := parts["picture"]:
+        width, height = picture["width"], picture["height"]
+        offsets = row_of(picture["count"], width + picture["gap"])
+        for seed, offset in zip(picture["seeds"], offsets, strict=True):
+            pixels = paint(picture["family"], picture["colors"], seed, width / height)
+            place = furniture.BED_X + offset, picture["low"], width, height
+            furniture.build_picture(scene, pixels, *place, picture["frame"])
     furniture.build_dresser(scene, wood)
     if television := parts["television"]:
         glow = television["glow"] if television["on"] else 1e-3
@@ -193,14 +203,6 @@ def build_walls(scene, parts):
     scene.panel("wall", *front, wall)
 
 
-def build_cushions(scene, part, x, y):
-    """Add one to three cushions in a row."""
-    material, repeat = woven(part)
-    size = part["width"], part["height"], 0.18
-    for offset in row_of(part["count"], part["width"] + 0.04):
-        furniture.build_cushion(scene, "cushions", material, x + offset, y, size, repeat)
-
-
 def row_of(count, step):
     """Return where so many things stand in a row round 0, so far apart."""
     return [(number - (count - 1) / 2) * step for number in range(count)]
@@ -223,20 +225,3 @@ def build_headboard(scene, kind, width, top, color, second, count, rows, pattern
         furniture.arched_headboard(scene, second, color, width, top, shoulder, border)
     else:
         furniture.railed_headboard(scene, color, width, top, count + 1, 0.02 + 0.01 * rows)
-
-
-def build_lamp(scene, x, part, on):
-    """Add a lamp, on or off."""
-    light = np.array(part["shade"]) * (2.6, 2.0, 1.35) * (1.0 if on else 1e-3)
-    shade = part["bottom"], part["top"], part["height"]
-    furniture.build_lamp(scene, x, part["base"], light, part["outline"], shade, part["shade"])
-
-
-def build_pictures(scene, part):
-    """Add one picture over the bed's middle, or two side by side."""
-    width, height = part["width"], part["height"]
-    offsets = row_of(part["count"], width + part["gap"])
-    for seed, offset in zip(part["seeds"], offsets, strict=True):
-        pixels = paint(part["family"], part["colors"], seed, width / height)
-        place = furniture.BED_X + offset, part["low"], width, height
-        furniture.build_picture(scene, pixels, *place, part["frame"])

@@ -38,12 +38,12 @@ def grad_cam(conv1, conv2, projection=None):
     """
     conv1, conv2 = (np.asarray(conv, np.float64) for conv in (conv1, conv2))
     f1, f2 = conv1.mean((0, 1)), conv2.mean((0, 1))
-    kernel, bias = (None, None) if projection is None else projection
-    if kernel is not None:
+    if projection is not None:
+        kernel, bias = projection
         f1, f2 = (f @ kernel + (0 if bias is None else bias) for f in (f1, f2))
     f1, f2, norm = f1 / np.linalg.norm(f1), f2 / np.linalg.norm(f2), np.linalg.norm(f1)
     gradient = (f2 - (f1 @ f2) * f1) / norm
-    if kernel is not None:
+    if projection is not None:
         gradient = kernel @ gradient
     return (conv1 @ gradient / (conv1.shape[0] * conv1.shape[1])).clip(0)
 
@@ -79,7 +79,7 @@ def occlusion(embed, image, others, grid, fill=0.0):
 
     (Zeiler and Fergus, "Visualizing and understanding convolutional networks", ECCV 2014.)  The
     covered images are run once for all partners, of which others (P, D) are the embeddings.  fill
-    is what a covered cell shows, preprocessed: a number, of which 0 is grey, or (H, W, 3).
+    is what a covered cell shows, preprocessed: a number, of which 0 is grey, (3,) or (H, W, 3).
     """
     each = np.eye(grid[0] * grid[1], dtype=bool)
     covered = cosines(run_covered(embed, image, each, grid, fill), others)  # (cells, P)
@@ -106,8 +106,7 @@ def run_covered(embed, image, covered, grid, fill=0.0, batch=32):
     says are run at once.
     """
     height, width = np.array(image.shape[:2]) // grid
-    fill = np.broadcast_to(np.float32(fill), image.shape)
-    embeddings = []
+    fill, embeddings = np.float32(fill), []
     for part in np.array_split(covered, -(-len(covered) // batch)):
         pixels = part.reshape(-1, *grid).repeat(height, axis=1).repeat(width, axis=2)
         embeddings.append(np.asarray(embed(np.where(pixels[..., None], fill, image))))

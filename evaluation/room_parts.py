@@ -68,11 +68,6 @@ def curtain(length, height, folds):
     return points, grid_faces(folds * 16, 12)
 
 
-def cone(bottom, top, height):
-    """Return an open lamp shade, standing on the origin."""
-    return turned([(bottom, 0), (top, height)], 48)
-
-
 def turned(outline, cells=40):
     """Return a body of revolution round z from (radius, z) pairs."""
     angle = np.linspace(0, 2 * np.pi, cells)
@@ -86,22 +81,15 @@ def extruded(outline, thickness):
     """Return a board in the x-z plane from its (x, z) outline round the origin, front at y = 0."""
     front = np.insert(np.array(outline, float), 1, 0.0, axis=1)
     middle, back = [[0.0, 0.0, front[:, 2].mean()]], front + (0, thickness, 0)
-    count = len(front)
-    number = np.arange(count)
-    following = (number + 1) % count
+    count, number = len(front), np.arange(len(front))
+    following, edge = (number + 1) % count, count + 1
     faces = [  # of the front, from its middle, and of the edge
         (number, following, np.full(count, count)),
-        (number + count + 1, number + 2 * count + 1, following + 2 * count + 1),
-        (number + count + 1, following + 2 * count + 1, following + count + 1),
+        (number + edge, number + count + edge, following + count + edge),
+        (number + edge, following + count + edge, following + edge),
     ]
     faces = np.concatenate([np.stack(corners, 1) for corners in faces])
     return np.concatenate([front, middle, front, back]), faces
-
-
-def cloth_around(points, repeat):
-    """Return texture coordinates (V, 2) of a cloth laid on top of a body and down its x sides."""
-    x, y, z = points.T
-    return np.stack([x - np.sign(x) * (z - z.max()), y], 1) * repeat
 
 
 class Scene(dict):
@@ -118,7 +106,7 @@ class Scene(dict):
     def add(self, name, shape, material=None, emission=None):
         """Add a shape of an object, Mitsuba's dict, of a material or one that gives light."""
         if isinstance(material, tuple):
-            material = cloth(material)
+            material = {"type": "diffuse", "reflectance": rgb(material)}
         if material is not None:
             shape["bsdf"] = {"type": "twosided", "nested": material}
         if emission is not None:
@@ -137,8 +125,10 @@ class Scene(dict):
     def box(self, name, low, high, material, radius=0.006, wrinkle=0.0, repeat=None):
         """Add a rounded box between two corners; with repeats a metre, under a pattern."""
         low, high = np.array(low), np.array(high)
-        mesh = rounded_box(high - low, radius, wrinkle, self.cells)
-        uv = None if repeat is None else cloth_around(mesh[0], repeat)
+        mesh, uv = rounded_box(high - low, radius, wrinkle, self.cells), None
+        if repeat is not None:  # on top of the body and down its x sides
+            x, y, z = mesh[0].T
+            uv = np.stack([x - np.sign(x) * (z - z.max()), y], 1) * repeat
         self.mesh(name, mesh, (low + high) / 2, material, uv=uv)
 
     def boxes(self, name, *boxes):
@@ -176,11 +166,6 @@ def write_ply(path, points, faces, uv=None):
 def rgb(color):
     """Return a colour, of three numbers, as Mitsuba takes it."""
     return {"type": "rgb", "value": list(color)}
-
-
-def cloth(color):
-    """Return what scatters light evenly."""
-    return {"type": "diffuse", "reflectance": rgb(color)}
 
 
 def polished(color, roughness=0.35):

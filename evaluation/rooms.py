@@ -13,12 +13,14 @@ teach one network the headboards and pictures, another the carpets.  All follows
 import argparse
 import multiprocessing
 import os
+from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from evaluation.measures import area_by_object
 from evaluation.random_parts import IDENTITY, draw_nuisance, draw_part
 from evaluation.viewpoints import draw_camera
 from evaluation.views import OBJECTS, View, load_views, save_views
@@ -45,22 +47,8 @@ def chain_of(room, rooms, chained):
     return f"chain_{chain:02d}_{shared}", shared
 
 
-def carpet_of(rooms, seed, room, number):
-    """Return the number of the carpet that a view of a headboard has with ``--teach parts``.
-
-    The views of one headboard have different carpets, and so the other way round: view k of
-    headboard r has carpet (r + a distinct step for each k) of a shuffled list.
-    """
-    rng = np.random.default_rng([seed, 2000])
-    order, steps = rng.permutation(rooms), rng.permutation(rooms)
-    return int(order[(room + steps[number]) % rooms])
-
-
 def draw_view(teach, rooms, seed, room, number, chained=0):
-    """Return a view's labels, its chain, and what is in it: a dict of parts by object.
-
-    Parameters are those of `draw_set`, and the numbers of the room and of the view.
-    """
+    """Return a view's labels, its chain, and what is in it: a dict of parts by object."""
     name = f"{seed}_{room:03d}"
     chain, shared = chain_of(room, rooms, chained)
     if teach == "all":
@@ -72,7 +60,10 @@ def draw_view(teach, rooms, seed, room, number, chained=0):
             labels["carpet"] = f"{chain}_{seed}"
     else:
         parts = {kind: draw_part(kind, seed, room, number) for kind in IDENTITY}
-        carpet = carpet_of(rooms, seed, room, number)
+        # the views of one headboard have different carpets, and so the other way round
+        rng = np.random.default_rng([seed, 2000])
+        order, steps = rng.permutation(rooms), rng.permutation(rooms)
+        carpet = int(order[(room + steps[number]) % rooms])
         for kind, index in (("headboard", room), ("picture", room), ("carpet", carpet)):
             parts[kind] = draw_part(kind, seed, index)
         labels = {
@@ -107,7 +98,7 @@ def draw_set(folder, teach, rooms, views, seed, chained=0):
         for number in range(views):
             labels, chain, parts = draw_view(teach, rooms, seed, room, number, chained)
             name = f"room_{seed}_{room:03d}_{number}"
-            of = name if teach == "parts" else f"room_{seed}_{room:03d}"
+            of = name if teach == "parts" else name.rpartition("_")[0]
             drawn.append((View(Path(folder), name, of, number, labels, chain), parts))
     return drawn
 
@@ -138,39 +129,37 @@ def draw_swaps(folder, drawn, shares, medians, seed, count, deletions=0):
             rng = np.random.default_rng([seed, 3000, (*OBJECTS, "light").index(kind)])
             for turn, index in enumerate(_spread(rng, drawn, shares, kind)[:most]):
                 view, parts = drawn[index]
-                part = _other_part(rng, drawn, index, kind) if change == "swap" else None
+                part = _other_part(rng, drawn, view, parts, kind) if change == "swap" else None
                 changed = {**parts, kind: part}
                 if kind != "light":
                     changed["median"] = medians[view.name]
-                name = f"{view.name}_{change}_{kind}"
                 what = {"swap_of": view.name, "swapped": kind, "change": change}
-                changes.append((turn, replace(view, folder=folder, name=name, **what), changed))
+                what |= {"folder": folder, "name": f"{view.name}_{change}_{kind}"}
+                changes.append((turn, replace(view, **what), changed))
     changes.sort(key=lambda entry: entry[0])  # so that a set cut short has some of each
     return [(view, parts) for _turn, view, parts in changes]
 
 
 def _spread(rng, drawn, shares, kind):
     """Return where an object can be seen, in an order that takes each room once, then twice."""
-    order, times = [], {}
+    times, seen = Counter(), {}
     for index in rng.permutation(len(drawn)):
         view = drawn[index][0]
         if kind == "light" or shares[view.name][OBJECTS.index(kind)] >= SMALLEST:
-            times[view.room] = times.get(view.room, 0) + 1
-            order.append((times[view.room], index))
-    return [index for _times, index in sorted(order, key=lambda entry: entry[0])]
+            times[view.room] += 1
+            seen[index] = times[view.room]
+    return sorted(seen, key=seen.get)
 
 
-def _other_part(rng, drawn, index, kind):
+def _other_part(rng, drawn, view, parts, kind):
     """Return the part of this kind of another room, one that looks otherwise."""
-    view, parts = drawn[index]
-    for other in rng.permutation(len(drawn)):
-        part = drawn[other][1][kind]
-        if drawn[other][0].room != view.room and part is not None and part != parts[kind]:
+    for index in rng.permutation(len(drawn)):
+        other, part = drawn[index][0], drawn[index][1][kind]
+        if other.room != view.room and part is not None and part != parts[kind]:
             if kind == "light":
                 return {**part, "night": not parts[kind]["night"], "lamps": True}
-            if kind in ("suitcase", "towel"):  # in the same place
-                return {**part, "at": parts[kind]["at"]}
-            return part
+            in_place = kind in ("suitcase", "towel")
+            return {**part, "at": parts[kind]["at"]} if in_place else part
     raise ValueError(f"{kind} must differ between rooms to be swapped")
 
 
@@ -236,12 +225,9 @@ def main(argv=None):
 
 def measure_views(folder):
     """Return by view's name the share of the pixels of each of the OBJECTS, and the exposure."""
-    shares, medians = {}, {}
-    for view in load_views(folder):
-        numbers = view.objects()
-        shares[view.name] = np.bincount(numbers.ravel(), minlength=len(OBJECTS)) / numbers.size
-        medians[view.name] = view.exposure()
-    return shares, medians
+    views = load_views(folder)
+    shares = {view.name: area_by_object(view.objects(), len(OBJECTS)) for view in views}
+    return shares, {view.name: view.exposure() for view in views}
 
 
 if __name__ == "__main__":

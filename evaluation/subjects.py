@@ -69,8 +69,7 @@ class Subject:
     def look(self, views, batch=16):
         """Run the network on the views that it has not seen yet."""
         new = [view for view in views if view.image_path not in self._seen]
-        for start in range(0, len(new), batch):
-            part = new[start : start + batch]
+        for part in (new[start : start + batch] for start in range(0, len(new), batch)):
             convs = self.run(self.preprocess([view.image() for view in part])).numpy()
             self._seen.update(zip((view.image_path for view in part), convs, strict=True))
 

@@ -32,15 +32,17 @@ def figure(statistic, rooms, *columns):
     return Figure(value, *interval(statistic, rooms, *columns), len(columns[0]))
 
 
-def mean_figures(rooms, rows_by_name, measures):
-    """Yield each name, each measure and the Figure of its mean.
+def mean_figures(rooms, rows_by_name, measures, network):
+    """Return a dict of measure to dict of (name, network) to Figure, the mean.
 
     rows_by_name is a dict of name to rows, of which there is one for each of the rooms, with one
     value for each of the measures.
     """
+    measured = {measure: {} for measure in measures}
     for name, rows in rows_by_name.items():
-        for measure, values in zip(measures, np.array(rows, float).T, strict=True):
-            yield name, measure, figure(np.mean, rooms, values)
+        for cells, values in zip(measured.values(), np.array(rows, float).T, strict=True):
+            cells[name, network] = figure(np.mean, rooms, values)
+    return measured
 
 
 def markdown(title, cells):

@@ -38,13 +38,12 @@ LABELS = {  # what is the same in the views that a network is taught to bring to
 }
 ROOMS = {224: 12, 448: 4}  # input size -> rooms of a batch, which so cost the same
 VIEWS, CHAINED = 3, 3  # of each room; rooms of one chain in a batch at most
-TEMPERATURE = 0.1
 RATE, WARM_UP = 3e-4, 0.1  # Adam's learning rate; the part of the steps in which it rises
 LARGE_EVERY = 5  # every fifth step sees 448 pixels: maps of 14 x 14 cells become native
 STEPS, SAVE_EVERY = 300, 50
 
 
-def contrastive_loss(embeddings, labels, temperature=TEMPERATURE):
+def contrastive_loss(embeddings, labels, temperature=0.1):
     """Return NT-Xent for several positives, the supervised contrastive loss (Khosla et al. 2020).
 
         mean_i mean_{p != i, label p = label i}
@@ -62,9 +61,8 @@ def contrastive_loss(embeddings, labels, temperature=TEMPERATURE):
     cosines = embeddings @ tf.transpose(embeddings) / temperature - 1e9 * itself
     log_shares = cosines - tf.reduce_logsumexp(cosines, axis=1, keepdims=True)  # (N, N)
     positive = tf.cast(labels[:, None] == labels, tf.float32) - itself
-    return -tf.reduce_mean(
-        tf.reduce_sum(positive * log_shares, axis=1) / tf.reduce_sum(positive, axis=1)
-    )
+    shares = tf.reduce_sum(positive * log_shares, axis=1) / tf.reduce_sum(positive, axis=1)
+    return -tf.reduce_mean(shares)
 
 
 def group_views(views, labels):
@@ -125,10 +123,8 @@ class Learner:
         )
         self.optimizer = keras.optimizers.Adam(rate)
         self.optimizer.build(self.variables)
-        self.state = {  # all that training changes
-            f"{number:03d}": variable
-            for number, variable in enumerate([*self.variables, *self.optimizer.variables])
-        }
+        changed = [*self.variables, *self.optimizer.variables]
+        self.state = {f"{number:03d}": variable for number, variable in enumerate(changed)}
 
     @tf.function(reduce_retracing=True)
     def step(self, features, labels):
@@ -177,7 +173,12 @@ def train(network, data, output, *, seed=0, steps=STEPS, chained=CHAINED, report
     if len(draw_batch(groups, chains, np.random.default_rng(), chained=chained)) < 2:
         raise ValueError(f"data: expected {VIEWS} views or more of each of two rooms or more")
     folder = output / f"features_before_{rooms.FIRST_TRAINED.strip('_')}"
-    features, learner = _prepare(views, folder, steps, seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    convolutions = efficientnet_lite0.fold_batch_norms(efficientnet_lite0.read_weights())
+    parts, first = list(convolutions.items()), list(convolutions).index(rooms.FIRST_TRAINED)
+    before, after = (dict(part) for part in (parts[:first], parts[first:]))
+    frozen = tf.function(efficientnet_lite0.build_folded(before), reduce_retracing=True)
+    features, learner = LookFeatures(views, folder, frozen), Learner(after, steps, seed)
     name = f"{network}_seed{seed}" + ("" if chained > 1 else "_no_chains")
     settings = network, seed, steps, chained, [features.made_from(view) for view in views]
     made_from = hashlib.sha256(repr(settings).encode()).digest()
@@ -204,17 +205,6 @@ def train(network, data, output, *, seed=0, steps=STEPS, chained=CHAINED, report
 
 def _save(path, arrays):
     write_whole(path, lambda file: np.savez(file, **arrays))
-
-
-def _prepare(views, folder, steps, seed):
-    """Return the features of the views, and what learns on them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    convolutions = efficientnet_lite0.fold_batch_norms(efficientnet_lite0.read_weights())
-    names = list(convolutions)
-    first = names.index(rooms.FIRST_TRAINED)
-    frozen = efficientnet_lite0.build_folded({name: convolutions[name] for name in names[:first]})
-    learner = Learner({name: convolutions[name] for name in names[first:]}, steps, seed)
-    return LookFeatures(views, folder, tf.function(frozen, reduce_retracing=True)), learner
 
 
 def recall(weights, network, data):
@@ -244,12 +234,9 @@ def main(argv=None):
     try:
         if arguments.seed < 0 or arguments.steps < 1:
             raise ValueError("--seed, --steps: expected numbers from 0 and from 1")
-        path = train(
-            *(arguments.network, arguments.data, arguments.output),
-            seed=arguments.seed,
-            steps=arguments.steps,
-            chained=1 if arguments.no_chains else CHAINED,
-        )
+        what, chained = (arguments.network, arguments.data), 1 if arguments.no_chains else CHAINED
+        options = {"seed": arguments.seed, "steps": arguments.steps, "chained": chained}
+        path = train(*what, arguments.output, **options)
         print(path)
         if arguments.choose:
             found = recall(path, arguments.network, arguments.choose)

@@ -49,8 +49,7 @@ def draw_camera(parts, seed, room, number, tries=200):
 def shares_seen(parts, camera, width=36, height=24):
     """Return the share of a view that each of the OBJECTS covers, roughly: all are boxes."""
     origin, rays = camera_rays(camera, width, height)
-    nearest = np.full(len(rays), np.inf)
-    numbers = np.zeros(len(rays), int)
+    nearest, numbers = np.full(len(rays), np.inf), np.zeros(len(rays), int)
     for name, low, high in boxes_of(parts):
         with np.errstate(divide="ignore"):
             to_low, to_high = (np.array(low) - origin) / rays, (np.array(high) - origin) / rays

@@ -91,6 +91,9 @@ class View:
         return value
 
 
+KEYS = {key.name: key.type for key in fields(View) if key.name != "folder"}  # of an entry
+
+
 def load_views(folder):
     """Return the views in a folder, in the order of its views.json.
 
@@ -122,23 +125,19 @@ def load_views(folder):
 
 def save_views(folder, views):
     """Write views.json for these views, whole or not at all."""
-    entries = [
-        {key.name: getattr(view, key.name) for key in fields(View) if key.name != "folder"}
-        for view in views
-    ]
+    entries = [{key: getattr(view, key) for key in KEYS} for view in views]
     text = "[\n" + ",\n".join(json.dumps(entry) for entry in entries) + "\n]\n"
     write_whole(Path(folder) / "views.json", lambda file: file.write(text.encode()))
 
 
 def _view(folder, entry):
     """Return a view of an entry of views.json, of which nothing is taken on trust."""
-    expected = {key.name: key.type for key in fields(View) if key.name != "folder"}
     needed = {"name", "room", "number", "labels"}
-    if not isinstance(entry, dict) or not needed <= set(entry) <= set(expected):
-        raise ValueError(f"a view must be an object with {', '.join(expected)}; got {entry!r:.200}")
+    if not isinstance(entry, dict) or not needed <= set(entry) <= set(KEYS):
+        raise ValueError(f"a view must be an object with {', '.join(KEYS)}; got {entry!r:.200}")
     for key, value in entry.items():
-        if type(value) is not expected[key]:
-            raise ValueError(f"{key} must be {expected[key].__name__}, got {value!r:.100}")
+        if type(value) is not KEYS[key]:
+            raise ValueError(f"{key} must be {KEYS[key].__name__}, got {value!r:.100}")
     view = View(folder, **entry)
     for key, name in (("name", view.name), ("swap_of", view.swap_of or "none")):
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", name):  # plain on any system

@@ -40,11 +40,9 @@ LOOKS = {  # of room A and of room B
     "lamp": ((0.75, 0.72, 0.66), (0.16, 0.16, 0.17)),
     "armchair": ((0.20, 0.30, 0.33), (0.55, 0.33, 0.12)),
 }
-VIEWS = {  # camera position, what it looks at, field of view in degrees
-    "room_a_view1": ("room_a", (0.75, 0.15, 1.5), (2.75, 4.3, 0.88), 66),
-    "room_a_view2": ("room_a", (4.45, 1.1, 1.62), (1.45, 4.5, 0.72), 68),
-    "room_b_view1": ("room_b", (0.75, 0.15, 1.5), (2.75, 4.3, 0.88), 66),
-}
+FIRST = {"origin": (0.75, 0.15, 1.5), "target": (2.75, 4.3, 0.88), "fov": 66}
+SECOND = {"origin": (4.45, 1.1, 1.62), "target": (1.45, 4.5, 0.72), "fov": 68}
+VIEWS = {"room_a_view1": FIRST, "room_a_view2": SECOND, "room_b_view1": FIRST}
 
 
 # --- patterns -----------------------------------------------------------------------------------
@@ -103,7 +101,7 @@ def build(room, folder):
     scene = parts.Scene(folder)
     look = {name: colors[room == "room_b"] for name, colors in LOOKS.items()}
     look["light"] = (1.5, 1.42, 1.32)
-    low, high, near, far = furniture.WINDOW
+    near, far = furniture.WINDOW[2:]
     floor = parts.textured(carpet(look["carpet"], room), (12, 15))
     drapes = (near - 0.55, 0.72), (far - 0.17, 0.72)
     furniture.build_shell(scene, look, floor, 0.42 * sky(), drapes)
@@ -112,25 +110,25 @@ def build(room, folder):
     furniture.build_pillows(scene)
     furniture.build_cushion(scene, "pillows", look["cushion"])
     if room == "room_a":
+        top = 0.10  # of the lamps' shades
         furniture.padded_headboard(scene, look["headboard"])
     else:
+        top = 0.155
         board = parts.textured(parts.wood(look["headboard"], 4))
         furniture.slatted_headboard(scene, look["headboard"], board)
-    top = 0.10 if room == "room_a" else 0.155
     for x in (furniture.BED_X - 1.36, furniture.BED_X + 1.36):
         furniture.build_nightstand(scene, x, look["wood"])
         furniture.build_lamp(scene, x, look["lamp"], look["shade"], shade=(0.17, top, 0.23))
-    furniture.build_picture(scene, painting(room))
+    size, frame = (1.2, 0.6), (0.07, 0.06, 0.05)
+    furniture.build_picture(scene, painting(room), furniture.BED_X, 1.5, *size, frame)
     furniture.build_dresser(scene, look["wood"])
     furniture.build_television(scene)
     furniture.build_armchair(scene, 4.35, 4.55, look["wood"], look["armchair"])
     return scene
 
 
-def render(scene, view, width, samples):
+def render(scene, camera, width, samples):
     """Return a view as linear RGB (H, W, 3), and the number of the object at each pixel (H, W)."""
-    _room, origin, target, angle = VIEWS[view]
-    camera = {"origin": origin, "target": target, "fov": angle}
     sensor = camera_sensor(camera, width * 2 // 3, width)
     sensor["sampler"] = {"type": "independent", "sample_count": samples}
     loaded = mi.load_dict({**scene, "sensor": sensor}, optimize=False)
@@ -158,8 +156,8 @@ def main():
     mi.set_log_level(mi.LogLevel.Error)
     for view in [arguments.only] if arguments.only else VIEWS:
         with tempfile.TemporaryDirectory() as folder:
-            scene = build(VIEWS[view][0], folder)
-            linear, numbers = render(scene, view, arguments.width, arguments.samples)
+            scene = build(view[:6], folder)
+            linear, numbers = render(scene, VIEWS[view], arguments.width, arguments.samples)
         picture = Image.fromarray(parts.develop(linear))
         picture.save(arguments.output / f"{view}.jpg", quality=90)
         parts.save_objects(arguments.output / f"{view}_objects.png", numbers, len(OBJECTS))
