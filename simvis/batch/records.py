@@ -110,11 +110,7 @@ def write_scores(folder, rows):
 
 
 def write_index(folder, rows, words, pictures=True):
-    """Write a page of all pairs, the most similar first, and what failed at its end.
-
-    The rows are those of scores.csv, the words say which network they are of, and pictures whether
-    their pictures lie in the folder.
-    """
+    """Write a page of the rows of scores.csv, the most similar first, and failures at its end."""
     paths = [row[name] for row in rows for name in ("image1", "image2")]
     common = os.path.commonprefix(paths).rfind(os.sep) + 1  # letters of the folder of all
 

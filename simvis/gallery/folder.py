@@ -106,7 +106,6 @@ class ImageFolder:
         return decode_image(data, path), hashlib.sha256(data).hexdigest()
 
     def digest(self, path):
-        """Return the SHA-256 of a file."""
         return hashlib.sha256(self.read(path)).hexdigest()
 
     def _local_files(self):

@@ -10,10 +10,7 @@ COMMITS = 64  # between two times that small files are merged
 
 
 def embed_rows(images, listed, paths, network, batch_size=BATCH_SIZE):
-    """Yield the `table.Row` of each of the paths in an ImageFolder, listed as path to `File`.
-
-    So many of them as ``batch_size`` says go through the network at once.
-    """
+    """Yield the `table.Row` of each of the paths in an ImageFolder, listed as path to `File`."""
     from threadpoolctl import threadpool_limits
 
     def run(batch):
