@@ -211,7 +211,10 @@ def _by_derivatives(found, front, grey, grid, prefix, fields):
         convs, _pooled, outputs, *contexts = front(batch)
         if not np.isfinite(outputs).all():
             raise ValueError("network: its own output is not finite")
-        directions = np.linalg.qr(outputs.T.astype(np.float64))[0].T if pairs_only else None
+        directions = None
+        if pairs_only and outputs.shape[1] > 2:
+            units = outputs / np.linalg.norm(outputs.astype(np.float64), axis=1, keepdims=True)
+            directions = np.linalg.qr(units.T).Q.T
         maps = []
         for i, conv in enumerate(convs):
             own = [context[i : i + 1] for context in contexts]
