@@ -120,9 +120,10 @@ def fold(tail, channels):
                 np.isfinite(_float64(w)).all() for w in getattr(step.operation, "weights", ())
             ):
                 raise ValueError(f"model: the weights of {named(step.operation)} are not finite")
-        affine = affine_of(piece)
-        if affine is not None and not (rescaled and np.abs(affine[1]).max() > 1e-6):
-            kernel, bias = kernel @ affine[0], bias @ affine[0] + affine[1]
+        follow = affine_of(piece)
+        offset = None if follow is None else follow(kernel, 0 * bias)[1]
+        if follow is not None and not (rescaled and np.abs(offset).max() > 1e-6):
+            kernel, bias = follow(kernel, bias)
         elif rescales(piece):
             rescaled = True
         else:
@@ -132,32 +133,45 @@ def fold(tail, channels):
 
 
 def affine_of(piece):
-    """Return the (matrix, offset), float64, of a piece that maps vectors affinely, else None."""
-    shape = piece.source.shape[1:]
+    """Return a function of (kernel, bias), what a piece maps them to, if it is affine, else None.
+
+    Of a piece of many numbers, as of 21,841 classes, no matrix is made.
+    """
+    shape, layer = piece.source.shape[1:], piece.operation
     size = int(np.prod(shape))
-    layer = piece.operation
     if isinstance(layer, keras.layers.LayerNormalization):
         # without an offset it centres, weighs and rescales by a positive number: a linear map
-        gamma = np.ones(size) if layer.gamma is None else _float64(layer.gamma)
-        matrix = (np.eye(size) - 1 / size) * gamma if gamma.shape == (size,) else None
-        if matrix is not None and rescales(piece, lambda values: values @ matrix):
-            return matrix, np.zeros(size)
+        gamma = 1.0 if layer.gamma is None else _float64(layer.gamma)
+
+        def centre(values):
+            return (values - values.mean(-1, keepdims=True)) * gamma
+
+        if np.size(gamma) in (1, size) and rescales(piece, centre):
+            return lambda kernel, bias: (centre(kernel), centre(bias))
     zero = piece(np.zeros((1, *shape))).ravel()
-    # Of large inputs, so that the offset costs the matrix no digits; a power of two costs none.
-    large = 2.0**12
-    rows = piece(large * np.eye(size).reshape(size, *shape)).reshape(size, -1)
-    matrix = (rows - zero) / large
-    if not np.isfinite(matrix).all():  # as of v / |v|, which has no value at zero
-        return None
+
+    def linear(values):
+        # Of large inputs, so that the offset costs no digits; a power of two costs none.
+        large = 2.0 ** (12 - np.ceil(np.log2(np.abs(values).max() or 1)))
+        found = piece((large * values).reshape(-1, *shape)).reshape(len(values), -1)
+        return (found - zero) / large
+
     values = np.random.default_rng(0).standard_normal((16, size))
+    slopes = linear(values)
+    if not np.isfinite(slopes).all():  # as of v / |v|, which has no value at zero
+        return None
     relative = 1e-2 if piece.half else 1e-3
-    for scale in (1e-2, 1.0, 1e2):
-        found = piece(scale * values.reshape(16, *shape)).reshape(16, -1)
-        expected = scale * values @ matrix + zero
+    for scale, turn in ((1e-2, 0), (1.0, 0), (1e2, 0), (1.0, 1), (-1.0, 3)):
+        # sums of two of them tell what grows in proportion, as ReLU does, from what is linear
+        mixed, expected = values, slopes
+        if turn:
+            mixed, expected = (each + np.roll(each, turn, 0) for each in (values, slopes))
+        found = piece(scale * mixed.reshape(16, *shape)).reshape(16, -1)
+        expected = scale * expected + zero
         tolerance = relative / 10 * np.abs(expected).max()
         if not np.allclose(found, expected, rtol=relative, atol=tolerance):
             return None
-    return matrix, zero
+    return lambda kernel, bias: (linear(kernel), linear(bias[None])[0] + zero)
 
 
 def rescales(piece, linear=lambda values: values, offset=0.0):
