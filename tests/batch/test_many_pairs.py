@@ -528,3 +528,15 @@ def test_a_progress_bar_stands_on_a_terminal(folder, monkeypatch):
             shown += os.read(controller, 1000)
     os.close(controller)
     assert b"1/1" in shown and b"pairs/s" in shown
+
+
+def test_a_network_without_weights_is_known_by_what_it_does(folder):
+    names = write_images(folder, 2)
+    one, _ = tiny_network()
+    again, _ = tiny_network()
+    assert one.weights is None and one.fingerprint() == again.fingerprint()
+    other = replace(one, activations=lambda batch: one.activations(batch)[..., ::-1] ** 2)
+    assert other.fingerprint() != one.fingerprint()
+    run_tiny([names], one)
+    with pytest.raises(ValueError, match="results of other arguments .settings.json, weights"):
+        run_tiny([names], other)
