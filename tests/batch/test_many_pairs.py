@@ -532,9 +532,8 @@ def test_a_progress_bar_stands_on_a_terminal(folder, monkeypatch):
 
 def test_a_network_without_weights_is_known_by_what_it_does(folder):
     names = write_images(folder, 2)
-    one, _ = tiny_network()
-    again, _ = tiny_network()
-    assert one.weights is None and one.fingerprint() == again.fingerprint()
+    one, again = (replace(tiny_network()[0], weights=None) for _ in range(2))
+    assert one.fingerprint() == again.fingerprint()
     other = replace(one, activations=lambda batch: one.activations(batch)[..., ::-1] ** 2)
     assert other.fingerprint() != one.fingerprint()
     run_tiny([names], one)
