@@ -4,7 +4,6 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from keras_contract import assert_contract, randomize  # noqa: F401
 from numpy.testing import assert_allclose
 
 from models import load_network
