@@ -15,6 +15,7 @@ from simvis.similarity_ops import (
     compute_pairwise_similarity,
     compute_spatial_similarity,
     point_similarity,
+    pool_features,
     strongest_matches,
 )
 
@@ -191,7 +192,9 @@ def compute_maps(convs, sizes, network, method, names, pairwise=False, embedding
             regions[f"region{i + 1}"] = image_ops.region_weights(region, sizes[i], shapes[i])
     similarities = compute_spatial_similarity(*convs, **options, **regions)
     whole = compute_spatial_similarity(*convs, **options) if regions else similarities
-    network_similarity = check_sum(float(whole[0].sum()), embeddings, network, options)
+    network_similarity = check_sum(
+        float(whole[0].sum()), convs, embeddings, network, options, names
+    )
     tensor, found, matches = None, [None, None], np.zeros((0, 4), int)
     if pairwise or method.matches or method.points != (None, None):
         tensor = compute_pairwise_similarity(*convs, **options, **regions)
@@ -219,25 +222,41 @@ def compute_maps(convs, sizes, network, method, names, pairwise=False, embedding
     )
 
 
-def check_sum(similarity, embeddings, network, options):
+def check_sum(similarity, convs, embeddings, network, options, names):
     """Return the cosine of the network's own embeddings, None if it has none.
 
-    Raises a ValueError if the maps sum to another number.
+    Raises a ValueError that names the image if its local features do not sum to its own embedding,
+    but for a positive factor.  Two cosines may agree by chance, two directions do not.
     """
     if embeddings is None or any(embedding is None for embedding in embeddings):
         return None
-    unit1, unit2 = (each / np.linalg.norm(each) for each in np.asarray(embeddings, np.float64))
-    own = float(unit1 @ unit2)
-    if not abs(similarity - own) <= network.tolerance:
+    sums = [_unit(pool_features(conv, **options)) for conv in convs]
+    units = [_unit(embedding) for embedding in embeddings]
+    own = float(units[0] @ units[1])
+    expected = units
+    if len(sums[0]) != len(units[0]):  # as of `pair_forward`, along the two embeddings alone
+        expected = np.linalg.qr(np.stack(units, 1)).R.T
+    distances = [
+        np.linalg.norm(one - other) if one.shape == other.shape else np.inf
+        for one, other in zip(sums, expected, strict=True)
+    ]
+    if not (max(distances) <= network.tolerance and abs(similarity - own) <= network.tolerance):
+        worst = int(np.argmax(distances))
         power = f" with the power {options['power']:g}" if options["pooling"] == "gem" else ""
         head = "" if options["projection"] is None else " and a linear head"
         raise ValueError(
-            f"network: the maps sum to {similarity:.4f}, but the network itself says {own:.4f}, so "
-            f"it is not what was assumed of it: {options['pooling']} pooling{power}{head}"
-            f" ({network.description}); leave out what was said of its pooling, or explain the "
-            "pooled feature of a layer"
+            f"network: the maps sum to {similarity:.4f}, but the network itself says {own:.4f}, "
+            f"and of {names[worst]} the sum of the local features is {distances[worst]:.2g} away "
+            "from its own embedding, both of length 1, so it is not what was assumed of it: "
+            f"{options['pooling']} pooling{power}{head} ({network.description}); leave out what "
+            "was said of its pooling, or explain the pooled feature of a layer"
         )
     return own
+
+
+def _unit(vector):
+    vector = np.asarray(vector, np.float64)
+    return vector / np.linalg.norm(vector)
 
 
 def settings_of(network, method, look=None, options=None, pairwise=False):

@@ -31,10 +31,10 @@ from simvis.models.keras_models.graph import (
 )
 from simvis.models.keras_models.probes import (
     AVERAGES,
-    HALF,
     MAXIMA,
     NotLinear,
     fold,
+    is_half,
     normalization_of,
     pieces,
     pooling_of,
@@ -61,7 +61,7 @@ class Attribution:
     @property
     def half(self):
         """Whether some of it is computed in half precision."""
-        return _is_half(self.steps)
+        return is_half(self.steps)
 
     @property
     def maps(self):
@@ -311,7 +311,7 @@ def _with_normalizations_whole(steps, conv, output):
 def _is_proportional(steps, conv, output, normalizations):
     """Return whether F(a x) = F(0) + a (F(x) - F(0)), given the scales that x has."""
     values = np.random.default_rng(0).standard_normal((1, *conv.sides, conv.shape[-1]))
-    tolerance = 2e-2 if _is_half(steps) else 1e-4
+    tolerance = 2e-2 if is_half(steps) else 1e-4
     for x in (np.abs(values), values):
         scales = {}
 
@@ -338,7 +338,3 @@ def _context(steps):
 
 def _names(tensors):
     return ", ".join(tensor.operation.name for tensor in tensors)
-
-
-def _is_half(steps):
-    return any(each.dtype in HALF for step in steps for each in step.outputs)

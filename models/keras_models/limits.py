@@ -20,6 +20,7 @@ from simvis.models.keras_models.graph import layers
 
 FACTOR = 4  # memory over file; compressed weights and those of 16 bits stay well below it
 SMALL = 2**28  # bytes that any file may ask for
+MOST_LAYERS = 5000  # the largest applications have about a thousand
 MAX_OUTPUT = 2**28  # numbers that a layer may make of one image
 # Of the functions that a file may name: "builtins" stands for Keras's activations and the like, and
 # for what the user registered.  Others of Keras's, as a Lambda would call them, write files or ask
@@ -47,6 +48,12 @@ def load_model_file(path):
     return model
 
 
+def check_weights_file(path):
+    """Raise a ValueError if a file of weights, a Path, asks for far more memory than it holds."""
+    if h5py.is_hdf5(path):
+        _check_arrays(path, max(SMALL, FACTOR * path.stat().st_size))
+
+
 def _check_file(path, limit):
     """Look through a file, as data, before Keras does."""
     if path.suffix == ".keras":
@@ -62,7 +69,22 @@ def _check_file(path, limit):
         _check_arrays(path, limit)
         with h5py.File(path) as file:
             config = file.attrs.get("model_config", "null")
-    json.loads(config, object_hook=_check_node)
+    layers_seen = 0
+
+    def check_node(node):
+        nonlocal layers_seen
+        _check_node(node)
+        inner = node.get("config")
+        named = isinstance(inner, dict) and "name" in inner
+        layers_seen += named and not str(node.get("class_name")).endswith("Policy")
+        if layers_seen > MOST_LAYERS:
+            raise ValueError(
+                f"it has over {MOST_LAYERS} layers, which take long to make; if you trust it, say "
+                "--allow-unsafe"
+            )
+        return node
+
+    json.loads(config, object_hook=check_node)
 
 
 def _check_node(node):
@@ -97,7 +119,11 @@ def _check_arrays(file, limit):
 
 @contextmanager
 def _bounded_variables(limit):
-    """Let Keras make variables of so many bytes in all; the first one beyond is not made."""
+    """Let Keras make variables of so many bytes in all; the first one beyond is not made.
+
+    They begin with zeros instead of random numbers, which may take minutes to draw, since those of
+    the file take their place.
+    """
     make, total = keras.Variable.__init__, 0
 
     def make_within_limit(variable, initializer, shape=None, dtype=None, *rest, **options):
@@ -105,6 +131,8 @@ def _bounded_variables(limit):
         if callable(initializer) or isinstance(initializer, str):
             total += math.prod(np.ravel(shape if shape is not None else ()).tolist()) * 4
             _check("its layers", total, limit)
+            if hasattr(initializer, "seed"):
+                initializer = keras.initializers.Zeros()
         make(variable, initializer, shape, dtype, *rest, **options)
 
     with mock.patch.object(keras.Variable, "__init__", make_within_limit):

@@ -11,11 +11,10 @@ from simvis.models.keras_models import sources
 from simvis.models.keras_models.attribution import analyse
 from simvis.models.keras_models.graph import find_layer, intercepted, leading_to, named, run
 from simvis.models.keras_models.integrated_jacobians import differentiate, integrate
+from simvis.models.keras_models.places import check_places, may_move, token_grid, token_places
 from simvis.models.keras_models.probes import run_given_scales
 from simvis.models.network import MODEL_FILES, EmbeddingNetwork, failures_in_words, to_numpy
 from simvis.similarity_ops import tokens_to_map
-
-MOST_PREFIX_TOKENS = 16
 
 
 def load(source, *, pooling, input_size, layer, preprocess, grid, prefix, graph, **of_source):
@@ -65,12 +64,27 @@ def load(source, *, pooling, input_size, layer, preprocess, grid, prefix, graph,
             f"layer: the output of {named(layer)} has shape {shape}, expected a feature map "
             "(N, h, w, C) or tokens (N, T, C)"
         )
-    grid, prefix = _token_grid(shape[1], grid, prefix, size, found.maps) if tokens else (None, 0)
-    pooled_with_prefix = found.output is not None and found.tail is None and prefix > 0
+    count = shape[1]
+    if tokens:
+        noise = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+        places = token_places(found, front, count, to_batch([noise]))
+        grid, prefix = token_grid(count, grid, prefix, size, found.maps, places)
+    else:
+        grid, prefix = None, 0
+    others = tokens and count > grid[0] * grid[1]
+    pooled_with_prefix = found.output is not None and found.tail is None and others
     if (found.inside is not None and tokens and pooling is None) or pooled_with_prefix:
         found = analyse(model, layer, "network")
         front = to_numpy(_front(found), size, graph)
 
+    def look(batch):
+        conv = front(batch)[0]
+        if grid is not None:
+            conv = tokens_to_map(conv[:, prefix : prefix + grid[0] * grid[1]], grid)
+        return conv
+
+    if found.inside is not None or may_move(leading_to(found.steps, [found.conv])):
+        check_places(look, to_batch, size)
     pixels = how if isinstance(how, str) else "by a function" if how else "0..255"
     fields = {
         "name": name,
@@ -97,36 +111,6 @@ def _words(found, pooling, grid, prefix):
     if found.tail.normalizations is not None:
         return f"all that follows {place}, in proportion to it"
     return f"all that follows {place}, by integrated Jacobians from a grey image"
-
-
-def _token_grid(count, grid, prefix, size, maps):
-    """Return the (h, w) that tokens come from, and how many tokens stand before these.
-
-    Said, or that of a feature map that they are made of, or that of square patches of the image, or
-    a square: the first that leaves few tokens over.
-    """
-    if grid is not None:
-        left = count - grid[0] * grid[1]
-        if left < 0 or prefix not in (None, left):
-            raise ValueError(
-                f"grid: {grid[0]} x {grid[1]} and prefix {prefix or 0} do not make {count} tokens"
-            )
-        return tuple(grid), left
-    patches = [
-        (size[0] // side, size[1] // side)
-        for side in range(2, min(size) + 1)
-        if size[0] % side == 0 and size[1] % side == 0
-    ]
-    known = [(h, w) for h, w in maps if h and w and h * w > 1]
-    for few in range(MOST_PREFIX_TOKENS + 1) if prefix is None else [prefix]:
-        root = int(np.sqrt(max(count - few, 0)))
-        for h, w in (*known, *patches, (root, root)):
-            if h * w == count - few > 1:
-                return (h, w), few
-    raise ValueError(
-        f"grid: {count} tokens are no grid that could be told; say grid=(h, w), and prefix= for "
-        "how many tokens stand before it"
-    )
 
 
 # --- running it ----------------------------------------------------------------------------------
@@ -185,7 +169,9 @@ def _pooled(found, front, grid, prefix, fields):
 
     def run_pooled(batch):
         conv, pooled, output = front(batch)
-        return conv if grid is None else tokens_to_map(conv, grid, prefix), pooled, output
+        if grid is not None:
+            conv = tokens_to_map(conv[:, : prefix + grid[0] * grid[1]], grid, prefix)
+        return conv, pooled, output
 
     place = 1 if found.projection is None else 2
     return EmbeddingNetwork(
@@ -211,15 +197,19 @@ def _by_derivatives(found, front, grey, grid, prefix, fields):
         convs, _pooled, outputs, *contexts = front(batch)
         if not np.isfinite(outputs).all():
             raise ValueError("network: its own output is not finite")
-        directions = np.linalg.qr(outputs.T.astype(np.float64))[0].T if pairs_only else None
+        directions = None
+        if pairs_only and outputs.shape[1] > 2:
+            units = outputs / np.linalg.norm(outputs.astype(np.float64), axis=1, keepdims=True)
+            directions = np.linalg.qr(units.T).Q.T
         maps = []
         for i, conv in enumerate(convs):
             own = [context[i : i + 1] for context in contexts]
             with failures_in_words(f"activations {conv.shape}"):
                 local, constant = _local_features(found, conv, own, reference, directions)
             if grid is not None:
-                constant = constant + local[:prefix].sum(0)
-                local = tokens_to_map(local, grid, prefix)
+                stop = prefix + grid[0] * grid[1]
+                constant = constant + local[:prefix].sum(0) + local[stop:].sum(0)
+                local = tokens_to_map(local[:stop], grid, prefix)
             maps.append(local * local[..., 0].size + constant)
         return np.stack(maps).astype(np.float32), outputs, None
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from simvis.models.keras_models.graph import Tensor, leading_to, named, run
+from simvis.models.keras_models.graph import Tensor, layers, leading_to, named, run
 
 HALF = ("float16", "bfloat16")
-# These stand for themselves: of a single position, nothing tells a mean from a maximum.
+# Of a single position nothing else tells a mean from a maximum; of more, each of them is measured.
 AVERAGES = (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalAveragePooling1D)
 MAXIMA = (keras.layers.GlobalMaxPooling2D, keras.layers.GlobalMaxPooling1D)
 
@@ -44,7 +44,19 @@ class Piece:
 
     @property
     def half(self):
-        return self.source.dtype in HALF or self.target.dtype in HALF
+        return self.source.dtype in HALF or is_half(self.steps)
+
+
+def is_half(steps):
+    """Return whether some of the steps compute in half precision, or with quantized numbers."""
+    return any(
+        any(each.dtype in HALF for each in step.outputs)
+        or any(
+            getattr(getattr(layer, "dtype_policy", None), "quantization_mode", None)
+            for layer in (step.operation, *(each for _, each in layers(step.operation)))
+        )
+        for step in steps
+    )
 
 
 def pieces(steps, tensors):
@@ -60,8 +72,6 @@ def pooling_of(piece):
 
     Return None if it does something else.
     """
-    if isinstance(piece.operation, AVERAGES + MAXIMA):
-        return "average" if isinstance(piece.operation, AVERAGES) else "max", None
     channels = piece.source.shape[-1]
     sides = piece.source.sides
     rng = np.random.default_rng(0)
@@ -71,7 +81,8 @@ def pooling_of(piece):
         return None
     tolerance = 1e-2 if piece.half else 1e-4
     positions = tuple(range(1, values.ndim - 1))
-    for kind, expected in (("average", values.mean(positions)), ("max", values.max(positions))):
+    kinds = [("average", values.mean(positions)), ("max", values.max(positions))]
+    for kind, expected in reversed(kinds) if isinstance(piece.operation, MAXIMA) else kinds:
         if np.allclose(pooled.reshape(2, channels), expected, atol=tolerance):
             return kind, None
     power = _gem_power(piece, sides, channels)
@@ -109,9 +120,10 @@ def fold(tail, channels):
                 np.isfinite(_float64(w)).all() for w in getattr(step.operation, "weights", ())
             ):
                 raise ValueError(f"model: the weights of {named(step.operation)} are not finite")
-        affine = affine_of(piece)
-        if affine is not None and not (rescaled and np.abs(affine[1]).max() > 1e-6):
-            kernel, bias = kernel @ affine[0], bias @ affine[0] + affine[1]
+        follow = affine_of(piece)
+        offset = None if follow is None else follow(kernel, 0 * bias)[1]
+        if follow is not None and not (rescaled and np.abs(offset).max() > 1e-6):
+            kernel, bias = follow(kernel, bias)
         elif rescales(piece):
             rescaled = True
         else:
@@ -121,47 +133,65 @@ def fold(tail, channels):
 
 
 def affine_of(piece):
-    """Return the (matrix, offset), float64, of a piece that maps vectors affinely, else None."""
-    shape = piece.source.shape[1:]
+    """Return a function of (kernel, bias), what a piece maps them to, if it is affine, else None.
+
+    Of a piece of many numbers, as of 21,841 classes, no matrix is made.
+    """
+    shape, layer = piece.source.shape[1:], piece.operation
     size = int(np.prod(shape))
-    layer = piece.operation
     if isinstance(layer, keras.layers.LayerNormalization):
         # without an offset it centres, weighs and rescales by a positive number: a linear map
-        gamma = np.ones(size) if layer.gamma is None else _float64(layer.gamma)
-        if layer.beta is not None and _float64(layer.beta).any() or gamma.shape != (size,):
-            return None
-        return (np.eye(size) - 1 / size) * gamma, np.zeros(size)
+        gamma = 1.0 if layer.gamma is None else _float64(layer.gamma)
+
+        def centre(values):
+            return (values - values.mean(-1, keepdims=True)) * gamma
+
+        if np.size(gamma) in (1, size) and rescales(piece, centre):
+            return lambda kernel, bias: (centre(kernel), centre(bias))
     zero = piece(np.zeros((1, *shape))).ravel()
-    # Of large inputs, so that the offset costs the matrix no digits; a power of two costs none.
-    large = 2.0**12
-    rows = piece(large * np.eye(size).reshape(size, *shape)).reshape(size, -1)
-    matrix = (rows - zero) / large
-    if not np.isfinite(matrix).all():  # as of v / |v|, which has no value at zero
-        return None
+
+    def linear(values):
+        # Of large inputs, so that the offset costs no digits; a power of two costs none.
+        large = 2.0 ** (12 - np.ceil(np.log2(np.abs(values).max() or 1)))
+        found = piece((large * values).reshape(-1, *shape)).reshape(len(values), -1)
+        return (found - zero) / large
+
     values = np.random.default_rng(0).standard_normal((16, size))
+    slopes = linear(values)
+    if not np.isfinite(slopes).all():  # as of v / |v|, which has no value at zero
+        return None
     relative = 1e-2 if piece.half else 1e-3
-    for scale in (1e-2, 1.0, 1e2):
-        found = piece(scale * values.reshape(16, *shape)).reshape(16, -1)
-        expected = scale * values @ matrix + zero
+    for scale, turn in ((1e-2, 0), (1.0, 0), (1e2, 0), (1.0, 1), (-1.0, 3)):
+        # sums of two of them tell what grows in proportion, as ReLU does, from what is linear
+        mixed, expected = values, slopes
+        if turn:
+            mixed, expected = (each + np.roll(each, turn, 0) for each in (values, slopes))
+        found = piece(scale * mixed.reshape(16, *shape)).reshape(16, -1)
+        expected = scale * expected + zero
         tolerance = relative / 10 * np.abs(expected).max()
         if not np.allclose(found, expected, rtol=relative, atol=tolerance):
             return None
-    return matrix, zero
+    return lambda kernel, bias: (linear(kernel), linear(bias[None])[0] + zero)
 
 
-def rescales(piece):
-    """Return whether a piece multiplies each of its vectors by some positive number."""
+def rescales(piece, linear=lambda values: values, offset=0.0):
+    """Return whether a piece multiplies each of its vectors by some positive number.
+
+    Or else what a linear function, of a float64 array (N, C), makes of them, before it adds an
+    offset.
+    """
     shape = piece.source.shape[1:]
     size = int(np.prod(shape))
     tolerance = 1e-2 if piece.half else 1e-4
     for scale in (1e-2, 1.0, 1e2):
         values = scale * np.random.default_rng(0).standard_normal((16, size))
-        found = piece(values.reshape(16, *shape)).reshape(16, -1)
-        if found.shape != values.shape:
+        found = piece(values.reshape(16, *shape)).reshape(16, -1) - offset
+        expected = linear(values)
+        if found.shape != expected.shape:
             return False
-        factor = (found * values).sum(1, keepdims=True) / (values * values).sum(1, keepdims=True)
+        factor = (found * expected).sum(1) / (expected * expected).sum(1)
         if not (factor > 0).all() or not np.allclose(
-            found, factor * values, atol=tolerance * np.abs(found).max()
+            found, factor[:, None] * expected, atol=tolerance * np.abs(found).max()
         ):
             return False
     return True
@@ -183,16 +213,23 @@ def normalization_of(step):
     layer, (source, *others), (target, *_) = step.operation, step.sources, step.outputs
     if others or len(source.shape) != 2 or source.shape != target.shape:
         return None
+    piece, candidates = Piece([step], source, target), []
     if isinstance(layer, keras.layers.LayerNormalization):
-        if layer.rms_scaling:
-            return None
         gamma = 1.0 if layer.gamma is None else layer.gamma
         beta = 0.0 if layer.beta is None else layer.beta
-        return Normalization(lambda v: (v - keras.ops.mean(v, -1, keepdims=True)) * gamma, beta)
-    if isinstance(layer, keras.layers.RMSNormalization):
-        return Normalization(lambda v: v * layer.scale, 0.0)
-    if rescales(Piece([step], source, target)):
-        return Normalization(lambda v: v, 0.0)
+        candidates.append(
+            Normalization(lambda v: (v - keras.ops.mean(v, -1, keepdims=True)) * gamma, beta)
+        )
+    elif isinstance(layer, keras.layers.RMSNormalization):
+        candidates.append(Normalization(lambda v: v * layer.scale, 0.0))
+    for normal in (*candidates, Normalization(lambda v: v, 0.0)):
+
+        def linear(values, normal=normal):
+            return _float64(normal.linear(keras.ops.convert_to_tensor(values, "float32")))
+
+        # what a class may say of itself is not taken on trust
+        if rescales(piece, linear, _float64(normal.offset)):
+            return normal
     return None
 
 

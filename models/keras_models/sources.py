@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from simvis.models.keras_models.limits import load_model_file
+from simvis.models.keras_models.limits import check_weights_file, load_model_file
 
 PREPROCESS = {  # of float32 RGB pixels in 0..255
     "none": lambda pixels: pixels,
@@ -92,6 +92,8 @@ def _application(name, weights, pooling, input_size):
     if weights not in (None, "imagenet", "none") and not Path(weights).is_file():
         raise FileNotFoundError(f"{weights}: no such weights file")
     try:
+        if weights not in (None, "imagenet", "none"):
+            check_weights_file(Path(weights))
         with redirect_stdout(sys.stderr):  # where Keras says what it downloads
             model = builder(
                 include_top=False,

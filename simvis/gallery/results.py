@@ -224,11 +224,14 @@ def look_at(rows, images, query, network, look=None, by_part=False):
         hit = Hit(0, row.path, float(similarity), note=note)
         if image is not None:
             if query.activations:
-                pair = query.activations, *activations(image)
+                pair = [query.activations, *activations(image)]
             else:
-                pair = activations(query.pixels, image)
+                pair = list(activations(query.pixels, image))
             hit = _explained(hit, pair, image, query, network, look or Look())
-            if not abs(hit.similarity - similarity) <= network.tolerance:
+            own = network.pooled(pair[1][0]) if pair[1][1] is None else pair[1][1]
+            own = np.asarray(own, np.float64)
+            away = np.linalg.norm(own / np.linalg.norm(own) - row.embedding)
+            if not max(away, abs(hit.similarity - similarity)) <= network.tolerance:
                 hit = replace(hit, note="the gallery holds another embedding than the network's")
             if by_part and hit.maps is not None:
                 hit = _with_best_box(hit, query.vector, network)

@@ -501,3 +501,14 @@ def test_a_progress_bar_stands_on_a_terminal(folder, monkeypatch):
     monkeypatch.setattr(sys, "stderr", terminal)
     run_tiny([write_images(folder, 2)])
     assert "1/1" in terminal.getvalue() and "pairs/s" in terminal.getvalue()
+
+
+def test_a_network_without_weights_is_known_by_what_it_does(folder):
+    names = write_images(folder, 2)
+    one, again = (replace(tiny_network()[0], weights=None) for _ in range(2))
+    assert one.fingerprint() == again.fingerprint()
+    other = replace(one, activations=lambda batch: one.activations(batch)[..., ::-1] ** 2)
+    assert other.fingerprint() != one.fingerprint()
+    run_tiny([names], one)
+    with pytest.raises(ValueError, match="results of other arguments .settings.json, weights"):
+        run_tiny([names], other)

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from keras_contract import assert_contract, randomize
+from keras_contract import assert_contract, cosine_of, randomize
 from numpy.testing import assert_allclose
 from PIL import Image
 
@@ -456,3 +456,52 @@ def test_encoders_of_keras_hub(name, pool, images):
     model = randomize(keras.Model(inputs, layers.Dense(6)(x), name=f"{name}-{pool}"))
     network = assert_contract(model, images, MEASURED)
     assert network.activations(network.preprocess(images)).shape[1:3] == (4, 4)
+
+
+# --- what a layer does is measured ----------------------------------------------------------------
+
+
+class TanhDense(layers.Dense):
+    def call(self, x, training=None):
+        return keras.ops.tanh(super().call(x))
+
+
+class HalfMean(layers.GlobalAveragePooling2D):
+    def call(self, x):
+        return keras.ops.mean(x[:, : x.shape[1] // 2], axis=(1, 2))
+
+
+class ShiftedNorm(layers.LayerNormalization):
+    def call(self, x):
+        return keras.ops.tanh(super().call(x))
+
+
+MEASURED_LAYERS = {
+    "channels first": lambda x: layers.Dense(5)(
+        layers.GlobalAveragePooling2D(data_format="channels_first")(x)
+    ),
+    "channels first, maximum": layers.GlobalMaxPooling2D(data_format="channels_first"),
+    "channels first, as many rows as channels": lambda x: layers.GlobalAveragePooling2D(
+        data_format="channels_first"
+    )(layers.Conv2D(4, 1)(x)),
+    "a dense that bends": lambda x: TanhDense(5)(average(x)),
+    "half of a mean": lambda x: HalfMean()(x),
+    "a layer norm that bends": lambda x: layers.Dense(5)(ShiftedNorm(center=False)(average(x))),
+}
+
+
+@pytest.mark.parametrize("head", MEASURED_LAYERS)
+def test_no_layer_is_known_by_its_class(head, images):
+    network = assert_contract(convolutional(MEASURED_LAYERS[head]), images, MEASURED)
+    assert network.pair_forward  # and so by derivatives
+    visualize_pair(*images, network)
+
+
+def test_a_quantized_head_is_explained(images):
+    model = convolutional(PLAIN["nested"])
+    model.quantize("int8")
+    network = load_network(model, preprocess="-1..1")
+    pair = visualize_pair(*images, network)
+    assert network.tolerance == HALF
+    expected = cosine_of(model(network.preprocess(images)))
+    assert_allclose([pair.similarity, pair.network_similarity], expected, atol=HALF)

@@ -210,13 +210,12 @@ def test_what_has_no_place_to_look_at_is_refused(build, message):
 
 
 @pytest.mark.parametrize("graph", [False, True])
-def test_a_network_that_fails_says_so(images, graph):
+def test_a_network_that_fails_says_so(graph):
     inputs, x = backbone()
     x = keras.ops.take(x, [99], axis=1)
     model = keras.Model(inputs, layers.GlobalMaxPooling2D()(x))
-    network = load_network(model, graph=graph)
-    with pytest.raises(ValueError, match=r"network: it failed on a batch \(2, 32, 32, 3\)"):
-        network.activations(network.preprocess(images))
+    with pytest.raises(ValueError, match=r"network: it failed on a batch \(1, 32, 32, 3\)"):
+        load_network(model, graph=graph)
 
 
 def test_options_are_checked(images):
@@ -458,6 +457,53 @@ def test_weights_lie_in_the_file_itself(folder, ending, hide):
         Path("m.h5").write_bytes(changed(Path("m.h5").read_bytes()))
     with pytest.raises(ValueError, match="is a link|in another file"):
         load_network(f"m{ending}")
+
+
+@pytest.mark.parametrize("ending", [".keras", ".h5"])
+def test_random_numbers_are_not_drawn_for_a_file(folder, ending, monkeypatch):
+    inputs, x = pooled()
+    layer = layers.Dense(4, kernel_initializer="orthogonal")
+    model = keras.Model(inputs, layer(x))
+    model.save(f"m{ending}")
+
+    def draw(*args, **options):
+        raise AssertionError("drawn")
+
+    monkeypatch.setattr(keras.initializers.Orthogonal, "__call__", draw)
+    kernel, _ = load_network(f"m{ending}").projection
+    assert_allclose(kernel, layer.kernel, atol=1e-5)
+
+
+def test_a_file_of_very_many_layers_is_refused(folder):
+    model = keras.Sequential([keras.Input((32, 32, 3)), layers.ReLU(name="one")])
+    model.save("m.keras")
+
+    def many(content):
+        config = json.loads(content)
+        *others, last = config["config"]["layers"]
+        named = ({**last, "config": {**last["config"], "name": f"r{i}"}} for i in range(20_000))
+        return json.dumps({**config, "config": {"layers": [*others, *named]}})
+
+    edited("m.keras", many)
+    with pytest.raises(ValueError, match="m.keras: cannot be loaded: it has over 5000 layers"):
+        load_network("m.keras")
+
+
+def test_a_small_file_of_weights_that_asks_for_much_is_refused(folder):
+    with h5py.File("w.weights.h5", "w") as file:
+        file.create_dataset("huge", (750_000_000,), "f4", chunks=(1000,))
+    options = {"weights": "w.weights.h5", "input_size": (32, 32)}
+    with pytest.raises(ValueError, match="keras:MobileNet: its arrays would take 2861 MB"):
+        load_network("keras:MobileNet", **options)
+
+
+def test_a_softmax_over_many_classes_takes_no_square_of_them(images):
+    inputs, x = pooled()
+    logits = layers.BatchNormalization()(layers.Dense(20_000)(x))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    load_network(keras.Model(inputs, layers.Softmax()(logits)))
+    assert load_network(keras.Model(inputs, logits)).projection[0].shape == (8, 20_000)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1_000_000  # kilobytes
 
 
 @pytest.mark.parametrize("ending", [".keras", ".h5"])
