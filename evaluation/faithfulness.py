@@ -81,10 +81,8 @@ def preservation_and_deletion(subject, pairs, maps, views, share=0.5):
 
 
 def _cells(pairs, found, columns):
-    rooms, cells = [room_of(view) for view, _ in pairs], {}
-    for column in (measured := mean_figures(rooms, found, columns, "")):
-        cells |= {(name, column): mean for (name, _), mean in measured[column].items()}
-    return cells
+    measured = mean_figures([room_of(view) for view, _ in pairs], found, columns, "")
+    return {(name, column): measured[column][name, ""] for name in found for column in columns}
 
 
 def important_objects(similarity, objects, share=0.5):

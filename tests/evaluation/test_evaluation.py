@@ -28,19 +28,11 @@ def test_mass_by_object_against_a_loop_over_pixels(rng):
             total += pixels[place]
     mass = measures.mass_by_object(similarity, objects, 6)
     assert_allclose(mass, expected / total, rtol=1e-12)
-    assert mass[5] == 0
-    assert_allclose(mass.sum(), 1)
-
-
-def test_a_flat_map_has_the_mass_of_the_area_and_lift_one(rng):
-    objects = rng.integers(0, 4, (24, 36))
-    area = measures.area_by_object(objects, 4)
-    mass = measures.mass_by_object(np.full((7, 7), 0.2), objects, 4)
-    assert_allclose(mass, area)
-    assert_allclose(measures.lift(mass[1:2], area[1:2]), 1)
-    assert not measures.mass_by_object(np.full((7, 7), -0.2), objects, 4).any()
-    with pytest.raises(ValueError, match=r"objects: expected numbers in 0\.\.2, got 0\.\.3"):
-        measures.mass_by_object(np.eye(3), objects, 3)
+    flat = measures.mass_by_object(np.full((7, 7), 0.2), objects, 6)
+    assert_allclose(flat, measures.area_by_object(objects, 6))
+    assert not measures.mass_by_object(np.full((7, 7), -0.2), objects, 6).any()
+    with pytest.raises(ValueError, match=r"objects: expected numbers in 0\.\.3, got 0\.\.4"):
+        measures.mass_by_object(np.eye(3), objects, 4)
 
 
 def test_ranks_and_their_statistics_against_plain_ones(rng):
@@ -48,11 +40,9 @@ def test_ranks_and_their_statistics_against_plain_ones(rng):
     relevant[np.arange(30), rng.integers(0, 12, 30)] = True
     ranks, precisions = [], []
     for row, hits in zip(similarities, relevant, strict=True):
-        order = sorted(range(12), key=lambda entry: -row[entry])
-        places = [place for place, entry in enumerate(order) if hits[entry]]
+        places = np.flatnonzero(hits[np.argsort(-row)])
         ranks.append(places[0])
-        shares = [found / (place + 1) for found, place in enumerate(places, 1)]
-        precisions.append(np.mean(shares))
+        precisions.append(np.mean([n / (place + 1) for n, place in enumerate(places, 1)]))
     assert_array_equal(measures.rank_of_first(similarities, relevant), ranks)
     assert_allclose(measures.average_precision(similarities, relevant), precisions)
     # correlations are SciPy's, with ties; a tie with what is not relevant does not count as first
@@ -66,8 +56,7 @@ def test_the_interval_draws_rooms_not_rows(rng):
     values = rng.normal(size=40)
     rooms, rows = np.arange(40).repeat(25), values.repeat(25)
     low, high = measures.interval(np.mean, rooms, rows)
-    expected = 2 * 1.96 * values.std() / np.sqrt(40)
-    assert_allclose(high - low, expected, rtol=0.15)
+    assert_allclose(high - low, 2 * 1.96 * values.std() / np.sqrt(40), rtol=0.15)
     assert low < values.mean() < high
     # the rows' order is of no account
     assert_allclose(measures.interval(np.mean, rooms[::-1], rows[::-1]), (low, high))
@@ -121,21 +110,20 @@ def test_occlusion_against_a_loop(linear, rng):
         assert_allclose(similarities[partner, row, column], whole - less, atol=1e-5)
 
 
-@pytest.mark.parametrize("head", ["pooled", "kernel", "kernel and bias"])
-def test_grad_cam_is_that_of_tensorflows_gradient(rng, head):
-    conv1, conv2 = rng.random((2, 3, 4, 6))
-    kernel = np.eye(6) if head == "pooled" else rng.normal(size=(6, 5))
-    bias = rng.normal(size=5) if head == "kernel and bias" else None
-    projection = None if head == "pooled" else (kernel, bias)
-    conv = tf.constant(conv1)
-    with tf.GradientTape() as tape:
-        tape.watch(conv)
-        pooled = (tf.reduce_mean(x, (0, 1))[None] for x in (conv, tf.constant(conv2)))
-        f1, f2 = ((one @ kernel + (0 if bias is None else bias))[0] for one in pooled)
-        similarity = tf.tensordot(f1, f2, 1) / tf.norm(f1) / tf.norm(f2)
-    weights = tape.gradient(similarity, conv).numpy().mean((0, 1))
-    expected = np.maximum(conv1 @ weights, 0)
-    assert_allclose(rivals.grad_cam(conv1, conv2, projection), expected, atol=1e-12)
+def test_grad_cam_is_that_of_tensorflows_gradient(rng):
+    kernel, offset = rng.normal(size=(6, 5)), rng.normal(size=5)
+    for projection in (None, (kernel, None), (kernel, offset)):
+        matrix, bias = projection or (np.eye(6), None)
+        conv1, conv2 = rng.random((2, 3, 4, 6))
+        conv = tf.constant(conv1)
+        with tf.GradientTape() as tape:
+            tape.watch(conv)
+            f1, f2 = (tf.reduce_mean(x, (0, 1))[None] @ matrix for x in (conv, conv2))
+            f1, f2 = (f + (0 if bias is None else bias) for f in (f1, f2))
+            similarity = tf.reduce_sum(f1 * f2) / tf.norm(f1) / tf.norm(f2)
+        weights = tape.gradient(similarity, conv).numpy().mean((0, 1))
+        expected = np.maximum(conv1 @ weights, 0)
+        assert_allclose(rivals.grad_cam(conv1, conv2, projection), expected, atol=1e-12)
 
 
 # What stands at the 7 x 7 cells of a view, by its column; each object has one colour of its own.
@@ -154,13 +142,11 @@ def write_views(folder, rooms, swaps):
     """
 
     def write(view, order, strengths):
-        numbers = [OBJECTS.index(COLUMNS[column]) for column in order]
+        numbers = np.array([OBJECTS.index(COLUMNS[column]) for column in order])
         colors = np.array([strengths.get(OBJECTS[number], (0, 0, 0)) for number in numbers])
-        image = np.broadcast_to(colors.repeat(32, 0), (224, 224, 3)).astype(np.uint8)
-        Image.fromarray(image).save(view.image_path, lossless=True)
-        mask = Image.new("P", (224, 224))
-        mask.putpalette(list(range(256)) * 3)
-        mask.putdata(np.tile(np.repeat(numbers, 32), 224).tolist())
+        image, mask = (np.tile(of.repeat(32, 0), (224, 1, 1)) for of in (colors, numbers[:, None]))
+        Image.fromarray(image.astype(np.uint8)).save(view.image_path, lossless=True)
+        mask = Image.fromarray(mask[..., 0].astype(np.uint8)).convert("P")
         mask.save(view.objects_path)
         views.append(view)
 
@@ -206,11 +192,9 @@ def test_a_swap_counts_as_what_it_does_to_the_cosine(colors):
         )
         assert_allclose(drop, cosine(f, g) - cosine(swapped, g), atol=1e-6)
     view, other = (by_name[name] for name in rows.pairs[0].split())
-    similarity, number = subject.maps(view, other)[0], OBJECTS.index(rows.objects[0])
-    on = measures.mass_by_object(similarity, view.objects(), 19)
-    assert_allclose(rows["maps"][0], on[number])
-    on = measures.sum_by_object(similarity, view.objects(), 19)
-    assert_allclose(rows["maps, signed"][0], on[number])
+    of, number = (subject.maps(view, other)[0], view.objects(), 19), OBJECTS.index(rows.objects[0])
+    assert_allclose(rows["maps"][0], measures.mass_by_object(*of)[number])
+    assert_allclose(rows["maps, signed"][0], measures.sum_by_object(*of)[number])
     assert_allclose(rows.area[0], 2 / 7)
 
 
@@ -248,20 +232,19 @@ def test_the_map_follows_a_partner_that_shares_something_else(colors, tmp_path):
 
 def test_regions_without_activation_are_counted(colors):
     views, networks = [view for view in colors[0] if not view.change], colors[1]
-    measured, silent = object_search.gallery_search(networks["all"], views, ("wall", "headboard"))
+    asked = networks["all"], views, ("wall", "headboard")
+    measured, silent = object_search.gallery_search(*asked)
     assert silent == 12  # all walls are black
     assert measured["recall@1"].keys() == {("headboard", "all")}
-    measured, silent = object_search.pointing(networks["all"], views, ("wall", "headboard"))
-    assert silent == 12
-    assert measured["peak, asked"]["headboard", "all"].value == 1
+    measured, silent = object_search.pointing(*asked)
+    assert silent == 12 and measured["peak, asked"]["headboard", "all"].value == 1
 
 
 def test_cells_of_what_a_network_sees_are_missed_first(colors):
     views, subject = [view for view in colors[0] if not view.change], colors[1]["red"]
     pairs, maps = [(views[0], views[1]), (views[3], views[4])], []
-    for view, other in pairs:
-        free = free_explanations(subject, view, [other])
-        maps.append({name: one for name, (one,) in free.items()})
+    for pair in pairs:
+        maps.append({"maps": subject.maps(*pair)[0]})
         maps[-1]["opposite"] = -maps[-1]["maps"]
     cells = faithfulness.covering(subject, pairs, maps)
     assert cells["maps", "deletion"].value < cells["opposite", "deletion"].value
@@ -316,17 +299,15 @@ def test_each_network_looks_at_what_it_was_taught(subjects, shipped):
     pairs = focus.same_pairs(views)
     groups = (("headboard", "picture"),)
     lifts = {name: focus.lifts(subject, pairs, groups) for name, subject in subjects.items()}
-    for taught, on, off in (
-        ("rooms-headboard", "headboard and picture", "carpet"),
-        ("rooms-carpet", "carpet", "headboard and picture"),
-    ):
-        assert lifts[taught][on, taught].value > 1.5 * lifts["imagenet"][on, "imagenet"].value
-        assert lifts[taught][off, taught].value < lifts["imagenet"][off, "imagenet"].value
-    first = {
-        name: focus.retrieval(subject, views)["recall@1", name].value
-        for name, subject in subjects.items()
-    }
-    assert first["rooms"] > 0.9 > first["imagenet"]
+    board, carpet = "headboard and picture", "carpet"
+    for name, on, off in (("rooms-headboard", board, carpet), ("rooms-carpet", carpet, board)):
+        assert lifts[name][on, name].value > 1.5 * lifts["imagenet"][on, "imagenet"].value
+        assert lifts[name][off, name].value < lifts["imagenet"][off, "imagenet"].value
+    taught, not_taught = (
+        focus.retrieval(subjects[name], views)["recall@1", name].value
+        for name in ("rooms", "imagenet")
+    )
+    assert taught > 0.9 > not_taught
 
 
 def test_maps_tell_what_a_swap_changes_better_than_what_costs_as_little(subjects, shipped):
