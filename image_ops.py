@@ -539,13 +539,17 @@ def colorize_map(similarity, colormap="jet", value_range=None):
 @lru_cache(maxsize=8)
 def _colors(colormap):
     """Return a colormap's 256 colours, uint8 (256, 3)."""
-    import matplotlib
-
+    try:
+        import matplotlib
+    except (ValueError, OSError) as error:
+        words = "look at MPLBACKEND and at your matplotlibrc"
+        raise ValueError(f"matplotlib cannot be imported: {error}; {words}") from None
     if colormap not in matplotlib.colormaps:
         raise ValueError(
             f"colormap: {colormap!r} is none of matplotlib's; try jet, viridis, magma or coolwarm"
         )
-    return matplotlib.colormaps[colormap](np.arange(256) / 255, bytes=True)[:, :3]
+    colors = matplotlib.colormaps[colormap].resampled(256)  # whatever a matplotlibrc says
+    return colors(np.arange(256) / 255, bytes=True)[:, :3]
 
 
 def blend(image, heatmap, alpha=0.5):
@@ -668,7 +672,7 @@ def write_whole(path, write):
     Parameters
     ----------
     path : str or Path
-    write : function of a binary file, an OSError of which is passed on
+    write : function of a binary file, an OSError of which is passed on, with the path
 
     Examples
     --------
@@ -681,11 +685,33 @@ def write_whole(path, write):
     path = Path(path)
     temporary = path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex[:12]}.tmp")
     try:
-        with open(temporary, "xb") as file:
-            write(file)
-        os.replace(temporary, path)
+        with errors_name(path):
+            with open(temporary, "xb") as file:
+                write(file)
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def errors_name(path):
+    """Name a file in an OSError that does not, as that of a full disk.
+
+    Examples
+    --------
+    >>> with errors_name("a.png"):
+    ...     raise OSError(28, "No space left on device")
+    Traceback (most recent call last):
+    OSError: [Errno 28] No space left on device: 'a.png'
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        if error.errno is None:
+            raise OSError(f"{path}: {error}") from None
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def _check_image(image, name="image"):

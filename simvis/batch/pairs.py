@@ -30,7 +30,7 @@ from simvis.batch.records import (
     write_index,
     write_scores,
 )
-from simvis.files import fingerprint, locked, plain
+from simvis.files import fingerprint, locked, one_line, plain
 from simvis.image_ops import IMAGE_ENDINGS
 from simvis.maps import (
     Method,
@@ -267,9 +267,9 @@ def _row(number, pair, activations, finish):
             convs, embeddings, sizes, *_ = zip(*activations, strict=True)
             scores = finish(number, convs, embeddings, sizes)
     except (ValueError, OSError, MemoryError) as raised:
-        error = str(raised) or "there is not enough memory for it"
+        error = one_line(raised)
     scores = ["" if value is None else f"{value:.6f}" for value in scores]
-    error, contents = " ".join(error.split()), [each.contents for each in activations]
+    contents = [each.contents for each in activations]
     return dict(zip(FIELDS, (str(number), *pair, *scores, error, *contents), strict=True))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from simvis import image_ops
 from simvis.batch.pipeline import prefetch
+from simvis.files import one_line
 from simvis.gallery.folder import RESULTS
 from simvis.image_ops import write_whole
 from simvis.maps import (
@@ -232,7 +233,7 @@ def look_at(rows, images, query, network, look=None, by_part=False):
         try:
             image, contents = images.load(row.path)
         except (ValueError, OSError, MemoryError) as error:
-            return None, " ".join(str(error).split()) or "there is not enough memory for it"
+            return None, one_line(error)
         if contents != row.contents:
             return None, "it has changed since it was indexed, index the folder again"
         return image, ""
@@ -267,7 +268,7 @@ def _explained(hit, pair, image, query, network, look):
     try:
         maps = compute_maps(convs, sizes, network, query.method, names, embeddings=embeddings)
     except ValueError as error:
-        return replace(hit, note=" ".join(str(error).split()), image=image)
+        return replace(hit, note=one_line(error), image=image)
     shown, share = maps.similarity2, 1 / maps.similarity2.size
     _, (laid,), _ = overlay([image], [shown], look, [share])
     return replace(

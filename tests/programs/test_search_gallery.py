@@ -181,6 +181,54 @@ def test_bad_input_is_one_line(place, capsys, arguments, words):
     assert sorted(place.rglob("*")) == before
 
 
+@pytest.mark.parametrize(
+    "network",
+    [
+        {"input_size": []},
+        {"input_size": "64"},
+        {"input_size": [64, None]},
+        {"input_size": 10**30},
+        {"input_size": None},
+        {"pooling": {}},
+        {"network": 7},
+        {"power": "x"},
+        {"explain": None},
+    ],
+)
+def test_damaged_metadata_are_one_line(place, capsys, network):
+    table = ImageTable("gallery")
+    table.set_identity({**table.identity, "network": {**table.identity["network"], **network}})
+    for command in (["info"], ["find", "images/0/0_0000.png"], ["index", "images"]):
+        assert main(command) == 2
+        error = capsys.readouterr().err
+        assert "gallery: the gallery is damaged, or of another version" in error
+        assert f": its {next(iter(network))} is " in error
+        assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"colour": "red"}, "there is no option 'colour'"),
+        ({"graph": True}, "there is no option 'graph'"),
+        ({"name": "rooms"}, "there is no option 'name'"),
+        ({"layer": 5}, "its layer is 5"),
+        ({"grid": "77"}, "its grid is 77"),
+        ({"prefix": [1]}, "its prefix is [1]"),
+        ({"pooling": ["max"]}, "its pooling is ['max']"),
+        ({"power": True}, "its power is True"),
+        ({"power": 0.5}, "--gem-power: expected a number >= 1"),
+        ({"explain": "all"}, "--explain: expected"),
+    ],
+)
+def test_options_of_a_strangers_gallery_are_one_line(place, capsys, options, words):
+    table = ImageTable("gallery")
+    table.set_identity({**table.identity, "load": ["rooms", options]})
+    assert main(["find", "images/0/0_0000.png"]) == 2
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1
+
+
 def test_without_lance_one_line_says_what_to_install(place, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "lance", None)
     assert main(["info"]) == 2
