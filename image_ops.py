@@ -57,7 +57,7 @@ def load_image(path):
     FileNotFoundError
         If there is no such file.
     ValueError
-        Names a file that cannot be decoded, or that has more pixels than
+        Names what is no file, or a file that cannot be decoded, or that has more pixels than
         ``PIL.Image.MAX_IMAGE_PIXELS``, or half as many in JPEG 2000, WebP or with samples of 32
         bits, a side over `MAX_SIDE`, or over `MAX_SCANS` scans.
 
@@ -66,12 +66,35 @@ def load_image(path):
     >>> load_image(Path(__file__).parent / "example_images" / "room_a_view1.jpg").shape[2]
     3
     """
+    check_no_stream(path)
     path = Path(path)
     if path.is_dir():
         raise ValueError(f"{path}: is a folder, expected an image file")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such image file")
     return _decode(path, path)
+
+
+def check_no_stream(path):
+    """Raise a ValueError for a path at which there is no file that can be read again and again.
+
+    It says what to do about an address, a pipe, also that of the shell's ``<(...)``, and ``-``.
+
+    Examples
+    --------
+    >>> check_no_stream("http://example.org/a.png")
+    Traceback (most recent call last):
+    ValueError: http://example.org/a.png: is an address, download it first and name the file
+    """
+    if os.path.isfile(path) or os.path.isdir(path):
+        return
+    # as they were typed, or as a path that made one slash of two, in the folder of a list
+    if address := re.search(r"(?:^|/)([a-zA-Z][\w+.-]+:)/+(.*)", str(path)[:300]):
+        raise ValueError(
+            f"{address[1]}//{address[2]}: is an address, download it first and name the file"
+        )
+    if str(path) == "-" or os.path.exists(path):
+        raise ValueError(f"{path}: is a pipe or a device, write it to a file first and name that")
 
 
 def decode_image(data, name="image"):

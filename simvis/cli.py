@@ -21,7 +21,8 @@ from simvis.similarity_ops import POOLINGS
 NETWORK = f"{', '.join(models.NETWORKS)}, keras:NAME or a .keras or .h5 file"
 POOLING = "instead of the network's own; network for all that it does after a --layer"
 INPUT_SIZE = "that whole images are resized to: 448,448 makes finer maps than the usual 224,224"
-LONGEST = 8192  # letters of an argument or of an error; a path may have 4096
+LONGEST = 8192  # letters of an argument; a path may have 4096
+LONGEST_REASON = 1000  # letters of an error
 IMPORT = "run this file, which registers the layers of a model file"
 
 
@@ -106,8 +107,8 @@ def run_program(program, kinds, parse, run, argv=None):
         status = 0
     except (ValueError, OSError, MemoryError) as error:
         reason = one_line(error)
-        if len(reason) > LONGEST:
-            reason = f"{reason[: LONGEST // 2]} ... {reason[-LONGEST // 2 :]}"
+        if len(reason) > LONGEST_REASON:
+            reason = f"{reason[: LONGEST_REASON // 2]} ... {reason[-LONGEST_REASON // 2 :]}"
         complain(program, f"error: {in_words_of_the_shell(reason, kinds, argv)}")
         return 2
     except KeyboardInterrupt as error:
@@ -179,7 +180,10 @@ def in_words_of_the_shell(reason, kinds, argv):
 
 
 def complain(program, words):
-    print(f"{program}: {printable(words)}", file=sys.stderr)
+    try:
+        print(f"{program}: {printable(words)}", file=sys.stderr, flush=True)
+    except OSError:
+        drop(sys.stderr)
 
 
 def printable(text):
@@ -204,13 +208,17 @@ def tell(program, text, status):
         sys.stdout.write("\n".join(map(printable, text.split("\n"))))
         sys.stdout.flush()
     except OSError as error:
-        # what could not be written must not be tried again when Python ends
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop(sys.stdout)
         if isinstance(error, BrokenPipeError):  # by a reader that has read enough
             return status
         complain(program, f"all is done, but cannot be told: {error.strerror}")
         return 1
     return status
+
+
+def drop(stream):
+    """See to it that what could not be written is not tried again when Python ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 # --- options, which are fields of dataclasses ----------------------------------------------------
@@ -292,6 +300,7 @@ def read_region(text):
     >>> read_region("10,20,30,40")
     (10.0, 20.0, 30.0, 40.0)
     """
+    image_ops.check_no_stream(text)
     if os.path.isfile(text):
         return image_ops.load_image(text).max(axis=2)
     if Path(text).suffix.lower() in image_ops.IMAGE_ENDINGS:

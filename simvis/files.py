@@ -48,14 +48,14 @@ def locked(folder):
     from filelock import FileLock, Timeout
 
     try:
-        with errors_name(folder / LOCK):
-            lock = FileLock(folder / LOCK, timeout=0).acquire()
+        lock = FileLock(folder / LOCK, timeout=0).acquire()
     except Timeout:
         words = "another run writes to this folder, wait for it or name another one"
         raise ValueError(f"{folder}: {words}") from None
     except (NotImplementedError, OSError) as error:
         if isinstance(error, OSError) and error.errno not in WITHOUT_LOCKS:
-            raise
+            with errors_name(folder / LOCK):
+                raise
         words = "its file system has no locks, name a folder on another one"
         raise ValueError(f"{folder}: {words}") from None
     with lock:

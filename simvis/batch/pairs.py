@@ -28,10 +28,11 @@ from simvis.batch.records import (
     file_stem,
     resume,
     write_index,
+    write_rows,
     write_scores,
 )
 from simvis.files import fingerprint, locked, one_line, plain
-from simvis.image_ops import IMAGE_ENDINGS
+from simvis.image_ops import IMAGE_ENDINGS, errors_name
 from simvis.maps import (
     Method,
     compute_maps,
@@ -74,6 +75,7 @@ def read_pairs(path):
     Traceback (most recent call last):
     FileNotFoundError: nowhere.csv: no such file of pairs
     """
+    image_ops.check_no_stream(path)
     path, pairs = Path(path), []
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file of pairs")
@@ -137,6 +139,7 @@ def pairs_against(image, folder):
     >>> Path(pairs[-1][1]).name
     'room_b_view1_objects.png'
     """
+    image_ops.check_no_stream(folder)
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder")
@@ -247,10 +250,11 @@ def visualize_pairs(
         progress = partial(tqdm, total=len(pairs), unit=" pairs", disable=None)
         # BLAS's own threads would wait for the next small product on the network's cores
         with open(folder / "scores.csv", "a", **TEXT) as file, threadpool_limits(1, "blas"):
-            writer, new = csv.DictWriter(file, FIELDS), prefetch(row, activations, WAITING)
+            new = prefetch(row, activations, WAITING)
             for each in progress(new, initial=len(finished)):
-                writer.writerow(each)
-                file.flush()
+                with errors_name(folder / "scores.csv"):
+                    write_rows(file, [each])
+                    file.flush()
                 rows.append(each)
         rows.sort(key=lambda row: int(row["pair"]))
         write_scores(folder, rows)
@@ -289,7 +293,7 @@ def _run_each_image(pairs, stream, batch_size, folder):
     uses = Counter(path for pair in pairs.values() for path in pair)
     new = stream(list(uses), batch_size=batch_size)  # in the order of their first pairs
     kept, free = {}, []  # the places in the file of images' activations, and those without use
-    with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+    with tempfile.TemporaryFile(dir=folder) as file:
         for number, pair in pairs.items():
             found = {}
             for path in dict.fromkeys(pair):
@@ -306,7 +310,9 @@ def _run_each_image(pairs, stream, batch_size, folder):
                 if uses[path] and path not in kept:
                     place = free.pop() if free else len(kept)
                     kept[path] = place, conv.shape, rest
-                    file.seek(place * conv.size * 4)
-                    np.asarray(conv, np.float32).tofile(file)
+                    with errors_name(folder):
+                        file.seek(place * conv.size * 4)
+                        file.write(np.ascontiguousarray(conv, np.float32))
+                        file.flush()
                 elif not uses[path] and path in kept:
                     free.append(kept.pop(path)[0])

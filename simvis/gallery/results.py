@@ -11,6 +11,7 @@ import numpy as np
 
 from simvis import image_ops
 from simvis.batch.pipeline import prefetch
+from simvis.batch.records import as_text
 from simvis.files import one_line
 from simvis.gallery.folder import RESULTS
 from simvis.image_ops import write_whole
@@ -178,7 +179,8 @@ class SearchResult:
         for hit in self.hits:
             whole = "" if hit.whole_similarity is None else f"{hit.whole_similarity:.6f}"
             box = [""] * 4 if hit.box is None else [f"{edge:.1f}" for edge in hit.box]
-            writer.writerow((hit.rank, hit.path, f"{hit.score:.6f}", whole, *box, hit.note))
+            path, note = as_text(hit.path), as_text(hit.note)
+            writer.writerow((hit.rank, path, f"{hit.score:.6f}", whole, *box, note))
         return text.getvalue().encode("utf-8")
 
     def _repr_html_(self):

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import search_gallery
 import visualize_similarity
 from simvis import __version__, models
-from simvis.cli import printable, run_program
+from simvis.cli import printable, resumable, run_program
 from simvis.files import locked
 from visualize_similarity import Task
 
@@ -52,6 +52,32 @@ def test_whatever_ends_a_program_is_one_line(capsys):
     assert capsys.readouterr().err.splitlines() == [f"program: {line}" for line in lines]
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["find", "a" * 10**7],
+        ["find", "a.png", "--region", "1," * 5 * 10**6],
+        ["find", "x=(" * 10**6],
+        ["find", "--" + "b" * 10**7],
+        ["remove", *["--" + "b" * 5000] * 10],
+    ],
+)
+def test_however_long_the_input_is_the_line_is_short(capsys, arguments):
+    assert search_gallery.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and len(error) < 1200
+
+
+def test_what_a_signal_ends_while_ray_starts_is_one_line(capsys):
+    @resumable()
+    def run(task):
+        sys.exit(signal.SIGTERM)  # as Ray's handler does
+
+    assert run_program("program", [], list, run, []) == 143
+    words = "program: terminated; the same command goes on where it was\n"
+    assert capsys.readouterr().err == words
+
+
 def test_what_other_libraries_say_is_not_shown(capfd, caplog):
     def run(task):
         warnings.warn("Glyph 35486 missing", UserWarning, stacklevel=1)
@@ -75,9 +101,11 @@ TOLD = """
 import sys
 from simvis.cli import run_program
 def run(task):
+    if task:
+        raise ValueError("failed")
     print("told " * 10_000)
     return 0
-sys.exit(run_program("program", [], list, run, []))
+sys.exit(run_program("program", [], list, run))
 """
 
 
@@ -89,6 +117,7 @@ sys.exit(run_program("program", [], list, run, []))
         ("{} | true", 0, ""),
         ("mkdir gone; cd gone; rmdir ../gone; {}", 2, "program: error: the current folder was del"),
         ("{} 2>&-", 0, ""),
+        ("{} fail 2>/dev/full", 2, ""),
     ],
 )
 def test_wherever_the_output_goes_there_is_one_line(tmp_path, shell, status, error):

@@ -128,6 +128,14 @@ def test_info_remove_and_compact(place, capsys):
     assert lines(capsys)[0].startswith("images      4")
 
 
+def test_a_spreadsheet_runs_nothing_in_results_csv(place):
+    shutil.copy("images/0/0_0000.png", "images/=HYPERLINK(1).png")
+    assert main(["index", "images"]) == 1
+    assert main(["find", "images/0/0_0000.png"]) == 0
+    with open("0_0000_found/results.csv", newline="") as file:
+        assert "'=HYPERLINK(1).png" in {row["path"] for row in csv.DictReader(file)}
+
+
 def test_a_name_that_is_odd_does_no_harm(place, capsys):
     hostile = "\x1b[2J\n\x07evil.png"
     shutil.copy("images/0/0_0000.png", f"images/{hostile}")
@@ -155,6 +163,8 @@ def test_a_name_that_is_odd_does_no_harm(place, capsys):
         ("index images --network none", "--network: expected one of"),
         ("index images --gallery images/0/0_0000.png", "is a file, a gallery is a f"),
         ("index http://example.org/x", "http://example.org/x"),
+        ("find -", "-: is a pipe or a device, write it to a file"),
+        ("find https://example.org/a.png", "https://example.org/a.png: is an address, download"),
         ("find nowhere.png", "nowhere.png: no such image file"),
         ("find IMAGE --gallery none", "none: no gallery, make one"),
         ("find IMAGE --region 1,2", "--region: expected X0,Y0,X1,Y1"),

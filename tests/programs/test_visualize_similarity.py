@@ -186,6 +186,34 @@ def test_a_keras_model_is_a_network(folder):
             Gallery(folder / "other", network).index(folder)
 
 
+@pytest.mark.parametrize("place", ["--", "-- --region1", "--against", "--pairs"])
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("http://example.org/a.png", "http://example.org/a.png: is an address, download it first"),
+        ("file:///a.png", "file://a.png: is an address"),
+        ("pipe", "pipe: is a pipe or a device, write it to a file first"),
+        ("-", "-: is a pipe or a device"),
+    ],
+)
+def test_what_is_no_file_is_one_line(folder, capsys, place, name, words):
+    os.mkfifo("pipe")
+    arguments = {
+        "--": [name, PAIR[1]],
+        "-- --region1": [*PAIR, f"--region1={name}"],
+        "--against": [PAIR[0], f"--against={name}"],
+        "--pairs": [f"--pairs={name}"],
+    }
+    assert main(arguments[place]) == 2
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1
+
+
+def test_an_address_in_a_list_is_told(folder):
+    with pytest.raises(ValueError, match="^https://example.org/a.png: is an address"):
+        image_ops.load_image(Path("photos") / "https://example.org/a.png")
+
+
 # --- bad input: one line, exit status 2, nothing written ------------------------------------------
 
 
