@@ -57,7 +57,7 @@ def load_image(path):
     FileNotFoundError
         If there is no such file.
     ValueError
-        Names a file that cannot be decoded, or that has more pixels than
+        Names what is no file, or a file that cannot be decoded, or that has more pixels than
         ``PIL.Image.MAX_IMAGE_PIXELS``, or half as many in JPEG 2000, WebP or with samples of 32
         bits, a side over `MAX_SIDE`, or over `MAX_SCANS` scans.
 
@@ -66,12 +66,35 @@ def load_image(path):
     >>> load_image(Path(__file__).parent / "example_images" / "room_a_view1.jpg").shape[2]
     3
     """
+    check_no_stream(path)
     path = Path(path)
     if path.is_dir():
         raise ValueError(f"{path}: is a folder, expected an image file")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such image file")
     return _decode(path, path)
+
+
+def check_no_stream(path):
+    """Raise a ValueError for a path at which there is no file that can be read again and again.
+
+    It says what to do about an address, a pipe, also that of the shell's ``<(...)``, and ``-``.
+
+    Examples
+    --------
+    >>> check_no_stream("http://example.org/a.png")
+    Traceback (most recent call last):
+    ValueError: http://example.org/a.png: is an address, download it first and name the file
+    """
+    if os.path.isfile(path) or os.path.isdir(path):
+        return
+    # as they were typed, or as a path that made one slash of two, in the folder of a list
+    if address := re.search(r"(?:^|/)([a-zA-Z][\w+.-]+:)/+(.*)", str(path)[:300]):
+        raise ValueError(
+            f"{address[1]}//{address[2]}: is an address, download it first and name the file"
+        )
+    if str(path) == "-" or os.path.exists(path):
+        raise ValueError(f"{path}: is a pipe or a device, write it to a file first and name that")
 
 
 def decode_image(data, name="image"):
@@ -539,13 +562,17 @@ def colorize_map(similarity, colormap="jet", value_range=None):
 @lru_cache(maxsize=8)
 def _colors(colormap):
     """Return a colormap's 256 colours, uint8 (256, 3)."""
-    import matplotlib
-
+    try:
+        import matplotlib
+    except (ValueError, OSError) as error:
+        words = "look at MPLBACKEND and at your matplotlibrc"
+        raise ValueError(f"matplotlib cannot be imported: {error}; {words}") from None
     if colormap not in matplotlib.colormaps:
         raise ValueError(
             f"colormap: {colormap!r} is none of matplotlib's; try jet, viridis, magma or coolwarm"
         )
-    return matplotlib.colormaps[colormap](np.arange(256) / 255, bytes=True)[:, :3]
+    colors = matplotlib.colormaps[colormap].resampled(256)  # whatever a matplotlibrc says
+    return colors(np.arange(256) / 255, bytes=True)[:, :3]
 
 
 def blend(image, heatmap, alpha=0.5):
@@ -668,7 +695,7 @@ def write_whole(path, write):
     Parameters
     ----------
     path : str or Path
-    write : function of a binary file, an OSError of which is passed on
+    write : function of a binary file, an OSError of which is passed on, with the path
 
     Examples
     --------
@@ -681,11 +708,33 @@ def write_whole(path, write):
     path = Path(path)
     temporary = path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex[:12]}.tmp")
     try:
-        with open(temporary, "xb") as file:
-            write(file)
-        os.replace(temporary, path)
+        with errors_name(path):
+            with open(temporary, "xb") as file:
+                write(file)
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def errors_name(path):
+    """Name a file in an OSError that does not, as that of a full disk.
+
+    Examples
+    --------
+    >>> with errors_name("a.png"):
+    ...     raise OSError(28, "No space left on device")
+    Traceback (most recent call last):
+    OSError: [Errno 28] No space left on device: 'a.png'
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        if error.errno is None:
+            raise OSError(f"{path}: {error}") from None
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def _check_image(image, name="image"):

@@ -136,7 +136,9 @@ class Find(NetworkCommand):
         how = {"exact": self.exact, "rerank": self.rerank, "look": self.look}
         gallery = self.open(self.images)
         found = gallery.find(self.image, self.region, self.point, self.top, **how)
-        found.save(self.output)
+        cli.write_all(
+            {self.output: found.save} | ({self.html: found.save_page} if self.html else {})
+        )
         print(f"network     {found.network.name}: {found.network.description}")
         print(f"searched    {found.images:,} images")
         for hit in found.hits:
@@ -146,8 +148,6 @@ class Find(NetworkCommand):
         for name in (SHEET, TABLE):
             print(f"written     {self.output / name}")
         if self.html:
-            self.html.parent.mkdir(parents=True, exist_ok=True)
-            found.save_page(self.html)
             print(f"written     {self.html}")
         return 0
 

@@ -88,19 +88,19 @@ def run_pair(task):
     network = task.network.load()
     maps = find_maps(images, network, task.method, task.images, task.save_pairwise)
     pair = draw(images, maps, task.look)
-
-    write_picture(task, pair)
-    if task.save_maps:
-        pair.save_maps(task.save_maps, task.settings(network))
-    if task.figure:
-        pair.save_figure(task.figure, task.figure_style)
-    if task.html:
-        pair.save_page(task.html)
     covered = {
         number: cover_up(pair, region, number, task.cover_with)
         for number, region in covers
         if region is not None
     }
+    writers = {task.output: picture_writer(task, pair)}
+    if task.save_maps:
+        writers[task.save_maps] = lambda path: pair.save_maps(path, task.settings(network))
+    if task.figure:
+        writers[task.figure] = lambda path: pair.save_figure(path, task.figure_style)
+    if task.html:
+        writers[task.html] = pair.save_page
+    cli.write_all(writers)
     report_pair(pair, task.written, covered)
     return 0
 
@@ -112,9 +112,10 @@ def run_triplet(task):
     network = task.network.load()
     triplet = compare(images, network, task.method, task.look, task.images)
 
-    write_picture(task, triplet)
+    writers = {task.output: picture_writer(task, triplet)}
     if task.save_maps:
-        triplet.save_maps(task.save_maps)
+        writers[task.save_maps] = triplet.save_maps
+    cli.write_all(writers)
     print(f"network     {network.name}: {network.description}")
     print("maps        {} x {}".format(*triplet.difference_map.shape))
     print(f"similarity  {triplet.closer.similarity:.4f} to {task.images[1]}")
@@ -125,11 +126,9 @@ def run_triplet(task):
     return 0
 
 
-def write_picture(task, shown):
-    """Write the picture, and make the folders of all files, once there is something to write."""
-    for path in task.written:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    image_ops.save_image(task.output, shown.picture(legend=not task.plain))
+def picture_writer(task, shown):
+    """Return a function of a path that writes the picture."""
+    return lambda path: image_ops.save_image(path, shown.picture(legend=not task.plain))
 
 
 @cli.resumable()

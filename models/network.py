@@ -3,7 +3,6 @@
 import hashlib
 import os
 import sys
-import tempfile
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 from simvis.similarity_ops import pool_features
 
 MODEL_FILES = (".keras", ".h5", ".hdf5")
+ADDRESS_SPACE = 2**31  # bytes; with less, TensorFlow ends the process, without a word
 
 
 @dataclass(frozen=True)
@@ -195,21 +195,46 @@ def failures_in_words(what):
 def start_tensorflow():
     """Import TensorFlow and let it find its devices, with all that it says about that held back.
 
-    It is meant for programs.  What TensorFlow says is shown only if starting it fails.
+    It is meant for programs.  Raises a ValueError, in one line, for whatever it fails at.
     """
+    _check_address_space()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.stderr.flush()
-    kept = os.dup(2)  # compiled code writes to it, too
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
-        try:
+    try:
+        with _stderr_held():
             import tensorflow as tf
 
             tf.config.list_logical_devices()
-        except Exception:  # but not if the user interrupts it
-            held.seek(0)
-            os.write(kept, held.read())
-            raise
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+    except Exception as error:  # but not if the user interrupts it
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        if isinstance(error, MemoryError) or "failed to map" in reason:
+            reason = "there is not enough memory for it"
+        raise ValueError(f"TensorFlow does not start: {reason}") from error
+
+
+def _check_address_space():
+    """Raise a ValueError if a limit (ulimit -v) would end the process inside of TensorFlow."""
+    try:
+        import resource
+    except ImportError:  # on Windows
+        return
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < ADDRESS_SPACE:
+        words = f"needs {ADDRESS_SPACE:,} bytes of memory, the limit is {limit:,} (ulimit -v)"
+        raise ValueError(f"TensorFlow does not start: it {words}")
+
+
+@contextmanager
+def _stderr_held():
+    """Drop what is written to stderr, by compiled code, too."""
+    if sys.stderr is None:
+        yield
+        return
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "wb") as nothing:
+        os.dup2(nothing.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

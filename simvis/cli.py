@@ -14,12 +14,15 @@ from pathlib import Path
 import numpy as np
 
 from simvis import __version__, image_ops, models
+from simvis.files import one_line
 from simvis.maps import BOX, POINT, check_number, option
 from simvis.similarity_ops import POOLINGS
 
 NETWORK = f"{', '.join(models.NETWORKS)}, keras:NAME or a .keras or .h5 file"
 POOLING = "instead of the network's own; network for all that it does after a --layer"
 INPUT_SIZE = "that whole images are resized to: 448,448 makes finer maps than the usual 224,224"
+LONGEST = 8192  # letters of an argument; a path may have 4096
+LONGEST_REASON = 1000  # letters of an error
 IMPORT = "run this file, which registers the layers of a model file"
 
 
@@ -73,8 +76,8 @@ def run_program(program, kinds, parse, run, argv=None):
     Returns
     -------
     status : int
-        What run returned, or 2 if the input is at fault, 130 if the user interrupted it, or 1 if
-        all is done but cannot be told, as on a full disk.
+        What run returned, or 2 if the input is at fault, 130 if the user interrupted it, 143 if it
+        was terminated, or 1 if all is done but cannot be told, as on a full disk.
 
     Examples
     --------
@@ -82,20 +85,30 @@ def run_program(program, kinds, parse, run, argv=None):
     2
     """
     argv = sys.argv[1:] if argv is None else list(argv)
+    open_what_is_closed()
     printed, disabled = io.StringIO(), logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
         with warnings.catch_warnings(), redirect_stdout(printed):
             warnings.simplefilter("ignore")
+            for word in argv:
+                if len(word) > LONGEST:
+                    words = f"has {len(word):,} letters, over the limit of {LONGEST:,}"
+                    raise ValueError(f"an argument {words}: {word[:40]}...")
             try:
                 os.getcwd()
             except OSError:
                 raise ValueError("the current folder was deleted, go to another one") from None
             status = run(parse(argv))
-    except SystemExit as done:  # after --help or --version
-        status = done.code
+    except SystemExit as done:  # after --help or --version, or as Ray ends a program on SIGTERM
+        if done.code:
+            complain(program, f"terminated{done.code if isinstance(done.code, str) else ''}")
+            return 143
+        status = 0
     except (ValueError, OSError, MemoryError) as error:
-        reason = " ".join(str(error).split()) or "there is not enough memory for it"
+        reason = one_line(error)
+        if len(reason) > LONGEST_REASON:
+            reason = f"{reason[: LONGEST_REASON // 2]} ... {reason[-LONGEST_REASON // 2 :]}"
         complain(program, f"error: {in_words_of_the_shell(reason, kinds, argv)}")
         return 2
     except KeyboardInterrupt as error:
@@ -108,11 +121,44 @@ def run_program(program, kinds, parse, run, argv=None):
 
 @contextmanager
 def resumable():
-    """Say that the command goes on where it was, if the user interrupts this."""
+    """Say that the command goes on where it was, if it is interrupted or terminated."""
     try:
         yield
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt("; the same command goes on where it was") from None
+    except (KeyboardInterrupt, SystemExit) as error:
+        raise type(error)("; the same command goes on where it was") from None
+
+
+def open_what_is_closed():
+    """Open those of stdin, stdout and stderr that the shell closed, to nothing.
+
+    Otherwise the next file that is opened is taken for one of them, and gets what is told.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, which is this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
+
+
+def write_all(writers):
+    """Write files; an error says which ones are written already.
+
+    Parameters
+    ----------
+    writers : dict of a Path, whose folder is made, to a function of it that writes the file
+    """
+    for path in writers:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    written = []
+    for path, write in writers.items():
+        try:
+            write(path)
+        except (ValueError, OSError, MemoryError) as error:
+            before = f"; written before: {', '.join(written)}" if written else ""
+            raise ValueError(f"{one_line(error)}{before}") from error
+        written.append(str(path))
 
 
 def in_words_of_the_shell(reason, kinds, argv):
@@ -134,8 +180,10 @@ def in_words_of_the_shell(reason, kinds, argv):
 
 
 def complain(program, words):
-    if sys.stderr is not None:
-        print(f"{program}: {printable(words)}", file=sys.stderr)
+    try:
+        print(f"{program}: {printable(words)}", file=sys.stderr, flush=True)
+    except OSError:
+        drop(sys.stderr)
 
 
 def printable(text):
@@ -154,21 +202,23 @@ def printable(text):
 
 def tell(program, text, status):
     """Print what a program that has run has to tell; return its exit status."""
-    if sys.stdout is None:  # closed by the shell
-        return status
     try:
         if hasattr(sys.stdout, "reconfigure"):
             sys.stdout.reconfigure(errors="backslashreplace")  # any letter can be printed
         sys.stdout.write("\n".join(map(printable, text.split("\n"))))
         sys.stdout.flush()
     except OSError as error:
-        # what could not be written must not be tried again when Python ends
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop(sys.stdout)
         if isinstance(error, BrokenPipeError):  # by a reader that has read enough
             return status
         complain(program, f"all is done, but cannot be told: {error.strerror}")
         return 1
     return status
+
+
+def drop(stream):
+    """See to it that what could not be written is not tried again when Python ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 # --- options, which are fields of dataclasses ----------------------------------------------------
@@ -250,6 +300,7 @@ def read_region(text):
     >>> read_region("10,20,30,40")
     (10.0, 20.0, 30.0, 40.0)
     """
+    image_ops.check_no_stream(text)
     if os.path.isfile(text):
         return image_ops.load_image(text).max(axis=2)
     if Path(text).suffix.lower() in image_ops.IMAGE_ENDINGS:

@@ -1,11 +1,15 @@
 """Paths made plain, what is in a file, and folders with one owner."""
 
+import errno
 import hashlib
 import os
 from contextlib import contextmanager
 from pathlib import Path
 
+from simvis.image_ops import errors_name
+
 LOCK = ".lock"  # of a folder that one run owns
+WITHOUT_LOCKS = errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP  # says a file system
 
 
 def plain(path):
@@ -48,8 +52,25 @@ def locked(folder):
     except Timeout:
         words = "another run writes to this folder, wait for it or name another one"
         raise ValueError(f"{folder}: {words}") from None
+    except (NotImplementedError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in WITHOUT_LOCKS:
+            with errors_name(folder / LOCK):
+                raise
+        words = "its file system has no locks, name a folder on another one"
+        raise ValueError(f"{folder}: {words}") from None
     with lock:
         yield
+
+
+def one_line(error):
+    """Return what an exception says, in one line.
+
+    Examples
+    --------
+    >>> one_line(ValueError("two\\nlines")), one_line(MemoryError())
+    ('two lines', 'there is not enough memory for it')
+    """
+    return " ".join(str(error).split()) or "there is not enough memory for it"
 
 
 def fingerprint(path):
@@ -84,7 +105,7 @@ def unchanged(path, before):
 
 def _sha256(path):
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with errors_name(path), open(path, "rb") as file:
         while piece := file.read(2**20):
             digest.update(piece)
     return digest.hexdigest()

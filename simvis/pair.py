@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from simvis import image_ops, models
+from simvis.files import one_line
 from simvis.image_ops import write_whole
 from simvis.maps import (
     Method,
@@ -54,7 +55,7 @@ def visualize_pair(
     Parameters
     ----------
     image1, image2 : paths, PIL images or RGB uint8 (H, W, 3) arrays
-    network : EmbeddingNetwork, or a name for `models.load_network`
+    network : EmbeddingNetwork, or a name or a keras.Model for `models.load_network`
     pooling : None for the network's own, or "average", "max" or "gem"
     power : None for the network's own, or a real number >= 1, the exponent of GeM
     explain : None for the network's default, "pooled" or "head"
@@ -94,7 +95,7 @@ def visualize_pair(
     look = Look(colormap, alpha, upsample, normalize, size)
     images, names = take_images((image1, image2))
     check_places(method, [image.shape[:2] for image in images])
-    if isinstance(network, str):
+    if not isinstance(network, models.EmbeddingNetwork):
         network = models.load_network(network)
     return draw(images, find_maps(images, network, method, names, pairwise), look)
 
@@ -168,10 +169,18 @@ class PairVisualization(PairMaps):
         return make_figure(self, style)
 
     def save_figure(self, path, style="screen"):
-        """Write the `figure` as a .png, .pdf, .svg, .eps or .ps file."""
+        """Write the `figure` as a .png, .pdf, .svg, .eps or .ps file.
+
+        Raises a ValueError, in one line, for whatever matplotlib cannot do.
+        """
         kind = Path(path).suffix[1:].lower()
-        figure = self.figure(style)
-        write_whole(path, lambda file: figure.savefig(file, format=kind))
+        try:
+            figure = self.figure(style)
+            write_whole(path, lambda file: figure.savefig(file, format=kind))
+        except (ValueError, OSError, MemoryError):
+            raise
+        except Exception as error:
+            raise ValueError(f"figure: matplotlib cannot draw it: {one_line(error)}") from error
 
     def save_page(self, path):
         """Write a page to explore the pair in any browser, see `pages.explorer.write_explorer`."""

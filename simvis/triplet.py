@@ -66,7 +66,7 @@ def visualize_triplet(
     look = Look(colormap, alpha, upsample, "zero", size)
     images, names = take_images((anchor, positive, negative))
     check_places(method, [image.shape[:2] for image in images[:2]])
-    if isinstance(network, str):
+    if not isinstance(network, models.EmbeddingNetwork):
         network = models.load_network(network)
     return compare(images, network, method, look, names)
 

@@ -21,9 +21,18 @@ from simvis.batch.pipeline import (
     prefetch,
     stream_activations,
 )
-from simvis.batch.records import FIELDS, SCORES, TEXT, file_stem, resume, write_index, write_scores
+from simvis.batch.records import (
+    FIELDS,
+    SCORES,
+    TEXT,
+    file_stem,
+    resume,
+    write_index,
+    write_rows,
+    write_scores,
+)
 from simvis.files import fingerprint, locked, plain
-from simvis.image_ops import IMAGE_ENDINGS
+from simvis.image_ops import IMAGE_ENDINGS, errors_name
 from simvis.maps import (
     Method,
     compute_maps,
@@ -57,6 +66,7 @@ def read_pairs(path):
     Traceback (most recent call last):
     FileNotFoundError: nowhere.csv: no such file of pairs
     """
+    image_ops.check_no_stream(path)
     path, pairs = Path(path), []
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file of pairs")
@@ -110,6 +120,7 @@ def pairs_against(image, folder):
     >>> Path(pairs[-1][1]).name
     'room_b_view1_objects.png'
     """
+    image_ops.check_no_stream(folder)
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder")
@@ -204,9 +215,9 @@ def visualize_pairs(
                 convs, embeddings, sizes, *_ = zip(*activations, strict=True)
                 scores = finish(number, convs, embeddings, sizes)
         except (ValueError, OSError, MemoryError) as raised:
-            error = str(raised) or "there is not enough memory for it"
+            error = one_line(raised)
         scores = ["" if value is None else f"{value:.6f}" for value in scores]
-        error, contents = " ".join(error.split()), [each.contents for each in activations]
+        contents = [each.contents for each in activations]
         values = str(number), *pairs[number], *scores, error, *contents
         return dict(zip(FIELDS, values, strict=True))
 
@@ -226,10 +237,11 @@ def visualize_pairs(
         progress = partial(tqdm, total=len(pairs), unit=" pairs", disable=None)
         # BLAS's own threads would wait for the next small product on the network's cores
         with open(folder / "scores.csv", "a", **TEXT) as file, threadpool_limits(1, "blas"):
-            writer, made = csv.DictWriter(file, FIELDS), prefetch(row, activations, WAITING)
+            made = prefetch(row, activations, WAITING)
             for each in progress(made, initial=len(finished)):
-                writer.writerow(each)
-                file.flush()
+                with errors_name(folder / "scores.csv"):
+                    write_rows(file, [each])
+                    file.flush()
                 rows.append(each)
         rows.sort(key=lambda row: int(row["pair"]))
         write_scores(folder, rows)
@@ -246,7 +258,7 @@ def _run_each_image(pairs, stream, batch_size, folder):
     uses = Counter(path for pair in pairs.values() for path in pair)
     new = stream(list(uses), batch_size=batch_size)  # in the order of their first pairs
     kept, free = {}, []  # the places in the file of images' activations, and those without use
-    with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+    with tempfile.TemporaryFile(dir=folder) as file:
         for number, pair in pairs.items():
             found = {}
             for path in dict.fromkeys(pair):
@@ -263,7 +275,9 @@ def _run_each_image(pairs, stream, batch_size, folder):
                 if uses[path] and path not in kept:
                     place = free.pop() if free else len(kept)
                     kept[path] = place, conv.shape, rest
-                    file.seek(place * conv.size * 4)
-                    np.asarray(conv, np.float32).tofile(file)
+                    with errors_name(folder):
+                        file.seek(place * conv.size * 4)
+                        file.write(np.ascontiguousarray(conv, np.float32))
+                        file.flush()
                 elif not uses[path] and path in kept:
                     free.append(kept.pop(path)[0])

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from simvis import image_ops
+from simvis.files import one_line
 
 # Images that go through the network at once.  With two or more, the last digit of an image's
 # activations depends on its place among them, and so on what else there is to do; with one, they
@@ -42,7 +43,7 @@ def stream_activations(paths, run, network, read, batch_size=BATCH_SIZE, readers
             return network.preprocess([image])[0], image.shape[:2], "", contents
         except (ValueError, OSError, MemoryError) as error:
             pixels = np.zeros((*network.input_size, 3), np.float32)
-            return pixels, None, str(error) or "there is not enough memory for it", ""
+            return pixels, None, one_line(error), ""
 
     def run_batch(batch):
         pixels, sizes, errors, contents = zip(*batch, strict=True)

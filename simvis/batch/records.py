@@ -12,6 +12,10 @@ from simvis.files import LOCK, unchanged
 from simvis.image_ops import write_whole
 from simvis.pages.cards import Card, write_cards
 
+# How a cell begins that a spreadsheet runs; those that begin with apostrophes before that get one,
+# too, so that the first one can always be taken off.
+FORMULA = r"'*[=+\-@\t\r\n]"
+TEXTS = "image1", "image2", "error"  # cells of scores.csv that are not the program's own words
 SCORES = ("similarity", "whole_similarity", "network_similarity")
 FIELDS = ("pair", "image1", "image2", *SCORES, "error", "contents1", "contents2")
 # A path may hold bytes that are no text.
@@ -82,31 +86,70 @@ def _compare(settings, folder):
 
 
 def read_scores(folder):
-    """Return the rows of scores.csv, but for the half of one that a killed run may have left."""
+    """Return the rows of scores.csv, but for the half of one that a killed run may have left.
+
+    A ValueError names a row whose scores are no cosines, or that has no error and no score.
+    """
     path = folder / "scores.csv"
     if not path.is_file():
         return []
     with open(path, **TEXT) as file:
         text = file.read()
     whole = io.StringIO(text[: text.rfind("\r\n") + 2], newline="")
+    read = {}
     try:
         rows = list(csv.DictReader(whole, FIELDS))[1:]
         for row in rows:
-            float(row["similarity"] if not row["error"] else 0)
-            if set(row) != set(FIELDS) or not 0 < int(row["pair"]) < 10**9:
+            row.update({name: from_text(row[name]) for name in TEXTS})
+            wanted = () if row["error"] else SCORES[:2]
+            scores = [float(row[name]) for name in SCORES if row[name] or name in wanted]
+            number = int(row["pair"])
+            if set(row) != set(FIELDS) or number in read or not 0 < number < 10**9:
                 raise ValueError
+            if not all(abs(score) <= 1.001 for score in scores):  # nan is not either
+                raise ValueError
+            read[number] = row
     except (ValueError, TypeError, csv.Error):
-        raise ValueError(f"{path}: damaged, delete its folder or name a new one") from None
+        words = f"damaged in row {len(read) + 2}, delete its folder or name a new one"
+        raise ValueError(f"{path}: {words}") from None
     return rows
 
 
 def write_scores(folder, rows):
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, FIELDS)
-    writer.writeheader()
-    writer.writerows(rows)
+    csv.writer(text).writerow(FIELDS)
+    write_rows(text, rows)
     content = text.getvalue().encode(TEXT["encoding"], TEXT["errors"])
     write_whole(folder / "scores.csv", lambda file: file.write(content))
+
+
+def write_rows(file, rows):
+    """Append rows to a file of scores.csv, with nothing in them that a spreadsheet would run."""
+    writer = csv.DictWriter(file, FIELDS)
+    for row in rows:
+        writer.writerow({**row, **{name: as_text(row[name]) for name in TEXTS}})
+
+
+def as_text(cell):
+    """Return a cell of a CSV file such that a spreadsheet takes it for text, and not for a formula.
+
+    Examples
+    --------
+    >>> as_text("=1+1"), as_text("'=1+1"), as_text("a.png")
+    ("'=1+1", "''=1+1", 'a.png')
+    """
+    return f"'{cell}" if re.match(FORMULA, cell) else cell
+
+
+def from_text(cell):
+    """Return what `as_text` was given.
+
+    Examples
+    --------
+    >>> from_text("'=1+1"), from_text("'a.png")
+    ('=1+1', "'a.png")
+    """
+    return cell[1:] if re.match("'" + FORMULA, cell) else cell
 
 
 def write_index(folder, rows, words, pictures=True):

@@ -16,13 +16,22 @@ from simvis.gallery.folder import ImageFolder
 from simvis.gallery.indexing import commit, embed_rows, keep_touched
 from simvis.gallery.results import SearchResult, look_at, run_query
 from simvis.gallery.table import NAME, ImageTable
-from simvis.maps import check_place
+from simvis.maps import Embedding, check_place
 
 DAMAGED = "the gallery is damaged, or of another version of this program"
 FORMAT = 1  # of what a gallery says of itself
 MOST = 1000  # hits of a search
 # Options of load_network that name files, which are not opened because a gallery names them.
 FILE_OPTIONS = ("checkpoint", "mean_image", "weights", "import_file", "allow_unsafe")
+LONGEST = 8192  # letters of a folder
+NUMBER, SIZE, NOTHING = (int, float), "two whole numbers", type(None)
+# What kinds of values a gallery's metadata hold: all that it says, of its network, and the options
+# of load_network and of Gallery that it may name.
+IDENTITY = {"format": int, "folder": str, "network": dict, "load": list}
+NETWORK = {"network": str, "pooling": str, "power": (*NUMBER, NOTHING), "explain": str}
+NETWORK |= {"input_size": SIZE}
+LOAD = dict.fromkeys(("pooling", "explain", "layer", "preprocess", "batch_norm"), str)
+LOAD |= {"power": NUMBER, "prefix": int, "input_size": SIZE, "grid": SIZE}
 
 
 @dataclass(frozen=True)
@@ -43,9 +52,9 @@ class Gallery:
     ----------
     path : str or Path
         A folder that `index` makes, or a URI that Lance knows, as ``s3://bucket/gallery``.
-    network : None, str or EmbeddingNetwork
+    network : None, str, keras.Model or EmbeddingNetwork
         None for the network that the gallery was indexed with, or imagenet for a new one; a name
-        for `models.load_network`.
+        or a model for `models.load_network`.
     images : None, str or Path
         Where the images are now, if they are not where they were indexed, or are at a URI.
     options : of `models.load_network`, and ``power=`` and ``explain=`` of `visualize_pair`
@@ -202,9 +211,10 @@ class Gallery:
     def _open(self):
         """Return the table, and what it says of itself, which has the form that it should have."""
         table = ImageTable(self.path)
-        identity, kinds = table.identity, {"folder": str, "network": dict, "load": list}
-        forms = [isinstance(identity.get(name), kind) for name, kind in kinds.items()]
-        if identity.get("format") != FORMAT or not all(forms):
+        identity = table.identity
+        _check_kinds(self.path, identity, IDENTITY)
+        _check_kinds(self.path, identity["network"], NETWORK)
+        if identity["format"] != FORMAT or len(identity["folder"]) > LONGEST:
             raise ValueError(f"{self.path}: {DAMAGED}")
         return table, identity
 
@@ -243,11 +253,15 @@ class Gallery:
     def _load(self, graph=False):
         """Return the network that was asked for, or that of the gallery."""
         if self._network is None:
-            self._network = self._loader()(graph=graph)
+            load = self._loader() if _is_name(self._given) else self._of_model
+            self._network = load(graph=graph)
         if not self._network.batch_independent:
             words = 'has no embedding of its own, say batch_norm="moving"'
             raise ValueError(f"network: with batch statistics an image {words}")
         return self._network
+
+    def _of_model(self, graph):
+        return load_explained(self._given, **self._options, graph=graph)
 
     def _loader(self):
         """Return a function that loads the network, here or in another process."""
@@ -259,14 +273,12 @@ class Gallery:
     def _spec(self):
         """Return the network's name and options, plain values; no name if it was given itself."""
         name, options = self._given, self._options
-        if isinstance(name, models.EmbeddingNetwork):
+        if not _is_name(name):
             return None, {}
         if name is None and ImageTable.exists(self.path):
             name, known = _named_by(self.path, self._open()[1])
             options = known | options
         name = "imagenet" if name is None else name
-        if not isinstance(name, (str, os.PathLike)):
-            raise ValueError("network: expected a name or an EmbeddingNetwork")
         given = {option: value for option, value in options.items() if value}
         for option, value in given.items():
             if option in FILE_OPTIONS and isinstance(value, (str, os.PathLike)):
@@ -280,6 +292,7 @@ class Gallery:
 
 def load_explained(name, power=None, explain=None, **options):
     """Return `models.load_network` of a name, with what of it is explained."""
+    Embedding(power=power, explain=explain)  # raises for what they cannot be
     models.start_tensorflow()
     network = models.load_network(name, **options)
     if explain == "head" and network.projection is None:
@@ -313,7 +326,7 @@ def check_search(size, region=None, point=None, top=12, rerank=0):
 def _named_by(path, identity):
     """Return the name and the options of a gallery's network, if they name no file."""
     name, options = (*identity["load"], None, None)[:2]
-    if not isinstance(options, dict) or not isinstance(name, (str, type(None))):
+    if not isinstance(options, dict) or not isinstance(name, (str, NOTHING)):
         raise ValueError(f"{path}: {DAMAGED}")
     if name is None:
         raise ValueError("network: the gallery is of one of your own, pass it")
@@ -321,8 +334,23 @@ def _named_by(path, identity):
     if files or not _is_known(name):
         its = f", and its {', '.join(files)}" if files else ""
         words = f"name it{its}, since no file is opened on a gallery's word"
-        raise ValueError(f"network: the gallery is of {name}: {words}")
+        raise ValueError(f"network: the gallery is of {name[:200]}: {words}")
+    for option in options.keys() - LOAD.keys():
+        raise ValueError(f"{path}: {DAMAGED}: there is no option {option[:40]!r}")
+    _check_kinds(path, options, {option: LOAD[option] for option in options})
     return name, options
+
+
+def _check_kinds(path, values, kinds):
+    """Raise a ValueError unless a gallery's values, a dict by names, are of these kinds."""
+    for name, kind in kinds.items():
+        value = values.get(name)
+        if kind == SIZE:
+            fits = isinstance(value, list) and [type(side) for side in value] == [int, int]
+        else:
+            fits = isinstance(value, kind) and not isinstance(value, bool)
+        if not fits:
+            raise ValueError(f"{path}: {DAMAGED}: its {name} is {str(value)[:40]}")
 
 
 def _check_same_network(path, before, now):
@@ -337,6 +365,11 @@ def _check_same_network(path, before, now):
         raise ValueError(
             f"network: the gallery {path} was indexed {words}; name that one, or another gallery"
         )
+
+
+def _is_name(network):
+    """Return whether a network is given by its name, or not at all, and not itself."""
+    return network is None or isinstance(network, (str, os.PathLike))
 
 
 def _is_known(name):

@@ -11,6 +11,8 @@ import numpy as np
 
 from simvis import image_ops
 from simvis.batch.pipeline import prefetch
+from simvis.batch.records import as_text
+from simvis.files import one_line
 from simvis.gallery.folder import RESULTS
 from simvis.image_ops import write_whole
 from simvis.maps import (
@@ -154,7 +156,8 @@ class SearchResult:
         for hit in self.hits:
             whole = "" if hit.whole_similarity is None else f"{hit.whole_similarity:.6f}"
             box = [""] * 4 if hit.box is None else [f"{edge:.1f}" for edge in hit.box]
-            writer.writerow((hit.rank, hit.path, f"{hit.score:.6f}", whole, *box, hit.note))
+            path, note = as_text(hit.path), as_text(hit.note)
+            writer.writerow((hit.rank, path, f"{hit.score:.6f}", whole, *box, note))
         return text.getvalue().encode("utf-8")
 
     def _repr_html_(self):
@@ -209,7 +212,7 @@ def look_at(rows, images, query, network, look=None, by_part=False):
         try:
             image, contents = images.load(row.path)
         except (ValueError, OSError, MemoryError) as error:
-            return None, " ".join(str(error).split()) or "there is not enough memory for it"
+            return None, one_line(error)
         if contents != row.contents:
             return None, "it has changed since it was indexed, index the folder again"
         return image, ""
@@ -247,7 +250,7 @@ def _explained(hit, pair, image, query, network, look):
     try:
         maps = compute_maps(convs, sizes, network, query.method, names, embeddings=embeddings)
     except ValueError as error:
-        return replace(hit, note=" ".join(str(error).split()), image=image)
+        return replace(hit, note=one_line(error), image=image)
     shown, share = maps.similarity2, 1 / maps.similarity2.size
     _, (laid,), _ = overlay([image], [shown], look, [share])
     return replace(

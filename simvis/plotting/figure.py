@@ -1,5 +1,6 @@
 """A pair as a matplotlib figure, for a paper or a screen."""
 
+from contextlib import contextmanager
 from pathlib import Path
 from textwrap import fill
 
@@ -30,7 +31,7 @@ class PairFigure(Figure):
         if kind.lower() in VECTORS:
             for image in images:
                 image.set_interpolation("none")  # embeds it as it is
-        with matplotlib.rc_context(SAVING):
+        with own_style(SAVING):
             super().savefig(fname, format=format, dpi=dpi or self._dpi_of_images(images), **options)
 
     def _dpi_of_images(self, images):
@@ -45,10 +46,19 @@ class PairFigure(Figure):
         )
 
 
+@contextmanager
+def own_style(changes):
+    """Draw in matplotlib's own style with some changes, whatever a matplotlibrc says."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(changes)
+        yield
+
+
 def make_figure(pair, style="screen"):
     """Return a `PairFigure` of a PairVisualization: its images, its overlays and their values."""
     size, points, letters = STYLES[style]
-    with matplotlib.rc_context({"font.size": points, "axes.titlesize": points}):
+    with own_style({"font.size": points, "axes.titlesize": points}):
         figure = PairFigure(figsize=size, layout="constrained")
         words = similarity_words(pair), network_words(pair.network, pair.method)
         title = "\n".join(fill(_drawable(line), letters) for line in words)

@@ -427,6 +427,11 @@ def test_an_index_shows_the_most_similar_first_and_what_failed_last(folder):
         ("scores.csv", lambda text: text.replace(b"0.", b"x.")),
         ("scores.csv", lambda text: text.replace(b"\n1,", "\n²,".encode())),
         ("scores.csv", lambda text: text.replace(b"\n1,", b"\n1,2,")),
+        ("scores.csv", lambda text: re.sub(rb",-?0\.\d+,", b",nan,", text, count=1)),
+        ("scores.csv", lambda text: re.sub(rb",-?0\.(\d+),(?=,)", b",inf,", text)),
+        ("scores.csv", lambda text: re.sub(rb",-?0\.\d+,", b",-7,", text)),
+        ("scores.csv", lambda text: text + text.splitlines(True)[-1]),
+        ("scores.csv", lambda text: text.replace(b",", b";")),
         ("scores.csv", lambda text: text.replace(b"001.png", b"1" * 140_000)),
     ],
 )
@@ -435,7 +440,34 @@ def test_damaged_results_are_named(folder, name, damage):
     run_tiny([names])
     path = folder / "results" / name
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(ValueError, match=f"{name}: damaged, delete its folder or name a new one"):
+    with pytest.raises(ValueError, match=f"{name}: damaged.*, delete its folder or name a new"):
+        run_tiny([names])
+
+
+def test_a_spreadsheet_runs_nothing_in_scores_csv(folder):
+    names = write_images(folder, 2)
+    odd = ["=1+1.jpg", "+1.jpg", "-1.jpg", "@a.jpg", "\ta.jpg", "'=1.jpg", "''+1.jpg", "'a.jpg"]
+    for name in odd:
+        (folder / name).hardlink_to(names[0])
+    pairs = [(names[0], name) for name in [*odd, "=none.jpg"]]
+    rows, _ = run_tiny(pairs)
+    assert [row["image2"] for row in rows] == [name for _, name in pairs]
+    assert rows[-1]["error"].startswith("=none.jpg: no such")
+    with open("results/scores.csv", newline="") as file:
+        cells = [cell for row in csv.reader(file) for cell in row]
+    assert "''=1.jpg" in cells and "'a.jpg" in cells
+    for cell in cells:
+        assert cell[:1] not in tuple("=+-@\t") or float(cell) < 0
+    assert run_tiny(pairs) == (rows, len(odd))  # the missing one is tried again
+
+
+def test_a_full_disk_is_named_with_a_file(folder, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    names = write_images(folder, 2)
+    monkeypatch.setattr(image_pairs, "write_rows", full)
+    with pytest.raises(OSError, match="No space left on device: 'results/scores.csv'"):
         run_tiny([names])
 
 

@@ -3,14 +3,20 @@
 import base64
 import dataclasses
 import io
+import os
 import re
+import subprocess
+import sys
 import warnings
 
+import matplotlib
 import numpy as np
 import pypdf
 import pytest
+from conftest import ROOT
 from PIL import Image
 
+from simvis import image_ops
 from simvis.pair import EXAMPLE_PAIR, FIGURE_FORMATS, visualize_pair
 from visualize_similarity import main
 
@@ -32,6 +38,24 @@ def saved(pair, ending, style="screen"):
         warnings.simplefilter("error")
         pair.figure(style).savefig(file, format=ending)
     return file
+
+
+def test_a_users_matplotlibrc_neither_breaks_nor_restyles_it(pair):
+    plain = saved(pair, "png").getvalue()
+    mine = {"text.usetex": True, "font.family": "monospace", "savefig.bbox": "tight"}
+    with matplotlib.rc_context({**mine, "axes.facecolor": "red", "figure.facecolor": "red"}):
+        assert saved(pair, "png").getvalue() == plain
+
+
+@pytest.mark.parametrize("mine, words", [(b"image.lut: 4", ""), (b"\xff", "at your matplotlibrc")])
+def test_nor_does_it_change_the_colours(tmp_path, mine, words):
+    (tmp_path / "matplotlibrc").write_bytes(mine)
+    script = "from simvis import image_ops; print(image_ops.colorize_map([[0, 0.2, 0.7, 1]]))"
+    command = [sys.executable, "-c", script]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    told = run.stdout or run.stderr
+    assert (words or str(image_ops.colorize_map([[0, 0.2, 0.7, 1]]))) in told
 
 
 def bars(figure):

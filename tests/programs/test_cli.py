@@ -1,5 +1,8 @@
 """What the programs share: one line for what is wrong, and nothing else on stderr."""
 
+import builtins
+import errno
+import fcntl
 import logging
 import os
 import signal
@@ -14,8 +17,9 @@ from hypothesis import strategies as st
 
 import search_gallery
 import visualize_similarity
-from simvis import __version__
-from simvis.cli import printable, run_program
+from simvis import __version__, models
+from simvis.cli import printable, resumable, run_program
+from simvis.files import locked
 from visualize_similarity import Task
 
 
@@ -48,6 +52,32 @@ def test_whatever_ends_a_program_is_one_line(capsys):
     assert capsys.readouterr().err.splitlines() == [f"program: {line}" for line in lines]
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["find", "a" * 10**7],
+        ["find", "a.png", "--region", "1," * 5 * 10**6],
+        ["find", "x=(" * 10**6],
+        ["find", "--" + "b" * 10**7],
+        ["remove", *["--" + "b" * 5000] * 10],
+    ],
+)
+def test_however_long_the_input_is_the_line_is_short(capsys, arguments):
+    assert search_gallery.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and len(error) < 1200
+
+
+def test_what_a_signal_ends_while_ray_starts_is_one_line(capsys):
+    @resumable()
+    def run(task):
+        sys.exit(signal.SIGTERM)  # as Ray's handler does
+
+    assert run_program("program", [], list, run, []) == 143
+    words = "program: terminated; the same command goes on where it was\n"
+    assert capsys.readouterr().err == words
+
+
 def test_what_other_libraries_say_is_not_shown(capfd, caplog):
     def run(task):
         warnings.warn("Glyph 35486 missing", UserWarning, stacklevel=1)
@@ -71,9 +101,11 @@ TOLD = """
 import sys
 from simvis.cli import run_program
 def run(task):
+    if task:
+        raise ValueError("failed")
     print("told " * 10_000)
     return 0
-sys.exit(run_program("program", [], list, run, []))
+sys.exit(run_program("program", [], list, run))
 """
 
 
@@ -85,6 +117,7 @@ sys.exit(run_program("program", [], list, run, []))
         ("{} | true", 0, ""),
         ("mkdir gone; cd gone; rmdir ../gone; {}", 2, "program: error: the current folder was del"),
         ("{} 2>&-", 0, ""),
+        ("{} fail 2>/dev/full", 2, ""),
     ],
 )
 def test_wherever_the_output_goes_there_is_one_line(tmp_path, shell, status, error):
@@ -99,6 +132,74 @@ def test_wherever_the_output_goes_there_is_one_line(tmp_path, shell, status, err
     )
     assert completed.returncode == status
     assert completed.stderr.startswith(error) and completed.stderr.count("\n") == bool(error)
+
+
+def test_no_file_gets_what_is_said_if_stderr_is_closed(tmp_path):
+    script = """if True:
+        import os, sys
+        from simvis.cli import run_program
+        def run(task):
+            with open("written", "w") as file:
+                os.write(2, b"said by compiled code")
+                print("said", file=sys.stderr)
+            return 0
+        sys.exit(run_program("program", [], list, run, []))
+    """
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = ["bash", "-c", '"$0" -c "$1" <&- >&- 2>&-', sys.executable, script]
+    assert subprocess.run(command, cwd=tmp_path, env=environment).returncode == 0
+    assert (tmp_path / "written").read_text() == ""
+
+
+def test_tensorflow_starts_without_a_stderr(monkeypatch):
+    models.start_tensorflow()
+    monkeypatch.setattr(sys, "stderr", None)
+    models.start_tensorflow()
+
+
+@pytest.mark.parametrize("limit", [60_000, 1_900_000])  # kB: not for numpy, not for TensorFlow
+def test_too_little_memory_for_imports_is_one_line(tmp_path, limit):
+    command = f"ulimit -v {limit}; exec '{sys.executable}' '{ROOT}/visualize_similarity.py'"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("visualize_similarity.py: error: ") and "memory" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "error, words",
+    [
+        (ImportError("libtensorflow_cc.so.2: failed to map segment"), "there is not enough memory"),
+        (MemoryError(), "there is not enough memory"),
+        (
+            AttributeError("module 'numpy' has no\nattribute"),
+            "AttributeError: module 'numpy' has no",
+        ),
+    ],
+)
+def test_whatever_tensorflow_starts_with_is_one_line(monkeypatch, error, words):
+    def fail(name, *rest):
+        if name == "tensorflow":
+            raise error
+        return real(name, *rest)
+
+    real = builtins.__import__
+    monkeypatch.setattr(builtins, "__import__", fail)
+    with pytest.raises(ValueError, match=f"TensorFlow does not start: {words}"):
+        models.start_tensorflow()
+
+
+@pytest.mark.parametrize(
+    "error", [NotImplementedError("use SoftFileLock"), OSError(errno.ENOLCK, "No locks available")]
+)
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    words = f"{tmp_path}: its file system has no locks, name"
+    with pytest.raises(ValueError, match=words), locked(tmp_path):
+        pass
 
 
 @pytest.mark.parametrize("program", ["visualize_similarity.py", "search_gallery.py"])

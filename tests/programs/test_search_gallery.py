@@ -128,6 +128,14 @@ def test_info_remove_and_compact(place, capsys):
     assert lines(capsys)[0].startswith("images      4")
 
 
+def test_a_spreadsheet_runs_nothing_in_results_csv(place):
+    shutil.copy("images/0/0_0000.png", "images/=HYPERLINK(1).png")
+    assert main(["index", "images"]) == 1
+    assert main(["find", "images/0/0_0000.png"]) == 0
+    with open("0_0000_found/results.csv", newline="") as file:
+        assert "'=HYPERLINK(1).png" in {row["path"] for row in csv.DictReader(file)}
+
+
 def test_a_name_that_is_odd_does_no_harm(place, capsys):
     hostile = "\x1b[2J\n\x07evil.png"
     shutil.copy("images/0/0_0000.png", f"images/{hostile}")
@@ -155,6 +163,8 @@ def test_a_name_that_is_odd_does_no_harm(place, capsys):
         ("index images --network none", "--network: expected one of"),
         ("index images --gallery images/0/0_0000.png", "is a file, a gallery is a f"),
         ("index http://example.org/x", "http://example.org/x"),
+        ("find -", "-: is a pipe or a device, write it to a file"),
+        ("find https://example.org/a.png", "https://example.org/a.png: is an address, download"),
         ("find nowhere.png", "nowhere.png: no such image file"),
         ("find IMAGE --gallery none", "none: no gallery, make one"),
         ("find IMAGE --region 1,2", "--region: expected X0,Y0,X1,Y1"),
@@ -179,6 +189,54 @@ def test_bad_input_is_one_line(place, capsys, arguments, words):
     assert captured.err.startswith("search_gallery.py: error: ")
     assert words in captured.err
     assert sorted(place.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        {"input_size": []},
+        {"input_size": "64"},
+        {"input_size": [64, None]},
+        {"input_size": 10**30},
+        {"input_size": None},
+        {"pooling": {}},
+        {"network": 7},
+        {"power": "x"},
+        {"explain": None},
+    ],
+)
+def test_damaged_metadata_are_one_line(place, capsys, network):
+    table = ImageTable("gallery")
+    table.set_identity({**table.identity, "network": {**table.identity["network"], **network}})
+    for command in (["info"], ["find", "images/0/0_0000.png"], ["index", "images"]):
+        assert main(command) == 2
+        error = capsys.readouterr().err
+        assert "gallery: the gallery is damaged, or of another version" in error
+        assert f": its {next(iter(network))} is " in error
+        assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"colour": "red"}, "there is no option 'colour'"),
+        ({"graph": True}, "there is no option 'graph'"),
+        ({"name": "rooms"}, "there is no option 'name'"),
+        ({"layer": 5}, "its layer is 5"),
+        ({"grid": "77"}, "its grid is 77"),
+        ({"prefix": [1]}, "its prefix is [1]"),
+        ({"pooling": ["max"]}, "its pooling is ['max']"),
+        ({"power": True}, "its power is True"),
+        ({"power": 0.5}, "--gem-power: expected a number >= 1"),
+        ({"explain": "all"}, "--explain: expected"),
+    ],
+)
+def test_options_of_a_strangers_gallery_are_one_line(place, capsys, options, words):
+    table = ImageTable("gallery")
+    table.set_identity({**table.identity, "load": ["rooms", options]})
+    assert main(["find", "images/0/0_0000.png"]) == 2
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1
 
 
 def test_without_lance_one_line_says_what_to_install(place, capsys, monkeypatch):

@@ -14,6 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
 import visualize_similarity
+from models import load_network
 from similarity_ops import (
     compute_pairwise_similarity,
     compute_spatial_similarity,
@@ -140,6 +141,77 @@ def test_a_head_is_explained_by_either_name_if_there_is_one(folder, imagenet, ca
         assert main([*PAIR, "--network", "headless.keras", option, "head"]) == 2
         error = capsys.readouterr().err
         assert f"{option}: the headless.keras network has no linear head" in error
+
+
+def test_what_matplotlib_or_a_disk_fails_at_is_one_line_with_what_was_written(
+    folder, capsys, monkeypatch
+):
+    def fail(*_, **__):
+        raise RuntimeError("latex could not be found\nfor it")
+
+    files = ["--output", "new/o.png", "--figure", "f.pdf"]
+    monkeypatch.setattr(visualize_similarity.PairVisualization, "figure", fail)
+    assert main([*PAIR, *files]) == 2
+    words = "--figure: matplotlib cannot draw it: latex could not be found for it; written before: "
+    assert capsys.readouterr().err == f"visualize_similarity.py: error: {words}new/o.png\n"
+    assert Path("new/o.png").exists() and not Path("f.pdf").exists()
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(image_ops.Image.Image, "save", full)
+    assert main([*PAIR, *files[:2]]) == 2
+    assert "No space left on device: 'new/o.png'\n" in capsys.readouterr().err
+
+
+def test_a_keras_model_is_a_network(folder):
+    import keras
+
+    from simvis.gallery.gallery import Gallery
+
+    inputs = keras.Input((32, 32, 3))
+    conv = keras.layers.Conv2D(4, 3, strides=8)(inputs)
+    model = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(conv))
+    expected = visualize_pair(*PAIR, load_network(model))
+    assert visualize_pair(*PAIR, model).similarity == expected.similarity
+    triplet = visualize_similarity.visualize_triplet(*PAIR, PAIR[0], model)
+    assert triplet.closer.similarity == expected.similarity
+    gallery = Gallery(folder / "gallery", model, preprocess="0..1")
+    assert gallery.index(folder).images == 2
+    assert gallery.find(PAIR[0], top=1).hits[0].path == PAIR[0]
+    for network in (5, ["imagenet"]):
+        with pytest.raises(ValueError, match="network: expected a name or a keras.Model, got"):
+            visualize_pair(*PAIR, network)
+        with pytest.raises(ValueError, match="network: expected a name or a keras.Model, got"):
+            Gallery(folder / "other", network).index(folder)
+
+
+@pytest.mark.parametrize("place", ["--", "-- --region1", "--against", "--pairs"])
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("http://example.org/a.png", "http://example.org/a.png: is an address, download it first"),
+        ("file:///a.png", "file://a.png: is an address"),
+        ("pipe", "pipe: is a pipe or a device, write it to a file first"),
+        ("-", "-: is a pipe or a device"),
+    ],
+)
+def test_what_is_no_file_is_one_line(folder, capsys, place, name, words):
+    os.mkfifo("pipe")
+    arguments = {
+        "--": [name, PAIR[1]],
+        "-- --region1": [*PAIR, f"--region1={name}"],
+        "--against": [PAIR[0], f"--against={name}"],
+        "--pairs": [f"--pairs={name}"],
+    }
+    assert main(arguments[place]) == 2
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1
+
+
+def test_an_address_in_a_list_is_told(folder):
+    with pytest.raises(ValueError, match="^https://example.org/a.png: is an address"):
+        image_ops.load_image(Path("photos") / "https://example.org/a.png")
 
 
 # --- bad input: one line, exit status 2, nothing written ------------------------------------------
