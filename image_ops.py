@@ -16,10 +16,11 @@ import threading
 import uuid
 from contextlib import contextmanager
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageChops, ImageDraw
 
 # Formats that are decoded in this process.  Pillow would hand others, EPS for one, to programs.
 READ_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "WEBP", "TIFF", "JPEG2000")
@@ -27,22 +28,31 @@ IMAGE_ENDINGS = (
     *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
     *(".jp2", ".ppm", ".pgm", ".pbm", ".pnm"),
 )
+if find_spec("PIL._avif"):  # which Pillow has since 11.3
+    READ_FORMATS, IMAGE_ENDINGS = (*READ_FORMATS, "AVIF"), (*IMAGE_ENDINGS, ".avif")
 # What no photograph needs, but a small file can ask for.  The pixels that an image may have are
 # PIL.Image.MAX_IMAGE_PIXELS, and a half of them where decoding takes twice the memory.
 MAX_SIDE = 65_535  # JPEG's own
 MAX_SCANS = 64  # of a JPEG file; progressive ones have some 10
 MAX_SCANNED = 20  # times the pixels that an image may have, all scans together
 MAX_COMBINED = 2**28  # pixels of images side by side
-HEAVY_FORMATS = ("JPEG2000", "WEBP")
+HEAVY_FORMATS = ("JPEG2000", "WEBP", "AVIF")
 WRITE_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 UPSAMPLINGS = {"bilinear": 1, "bicubic": 3, "none": 0}  # and the degree of the spline
+TURNS = dict(zip(range(2, 9), map(Image.Transpose, (0, 3, 1, 5, 4, 6, 2)), strict=True))  # of EXIF
+# An entry of an EXIF that says its orientation, in either order of bytes.
+ORIENTATION = re.compile(b"\x12\1\3\0\1\0\0\0([\1-\x08])\0|\1\x12\0\3\0\0\0\1\0([\1-\x08])")
+CLASSES = 64  # a mask of three or more whole numbers below it is taken for numbers of classes
 
 
 def load_image(path):
     """Read an image file as RGB.
 
-    EXIF orientation is applied, transparency is laid over white, 16-bit samples keep their upper 8
-    bits, and of an animation the first frame is taken.
+    EXIF orientation is applied, transparency is laid over white, and of an animation the first
+    frame is taken.  An embedded colour profile, also of CMYK, is brought to sRGB by relative
+    colorimetry; a broken one is ignored, and CMYK without one is 255 (1 - C) (1 - K) and so on.
+    Of samples with more bits the upper 8 are kept, counted from the bits that a TIFF says it uses;
+    floats are in 0..1 or in 0..255.
 
     Parameters
     ----------
@@ -58,20 +68,45 @@ def load_image(path):
         If there is no such file.
     ValueError
         Names a file that cannot be decoded, or that has more pixels than
-        ``PIL.Image.MAX_IMAGE_PIXELS``, or half as many in JPEG 2000, WebP or with samples of 32
-        bits, a side over `MAX_SIDE`, or over `MAX_SCANS` scans.
+        ``PIL.Image.MAX_IMAGE_PIXELS``, or half as many in JPEG 2000, WebP, AVIF or with samples of
+        32 bits, a side over `MAX_SIDE`, or over `MAX_SCANS` scans; or samples of which nobody can
+        tell how bright they are, such as 12 bits in 16.
 
     Examples
     --------
     >>> load_image(Path(__file__).parent / "example_images" / "room_a_view1.jpg").shape[2]
     3
     """
-    path = Path(path)
-    if path.is_dir():
-        raise ValueError(f"{path}: is a folder, expected an image file")
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such image file")
-    return _decode(path, path)
+    return _read(path, _to_rgb)
+
+
+def read_mask(path):
+    """Read an image file as the mask of a region.
+
+    Its transparency is the mask if that varies, else its brightness: white, or what is not
+    transparent, is the region.  What its values stand for is said at `region_weights`.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    mask : uint8 (H, W) array, 255 being in the region and 0 outside of it; it may be empty
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `load_image`, and if the mask has colours or classes in it.
+
+    Examples
+    --------
+    >>> read_mask(Path(__file__).parent / "example_images" / "room_a_view1_objects.png")
+    Traceback (most recent call last):
+    ValueError: ... cannot be read as a mask: it has more than two colours: paint the region ...
+    """
+    mask = _mask_weights(_read(path, _to_mask), path)
+    return np.rint(255 * mask, out=mask).astype(np.uint8)
 
 
 def decode_image(data, name="image"):
@@ -82,23 +117,55 @@ def decode_image(data, name="image"):
     >>> decode_image((Path(__file__).parent / "docs" / "pair.jpg").read_bytes()).shape[2]
     3
     """
-    return _decode(io.BytesIO(data), name)
+    return _decode(io.BytesIO(data), name, _to_rgb)
 
 
-def _decode(file, name):
+def _read(path, convert):
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path}: is a folder, expected an image file")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such image file")
+    return _decode(path, path, convert)
+
+
+def _decode(file, name, convert):
     try:
         with Image.open(file, formats=READ_FORMATS) as image, _libtiff_silenced(image):
             _check_cost(image, file)
-            return np.array(_to_rgb(ImageOps.exif_transpose(image)))
+            return np.array(_upright(convert(image), image))
     except Image.UnidentifiedImageError:
+        if _bytes(file)[:4] in (b"II*\0", b"MM\0*"):
+            raise ValueError(
+                f"{name}: a TIFF that is damaged, or of samples that are not read, such as colours"
+                " of 32 bits: save it with 8"
+            ) from None
         raise ValueError(f"{name}: not an image, or in none of {', '.join(READ_FORMATS)}") from None
     except MemoryError:
         raise ValueError(f"{name}: takes more memory to read than there is") from None
     except Exception as error:  # a damaged file raises nearly anything, down in its decoder
         reason = " ".join(str(error).split())
+        if "MAX_TEXT" in reason and len(rest := _without_text(_bytes(file))) < len(_bytes(file)):
+            return _decode(io.BytesIO(rest), name, convert)
         if not reason or "decoder error" in reason:
             reason = "its data are damaged"
-        raise ValueError(f"{name}: cannot be read as an image: {reason}") from None
+        kind = "a mask" if convert is _to_mask else "an image"
+        raise ValueError(f"{name}: cannot be read as {kind}: {reason}") from None
+
+
+def _bytes(file):
+    return file.read_bytes() if isinstance(file, Path) else file.getvalue()
+
+
+def _without_text(data):
+    """Return a PNG file without its texts, or without its colour profile if it has none."""
+    chunks, position, texts = [], 8, (b"tEXt", b"zTXt", b"iTXt")
+    while position < len(data):
+        end = position + 12 + int.from_bytes(data[position : position + 4], "big")
+        chunks.append(data[position:end])
+        position = end
+    left_out = texts if any(chunk[4:8] in texts for chunk in chunks) else (b"iCCP",)
+    return data[:8] + b"".join(chunk for chunk in chunks if chunk[4:8] not in left_out)
 
 
 def as_image(image):
@@ -136,7 +203,7 @@ def _check_cost(image, file):
         raise ValueError(f"{width} x {height} is over the limit of {most:.0f} pixels")
     if image.format in ("JPEG", "MPO"):
         most = min(MAX_SCANS, MAX_SCANNED * limit / pixels)
-        data = file.read_bytes() if isinstance(file, Path) else file.getvalue()
+        data = _bytes(file)
         if data.count(b"\xff\xda") > most and _count_scans(data) > most:
             raise ValueError(f"it has more than {most:.0f} scans, the limit for {pixels} pixels")
 
@@ -173,17 +240,120 @@ def _libtiff_silenced(image):
             os.close(kept)
 
 
+def _upright(picture, image):
+    """Turn a picture of an image as far as the EXIF of that can be read.
+
+    A TIFF has been turned already, and has no orientation left.
+    """
+    exif, orientation = (), None
+    try:
+        exif = image.getexif()
+        orientation = exif.get(0x0112)
+    except Exception:  # it can be damaged in any way
+        pass
+    if not len(exif) and (found := ORIENTATION.search(image.info.get("exif", b""))):
+        orientation = ord(found[1] or found[2])
+    return picture.transpose(TURNS[orientation]) if orientation in TURNS else picture
+
+
 def _to_rgb(image):
-    if image.mode.startswith("I") or image.mode == "F":
-        samples = np.nan_to_num(np.asarray(image))
-        # 16 bits, also where Pillow keeps them in 32
-        samples = samples if image.mode == "F" else samples >> 8
-        image = Image.fromarray(samples.clip(0, 255).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
+    """Return an image in sRGB, over white."""
+    shown, alpha = _eight_bits(image), None
+    if shown.has_transparency_data:
+        alpha = shown.convert("RGBA").getchannel("A")
+    shown = _to_srgb(shown, image.info.get("icc_profile"))
+    if alpha is not None:
+        shown.putalpha(alpha)
+        shown = Image.alpha_composite(Image.new("RGBA", shown.size, "white"), shown)
+    return shown.convert("RGB")
+
+
+def _to_srgb(image, profile):
+    """Return an image in sRGB by its profile, unless that is broken, or sRGB itself."""
+    kind = {"L": "L", "LA": "L", "CMYK": "CMYK"}.get(image.mode, "RGB")
+    image = image.convert(kind)
+    if profile:
+        from PIL import ImageCms
+
+        colors = np.stack(np.meshgrid(*[np.arange(0, 256, 17, np.uint8)] * 3), -1).reshape(
+            64, 64, 3
+        )
+        colors = Image.fromarray(colors).convert(kind)
+        intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
+        try:
+            profile, srgb = io.BytesIO(profile), ImageCms.createProfile("sRGB")
+            transform = ImageCms.buildTransform(profile, srgb, kind, "RGB", intent)
+            change = ImageChops.difference(transform.apply(colors), colors.convert("RGB"))
+            if max(high for _, high in change.getextrema()) > 3:  # as roundings do not
+                return transform.apply(image)
+        except (ImageCms.PyCMSError, OSError, ValueError):  # or of another kind of image
+            pass
     return image.convert("RGB")
+
+
+def _eight_bits(image):
+    """Return an image of 8 bits a sample, or raise a ValueError if nothing says what is white."""
+    deep = ";16" in str(getattr(image, "tile", "")) and image.mode != "CMYK"
+    image.load()
+    tags = getattr(image, "tag_v2", {})
+    said = np.max(tags.get(341, tags.get(281, 0)))  # SMaxSampleValue, MaxSampleValue
+    if not _is_wide(image):  # Pillow has kept the upper 8 of 16 bits
+        if deep and said < 4096 and (high := np.max(image.convert("RGB").getextrema())) < 16:
+            raise _unclear(0, 256 * high + 255)
+        return image
+    samples = np.nan_to_num(np.asarray(image))
+    low, high = samples.min(), samples.max()
+    if image.mode == "F":
+        white = said if said > 1 else 1 if high <= 1 else 255
+        clear = said > 1 or high <= 1 or high >= 16
+    else:
+        signed = np.max(tags.get(339, 1)) == 2
+        bits = int(said).bit_length() or min(16, int(np.min(tags.get(258, 16))) - signed)
+        bits = max(8, bits)
+        white = 2**bits - 1
+        clear = said or bits < 15 or high == 0 or high >= 4096 or image.format == "PPM"
+    if not (clear and low >= 0 and high <= white):
+        raise _unclear(low, high)
+    if tags.get(262) == 0:  # WhiteIsZero
+        samples = white - samples
+    samples = np.rint(samples * (255 / white)) if image.mode == "F" else samples >> (bits - 8)
+    return Image.fromarray(samples.astype(np.uint8))
+
+
+def _unclear(low, high):
+    return ValueError(
+        f"its samples lie in {low:g} to {high:g}, and it does not say which of them is white:"
+        " save it with 8 bits"
+    )
+
+
+def _is_wide(image):
+    return image.mode.startswith("I") or image.mode == "F"
+
+
+def _to_mask(image):
+    """Return an image's transparency if that varies, else its brightness, with all of its bits."""
+    image.load()
+    if _is_wide(image):
+        tags = getattr(image, "tag_v2", {})
+        samples = np.array(image, np.float32 if image.mode == "F" else np.int32)
+        if np.max(tags.get(339, 1)) == 1 and image.mode == "I":  # Pillow takes it for signed
+            samples[samples < 0] = np.iinfo(np.int32).max
+        return Image.fromarray(samples.max() - samples if tags.get(262) == 0 else samples)
+    if image.has_transparency_data:
+        alpha = image.convert("RGBA").getchannel("A")
+        if np.ptp(alpha.getextrema()):
+            return alpha
+    colors = image.convert("RGB")
+    grey = colors.convert("L")
+    values, pixels = np.asarray(grey), np.asarray(colors).reshape(-1, 3)
+    darkest, brightest = (pixels[i].astype(float) for i in (values.argmin(), values.argmax()))
+    share = (np.arange(256) - values.min())[:, None] / max(1, np.ptp(values))
+    between = (darkest + share.clip(0, 1) * (brightest - darkest)).astype(np.uint8)
+    change = ImageChops.difference(colors, Image.fromarray(between[values]))
+    if max(high for _, high in change.getextrema()) > 64:  # more than a JPEG file's noise
+        raise ValueError("it has more than two colours: paint the region white, all else black")
+    return grey
 
 
 def resize(image, size):
@@ -299,15 +469,16 @@ def region_weights(region, image_size, map_shape):
     Parameters
     ----------
     region : box (x0, y0, x1, y1), or mask, an (H, W) array
-        A box in pixels from the image's left and top edges, (0, 0, W, H) being all of it.  A mask
-        is boolean, or real >= 0: an integer mask counts in parts of its dtype's maximum.  Neither
-        may be empty, nor leave the image.
+        A box in pixels from the image's left and top edges, (0, 0, W, H) being all of it.  Of a
+        mask with one or two values, of any dtype, the larger one is the region; more values, which
+        are >= 0, are weights over their maximum, but whole numbers that are all below `CLASSES`
+        are refused, since they are numbers of classes.  Neither may be empty, nor leave the image.
     image_size : (height, width) of the image
     map_shape : (h, w)
 
     Returns
     -------
-    weights : float64 (h, w) array in 0..1 for boxes and boolean and integer masks
+    weights : float64 (h, w) array in 0..1
 
     Examples
     --------
@@ -418,7 +589,7 @@ def check_box(box, image_size):
 
 
 def check_mask(mask, image_size):
-    """Return a mask as float64, integers as fractions, or raise a ValueError."""
+    """Return a mask of an image's size as float64 weights in 0..1, or raise a ValueError."""
     if np.ma.is_masked(mask):
         raise ValueError("region: some of the mask's own values are masked, fill them")
     mask = np.asarray(mask)
@@ -429,13 +600,24 @@ def check_mask(mask, image_size):
         raise ValueError(
             f"region: expected a mask of the image's size, {width} x {height} pixels, got {got}"
         )
-    scale = np.iinfo(mask.dtype).max if mask.dtype.kind in "iu" else 1
-    mask = mask.astype(np.float64) / scale
-    if not np.isfinite(mask).all() or mask.min() < 0:
-        raise ValueError("region: expected a mask of finite values >= 0")
-    if mask.max() == 0:
+    mask = _mask_weights(mask, "region")
+    if not mask.any():
         raise ValueError("region: the mask is empty, every pixel of it is 0")
     return mask
+
+
+def _mask_weights(mask, name):
+    """Return a mask's weights, see `region_weights`, or raise a ValueError that begins so."""
+    low, high = mask.min(), mask.max()
+    if not (np.isfinite(mask).all() and low >= 0):
+        raise ValueError(f"{name}: expected a mask of finite values >= 0")
+    if ((mask == low) | (mask == high)).all():
+        return ((mask == high) & (high > 0)).astype(np.float64)
+    if mask.dtype.kind in "iu" and high < CLASSES:
+        raise ValueError(
+            f"{name}: its whole numbers up to {high} are classes, no mask: pass one, mask == 1"
+        )
+    return mask.astype(np.float64) / high
 
 
 def draw_region(image, region):
@@ -691,7 +873,7 @@ def write_whole(path, write):
 def _check_image(image, name="image"):
     """Return an image as an RGB uint8 (H, W, 3) array, or raise a ValueError."""
     if isinstance(image, Image.Image):
-        return np.array(_to_rgb(ImageOps.exif_transpose(image)))
+        return np.array(_upright(_to_rgb(image), image))
     array = np.asarray(image)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
         found = f"{array.dtype} of shape {array.shape}" if array.ndim else f"{type(image).__name__}"
