@@ -339,7 +339,7 @@ def test_what_would_cost_much_is_refused_before_it_is_decoded(tmp_path, photo, m
         "edited.j2k": (jpeg2000, "9000 x 9000 is over the limit of 44739242 pixels"),
         "scans.jpg": (jpeg[:last] + jpeg[last:-2] * 300 + jpeg[-2:], "more than 64 scans"),
     }
-    monkeypatch.setattr(image_ops, "_to_rgb", None)  # nothing is decoded
+    monkeypatch.setattr(image_ops, "to_rgb", None)  # nothing is decoded
     for name, (content, message) in contents.items():
         (tmp_path / name).write_bytes(content)
         assert len(content) < 100_000
