@@ -64,9 +64,11 @@ def decode(file, name, convert):
         raise ValueError(f"{name}: takes more memory to read than there is") from None
     except Exception as error:  # a damaged file raises nearly anything, down in its decoder
         reason = " ".join(str(error).split())
-        if "MAX_TEXT" in reason and len(rest := _without_text(_bytes(file))) < len(_bytes(file)):
-            return decode(io.BytesIO(rest), name, convert)
-        if not reason or "decoder error" in reason:
+        if re.search("MAX_TEXT|Decompressed Data", reason):  # newer and older Pillow's words
+            data = _bytes(file)
+            if len(rest := _without_text(data)) < len(data):
+                return decode(io.BytesIO(rest), name, convert)
+        if not reason.strip("-0123456789") or "decoder error" in reason:
             reason = "its data are damaged"
         kind = "a mask" if convert is to_mask else "an image"
         raise ValueError(f"{name}: cannot be read as {kind}: {reason}") from None
