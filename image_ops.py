@@ -11,38 +11,35 @@ import io
 import numbers
 import os
 import re
-import sys
-import threading
 import uuid
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageDraw
 
-# Formats that are decoded in this process.  Pillow would hand others, EPS for one, to programs.
-READ_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "WEBP", "TIFF", "JPEG2000")
-IMAGE_ENDINGS = (
-    *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
-    *(".jp2", ".ppm", ".pgm", ".pbm", ".pnm"),
-)
-# What no photograph needs, but a small file can ask for.  The pixels that an image may have are
-# PIL.Image.MAX_IMAGE_PIXELS, and a half of them where decoding takes twice the memory.
-MAX_SIDE = 65_535  # JPEG's own
-MAX_SCANS = 64  # of a JPEG file; progressive ones have some 10
-MAX_SCANNED = 20  # times the pixels that an image may have, all scans together
+from simvis.decoding import HEAVY_FORMATS as HEAVY_FORMATS
+from simvis.decoding import IMAGE_ENDINGS as IMAGE_ENDINGS
+from simvis.decoding import MAX_SCANNED as MAX_SCANNED
+from simvis.decoding import MAX_SCANS as MAX_SCANS
+from simvis.decoding import MAX_SIDE, decode, to_mask, to_rgb, upright
+from simvis.decoding import READ_FORMATS as READ_FORMATS
+
 MAX_COMBINED = 2**28  # pixels of images side by side
-HEAVY_FORMATS = ("JPEG2000", "WEBP")
 WRITE_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 UPSAMPLINGS = {"bilinear": 1, "bicubic": 3, "none": 0}  # and the degree of the spline
+CLASSES = 64  # a mask of three or more whole numbers below it is taken for numbers of classes
 
 
 def load_image(path):
     """Read an image file as RGB.
 
-    EXIF orientation is applied, transparency is laid over white, 16-bit samples keep their upper 8
-    bits, and of an animation the first frame is taken.
+    EXIF orientation is applied, transparency is laid over white, and of an animation the first
+    frame is taken.  An embedded colour profile, also of CMYK, is brought to sRGB by relative
+    colorimetry; a broken one is ignored, and CMYK without one is 255 (1 - C) (1 - K) and so on.
+    Of samples with more bits the upper 8 are kept, counted from the bits that a TIFF says it uses;
+    floats are in 0..1 or in 0..255.
 
     Parameters
     ----------
@@ -58,21 +55,45 @@ def load_image(path):
         If there is no such file.
     ValueError
         Names what is no file, or a file that cannot be decoded, or that has more pixels than
-        ``PIL.Image.MAX_IMAGE_PIXELS``, or half as many in JPEG 2000, WebP or with samples of 32
-        bits, a side over `MAX_SIDE`, or over `MAX_SCANS` scans.
+        ``PIL.Image.MAX_IMAGE_PIXELS``, or half as many in JPEG 2000, WebP, AVIF or with samples of
+        32 bits, a side over `MAX_SIDE`, or over `MAX_SCANS` scans; or samples of which nobody can
+        tell how bright they are, such as 12 bits in 16.
 
     Examples
     --------
     >>> load_image(Path(__file__).parent / "example_images" / "room_a_view1.jpg").shape[2]
     3
     """
-    check_no_stream(path)
-    path = Path(path)
-    if path.is_dir():
-        raise ValueError(f"{path}: is a folder, expected an image file")
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such image file")
-    return _decode(path, path)
+    return _read(path, to_rgb)
+
+
+def read_mask(path):
+    """Read an image file as the mask of a region.
+
+    Its transparency is the mask if that varies, else its brightness: white, or what is not
+    transparent, is the region.  What its values stand for is said at `region_weights`.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    mask : uint8 (H, W) array, 255 being in the region and 0 outside of it; it may be empty
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `load_image`, and if the mask has colours or classes in it.
+
+    Examples
+    --------
+    >>> read_mask(Path(__file__).parent / "example_images" / "room_a_view1_objects.png")
+    Traceback (most recent call last):
+    ValueError: ... cannot be read as a mask: it has more than two colours: paint the region ...
+    """
+    mask = _mask_weights(_read(path, to_mask), path)
+    return np.rint(255 * mask, out=mask).astype(np.uint8)
 
 
 def check_no_stream(path):
@@ -105,23 +126,17 @@ def decode_image(data, name="image"):
     >>> decode_image((Path(__file__).parent / "docs" / "pair.jpg").read_bytes()).shape[2]
     3
     """
-    return _decode(io.BytesIO(data), name)
+    return decode(io.BytesIO(data), name, to_rgb)
 
 
-def _decode(file, name):
-    try:
-        with Image.open(file, formats=READ_FORMATS) as image, _libtiff_silenced(image):
-            _check_cost(image, file)
-            return np.array(_to_rgb(ImageOps.exif_transpose(image)))
-    except Image.UnidentifiedImageError:
-        raise ValueError(f"{name}: not an image, or in none of {', '.join(READ_FORMATS)}") from None
-    except MemoryError:
-        raise ValueError(f"{name}: takes more memory to read than there is") from None
-    except Exception as error:  # a damaged file raises nearly anything, down in its decoder
-        reason = " ".join(str(error).split())
-        if not reason or "decoder error" in reason:
-            reason = "its data are damaged"
-        raise ValueError(f"{name}: cannot be read as an image: {reason}") from None
+def _read(path, convert):
+    check_no_stream(path)
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path}: is a folder, expected an image file")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such image file")
+    return decode(path, path, convert)
 
 
 def as_image(image):
@@ -140,73 +155,6 @@ def as_image(image):
     if isinstance(image, (str, os.PathLike)):
         return load_image(image)
     return _check_image(image)
-
-
-def _check_cost(image, file):
-    """Raise a ValueError for an image, not decoded yet, that would take much time or memory."""
-    width, height = image.size
-    if max(width, height) > MAX_SIDE:
-        raise ValueError(f"{width} x {height} pixels, over the limit of {MAX_SIDE} a side")
-    limit = Image.MAX_IMAGE_PIXELS or np.inf
-    heavy = image.format in HEAVY_FORMATS or image.mode in ("I", "F")
-    pixels, most = width * height, limit / 2 if heavy else limit
-    if image.format == "TIFF":  # a tile is decoded whole, however little of it lies in the image
-        tile = [image.tag_v2.get(tag, 0) for tag in (322, 323)]
-        if not all(isinstance(side, int) for side in tile):
-            raise ValueError("the size of its tiles is no number")
-        pixels = max(pixels, tile[0] * tile[1])
-    if pixels > most:
-        raise ValueError(f"{width} x {height} is over the limit of {most:.0f} pixels")
-    if image.format in ("JPEG", "MPO"):
-        most = min(MAX_SCANS, MAX_SCANNED * limit / pixels)
-        data = file.read_bytes() if isinstance(file, Path) else file.getvalue()
-        if data.count(b"\xff\xda") > most and _count_scans(data) > most:
-            raise ValueError(f"it has more than {most:.0f} scans, the limit for {pixels} pixels")
-
-
-def _count_scans(data):
-    """Return how many scans a JPEG file has, in the first of the images that may lie in it."""
-    marker, scans, position = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]"), 0, 2
-    while found := marker.search(data, position):
-        position, code = found.end(), data[found.end() - 1]
-        if code == 0xD9:  # the image's end
-            break
-        scans += code == 0xDA
-        position += int.from_bytes(data[position : position + 2], "big")
-    return scans
-
-
-_stderr = threading.Lock()
-
-
-@contextmanager
-def _libtiff_silenced(image):
-    """Keep libtiff, which says what is wrong on stderr and again in its error, from the former."""
-    if image.format != "TIFF" or sys.stderr is None:
-        yield
-        return
-    with _stderr, open(os.devnull, "wb") as nothing:
-        sys.stderr.flush()
-        kept = os.dup(2)
-        os.dup2(nothing.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-
-
-def _to_rgb(image):
-    if image.mode.startswith("I") or image.mode == "F":
-        samples = np.nan_to_num(np.asarray(image))
-        # 16 bits, also where Pillow keeps them in 32
-        samples = samples if image.mode == "F" else samples >> 8
-        image = Image.fromarray(samples.clip(0, 255).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    return image.convert("RGB")
 
 
 def resize(image, size):
@@ -322,15 +270,16 @@ def region_weights(region, image_size, map_shape):
     Parameters
     ----------
     region : box (x0, y0, x1, y1), or mask, an (H, W) array
-        A box in pixels from the image's left and top edges, (0, 0, W, H) being all of it.  A mask
-        is boolean, or real >= 0: an integer mask counts in parts of its dtype's maximum.  Neither
-        may be empty, nor leave the image.
+        A box in pixels from the image's left and top edges, (0, 0, W, H) being all of it.  Of a
+        mask with one or two values, of any dtype, the larger one is the region; more values, which
+        are >= 0, are weights over their maximum, but whole numbers that are all below `CLASSES`
+        are refused, since they are numbers of classes.  Neither may be empty, nor leave the image.
     image_size : (height, width) of the image
     map_shape : (h, w)
 
     Returns
     -------
-    weights : float64 (h, w) array in 0..1 for boxes and boolean and integer masks
+    weights : float64 (h, w) array in 0..1
 
     Examples
     --------
@@ -441,7 +390,7 @@ def check_box(box, image_size):
 
 
 def check_mask(mask, image_size):
-    """Return a mask as float64, integers as fractions, or raise a ValueError."""
+    """Return a mask of an image's size as float64 weights in 0..1, or raise a ValueError."""
     if np.ma.is_masked(mask):
         raise ValueError("region: some of the mask's own values are masked, fill them")
     mask = np.asarray(mask)
@@ -452,13 +401,24 @@ def check_mask(mask, image_size):
         raise ValueError(
             f"region: expected a mask of the image's size, {width} x {height} pixels, got {got}"
         )
-    scale = np.iinfo(mask.dtype).max if mask.dtype.kind in "iu" else 1
-    mask = mask.astype(np.float64) / scale
-    if not np.isfinite(mask).all() or mask.min() < 0:
-        raise ValueError("region: expected a mask of finite values >= 0")
-    if mask.max() == 0:
+    mask = _mask_weights(mask, "region")
+    if not mask.any():
         raise ValueError("region: the mask is empty, every pixel of it is 0")
     return mask
+
+
+def _mask_weights(mask, name):
+    """Return a mask's weights, see `region_weights`, or raise a ValueError that begins so."""
+    low, high = mask.min(), mask.max()
+    if not (np.isfinite(mask).all() and low >= 0):
+        raise ValueError(f"{name}: expected a mask of finite values >= 0")
+    if ((mask == low) | (mask == high)).all():
+        return ((mask == high) & (high > 0)).astype(np.float64)
+    if mask.dtype.kind in "iu" and high < CLASSES:
+        raise ValueError(
+            f"{name}: its whole numbers up to {high} are classes, no mask: pass one, mask == 1"
+        )
+    return mask.astype(np.float64) / high
 
 
 def draw_region(image, region):
@@ -740,7 +700,7 @@ def errors_name(path):
 def _check_image(image, name="image"):
     """Return an image as an RGB uint8 (H, W, 3) array, or raise a ValueError."""
     if isinstance(image, Image.Image):
-        return np.array(_to_rgb(ImageOps.exif_transpose(image)))
+        return np.array(upright(to_rgb(image), image))
     array = np.asarray(image)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
         found = f"{array.dtype} of shape {array.shape}" if array.ndim else f"{type(image).__name__}"

@@ -141,6 +141,7 @@ class Find(NetworkCommand):
         )
         print(f"network     {found.network.name}: {found.network.description}")
         print(f"searched    {found.images:,} images")
+        cli.report_masks(region=self.region)
         for hit in found.hits:
             note = f", {hit.note}" if hit.note else ""
             path = hit.path.replace("\n", "\\n")

@@ -101,6 +101,8 @@ def run_pair(task):
     if task.html:
         writers[task.html] = pair.save_page
     cli.write_all(writers)
+    regions = {"region1": task.method.region1, "region2": task.method.region2}
+    cli.report_masks(**regions, cover1=task.cover1, cover2=task.cover2)
     report_pair(pair, task.written, covered)
     return 0
 
@@ -118,6 +120,7 @@ def run_triplet(task):
     cli.write_all(writers)
     print(f"network     {network.name}: {network.description}")
     print("maps        {} x {}".format(*triplet.difference_map.shape))
+    cli.report_masks(region1=task.method.region1)
     print(f"similarity  {triplet.closer.similarity:.4f} to {task.images[1]}")
     print(f"than        {triplet.farther.similarity:.4f} to {task.images[2]}")
     print(f"difference  {triplet.difference:.4f}")
@@ -151,6 +154,7 @@ def run_pairs(task):
         batch_size=task.batch_size,
         settings=task.settings(network),
     )
+    cli.report_masks(region1=task.method.region1, region2=task.method.region2)
     return report_pairs(network, rows, resumed, task.output, best=5 if task.against else 0)
 
 

@@ -302,10 +302,25 @@ def read_region(text):
     """
     image_ops.check_no_stream(text)
     if os.path.isfile(text):
-        return image_ops.load_image(text).max(axis=2)
+        return image_ops.read_mask(text)
     if Path(text).suffix.lower() in image_ops.IMAGE_ENDINGS:
         raise ValueError(f"{text}: no such file")
     return read_numbers(text, 4, "X0,Y0,X1,Y1 in pixels or a mask's file")
+
+
+def report_masks(**regions):
+    """Print how much of its image each region is that `read_region` has read from a mask's file.
+
+    Examples
+    --------
+    >>> report_masks(region1=np.array([[255, 0, 0, 0]], np.uint8), region2=(0, 0, 9, 9))
+    region1     25 % of the image, by its mask
+    """
+    for name, region in regions.items():
+        if np.ndim(region) == 2:
+            percent = region.mean() / 2.55
+            digits = f"{percent:.0f}" if percent >= 1 else f"{percent:.1g}"
+            print(f"{name:<12}{digits} % of the image, by its mask")
 
 
 def read_size(text):

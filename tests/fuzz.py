@@ -21,7 +21,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageCms
 
 from simvis import image_ops, similarity_ops
 from simvis.batch import pairs, records
@@ -46,15 +46,20 @@ def damaged(data, rng):
 
 def image(rng, folder):
     """Images of all formats."""
-    kind = rng.choice(("PNG", "JPEG", "TIFF", "WEBP", "GIF", "BMP", "PPM", "JPEG2000"))
+    kind = rng.choice(image_ops.READ_FORMATS)
     mode = rng.choice(("RGB", "L", "1", "F", "I;16", "RGBA", "P") if kind == "TIFF" else ("RGB",))
     compression = rng.choice((None, "tiff_lzw", "tiff_deflate", "packbits"))
     options = {"JPEG": {"progressive": rng.random() < 0.5}, "TIFF": {"compression": compression}}
     pixels = np.frombuffer(rng.randbytes(30 * 20 * 3), np.uint8).reshape(20, 30, 3)
     picture = Image.fromarray(pixels).convert("L" if mode in ("F", "I;16") else mode).convert(mode)
-    picture.save(file := io.BytesIO(), kind, **options.get(kind, {}))
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    extra = {"icc_profile": damaged(profile, rng), "exif": b"Exif\0\0II*\0" + rng.randbytes(40)}
+    extra = extra if kind in ("PNG", "JPEG", "WEBP") and rng.random() < 0.3 else {}
+    picture.save(file := io.BytesIO(), kind, **options.get(kind, {}), **extra)
     path = folder / f"image.{kind.lower()}"  # what it is, its first bytes say
     path.write_bytes(damaged(file.getvalue(), rng))
+    if rng.random() < 0.2:
+        assert image_ops.read_mask(path).dtype == np.uint8
     found = image_ops.load_image(path)
     assert found.dtype == np.uint8 and found.ndim == 3 and found.shape[2] == 3
     assert found.nbytes < 400_000_000

@@ -9,6 +9,7 @@ from conftest import ROOT
 
 # A room imports only rooms above it in this list, which lie on floors below it.
 FLOORS = (
+    ("decoding",),
     ("similarity_ops", "image_ops"),
     ("models",),
     ("files", "interruption"),

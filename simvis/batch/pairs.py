@@ -31,7 +31,7 @@ from simvis.batch.records import (
     write_rows,
     write_scores,
 )
-from simvis.files import fingerprint, locked, plain
+from simvis.files import fingerprint, locked, one_line, plain
 from simvis.image_ops import IMAGE_ENDINGS, errors_name
 from simvis.maps import (
     Method,

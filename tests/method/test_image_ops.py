@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
-from PIL import Image
+from PIL import Image, ImageCms, PngImagePlugin
 from scipy.ndimage import map_coordinates
 
 from simvis import image_ops
+from simvis.cover_up import cover
 from simvis.image_ops import load_image
 
 small_maps = arrays(
@@ -139,6 +140,174 @@ def test_unreadable_files_are_errors_that_name_them(tmp_path, photo, capfd):
     assert capfd.readouterr() == ("", "")  # libtiff would write on stderr
 
 
+# --- samples, colours and what else a file says of its pixels ------------------------------------
+
+
+def tiff(samples, bits, kind=1, white_is_zero=False, **tags):
+    """A TIFF of the samples' bytes; tags by number, as _281."""
+    height, width, count = (*samples.shape, 1)[:3]
+    entries = {256: width, 257: height, 258: bits, 259: 1, 262: 2 if count == 3 else 1, 277: count}
+    entries |= {278: height, 279: samples.nbytes, 339: kind, 273: 0}
+    entries |= {int(name[1:]): value for name, value in tags.items()} | (
+        {262: 0} if white_is_zero else {}
+    )
+    place = 14 + 12 * len(entries)
+    entries[273] = place + 6
+    data = b"II*\0\10\0\0\0" + struct.pack("<H", len(entries))
+    for tag in sorted(entries):
+        entry = (tag, 3, 3, place) if tag == 258 and count == 3 else (tag, 4, 1, entries[tag])
+        data += struct.pack("<HHII", *entry)
+    return data + bytes(4) + struct.pack("<3H", bits, bits, bits) + samples.tobytes()
+
+
+GREYS = np.arange(0, 256, 5, dtype=np.uint8)[None]
+TWELVE = GREYS.astype(np.uint16) * 16 + 15
+SIGNED = GREYS.astype(np.int16) * 128 + 127
+FLOATS = GREYS.astype(np.float32) / 255
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        tiff(FLOATS, 32, 3),
+        tiff(FLOATS * 255, 32, 3),
+        tiff(FLOATS * 4095, 32, 3, _341=4095),
+        tiff(1 - FLOATS, 32, 3, white_is_zero=True),
+        tiff(TWELVE, 16, _341=4095),
+        tiff(TWELVE, 16, _281=4095),
+        tiff(TWELVE * 16, 16),
+        tiff(65535 - TWELVE * 16, 16, white_is_zero=True),
+        tiff(TWELVE.astype(np.int32) * 16, 32, 2),
+        tiff(SIGNED, 16, 2),
+        b"P5 52 1 4095 " + TWELVE.byteswap().tobytes(),
+    ],
+)
+def test_samples_are_scaled_by_what_the_file_says(data):
+    image = image_ops.decode_image(data)
+    assert_array_equal(image, np.repeat(GREYS[..., None], 3, axis=2))
+
+
+def test_twelve_packed_bits_are_scaled():
+    two = np.array([[0xFF, 0xF8, 0x00]], np.uint8)  # 4095 and 2048
+    data = bytearray(tiff(two, 12))
+    data[18:22] = struct.pack("<I", 2)  # the width in pixels
+    assert_array_equal(image_ops.decode_image(data)[0, :, 0], [255, 128])
+
+
+@pytest.mark.parametrize(
+    "data, reason",
+    [
+        (
+            tiff(TWELVE, 16),
+            "its samples lie in 15 to 4095, .* which of them is white: save it with",
+        ),
+        (encoded(TWELVE, "PNG"), "its samples lie in 15 to 4095"),
+        (tiff(np.dstack([TWELVE] * 3), 16), "its samples lie in 0 to 4095"),
+        (tiff(FLOATS * 1.5, 32, 3), "its samples lie in 0 to 1.5"),
+        (tiff(FLOATS - 1, 32, 3), "its samples lie in -1 to 0"),
+        (tiff(FLOATS * 9999, 32, 3), "its samples lie in 0 to 9999"),
+        (tiff(TWELVE.astype(np.int32) * 1000, 32, 2), "its samples lie in 15000 to "),
+        (tiff(np.dstack([FLOATS] * 3), 32, 3), "a TIFF .* such as colours of 32 bits: save it"),
+    ],
+)
+def test_samples_that_may_mean_anything_are_refused(data, reason):
+    with pytest.raises(ValueError, match=f"a.tif: .*{reason}"):
+        image_ops.decode_image(data, "a.tif")
+
+
+def icc_profile(primaries, gamma):
+    """An RGB profile of the primaries' XYZ, a row each, relative to white, and a gamma."""
+    columns = [b"XYZ \0\0\0\0" + (row * 65536).round().astype(">i4").tobytes() for row in primaries]
+    curve = b"curv\0\0\0\0" + struct.pack(">IHH", 1, round(gamma * 256), 0)
+    white = b"XYZ \0\0\0\0" + (np.array(D50) * 65536).round().astype(">i4").tobytes()
+    names = [b"wtpt", b"rXYZ", b"gXYZ", b"bXYZ", b"rTRC", b"gTRC", b"bTRC"]
+    table, body, start = struct.pack(">I", len(names)), b"", 132 + 12 * len(names)
+    for name, value in zip(names, [white, *columns, curve, curve, curve], strict=True):
+        table += name + struct.pack(">II", start + len(body), len(value))
+        body += value + bytes(-len(value) % 4)
+    head = struct.pack(
+        ">I4xI4s4s4s12x4s", start + len(body), 0x2200000, b"mntr", b"RGB ", b"XYZ ", b"acsp"
+    )
+    head += bytes(28) + np.array(np.array(D50) * 65536).round().astype(">i4").tobytes()
+    return head.ljust(128, b"\0") + table + body
+
+
+D50 = 0.9642, 1.0, 0.8249
+# columns are the XYZ of red, green and blue, adapted to D50
+SRGB = np.array([[0.4361, 0.2225, 0.0139], [0.3851, 0.7169, 0.0971], [0.1431, 0.0606, 0.7141]])
+ADOBE = np.array([[0.6097, 0.3111, 0.0195], [0.2053, 0.6257, 0.0609], [0.1492, 0.0632, 0.7446]])
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF"])
+def test_a_colour_profile_is_brought_to_srgb(photo, kind):
+    soft = image_ops.blend(photo, np.full_like(photo, 128), 0.6)  # colours that sRGB has too
+    plain = image_ops.decode_image(encoded(soft, kind))
+    image = image_ops.decode_image(encoded(soft, kind, icc_profile=icc_profile(ADOBE, 2.2)))
+    linear = ((plain / 255) ** 2.2 @ ADOBE @ np.linalg.inv(SRGB)).clip(0, 1)
+    expected = np.where(linear > 0.0031308, 1.055 * linear ** (1 / 2.4) - 0.055, 12.92 * linear)
+    assert np.abs(image - 255 * expected).max() < 2 < np.abs(image - plain.astype(float)).max()
+
+
+def test_srgb_no_profile_and_broken_ones_leave_the_pixels(photo):
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    adobe = icc_profile(ADOBE, 2.2)
+    for profile in (srgb, b"no profile", adobe[:150], adobe.replace(b"RGB ", b"CMYK")):
+        assert_array_equal(
+            image_ops.decode_image(encoded(photo, "PNG", icc_profile=profile)), photo
+        )
+    grey = Image.fromarray(photo).convert("L")
+    grey.info["icc_profile"] = adobe  # which is of another kind of image
+    assert_array_equal(image_ops.as_image(grey), np.asarray(grey.convert("RGB")))
+
+
+def test_a_profile_spares_the_transparency(photo):
+    image = Image.fromarray(np.dstack([photo, np.full(photo.shape[:2], 255, np.uint8)]))
+    image.putpixel((0, 0), (9, 9, 9, 0))
+    image.info["icc_profile"] = icc_profile(ADOBE, 2.2)
+    opaque = image.convert("RGB")
+    expected = image_ops.as_image(opaque)
+    expected[0, 0] = 255
+    assert_array_equal(image_ops.as_image(image), expected)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("damage", ["header", "tags"])
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of Pillow
+def test_a_damaged_exif_costs_no_more_than_itself(photo, kind, order, damage):
+    entries = struct.pack(order + "HHIHH", 0x0112, 3, 1, 6, 0)  # a quarter turn
+    entries += struct.pack(order + "HHII", 0x011A, 5, 1, 2**31)  # a fraction that is nowhere
+    entries += struct.pack(order + "HHI4s", 0x9C9B, 7, 4, b"text")
+    exif = struct.pack(order + "HIH", 42, 8, 3) + entries + bytes(4)
+    exif = {"<": b"II", ">": b"MM"}[order] + exif
+    if damage == "header":
+        exif = b"??" + exif[2:]
+    plain = encoded(photo, kind)
+    turned = np.rot90(image_ops.decode_image(plain), -1)
+    exif = b"Exif\0\0" + exif
+    assert_array_equal(image_ops.decode_image(encoded(photo, kind, exif=exif)), turned)
+    upright = image_ops.decode_image(encoded(photo, kind, exif=exif[:12] + b"?" * 9))
+    assert_array_equal(upright, image_ops.decode_image(plain))
+
+
+def test_texts_and_profiles_of_a_png_may_be_long(photo):
+    text = PngImagePlugin.PngInfo()
+    text.add_text("workflow", "a" * 2**21, zip=True)
+    orientation = Image.Exif()
+    orientation[0x0112] = 3
+    data = encoded(photo, "PNG", pnginfo=text, exif=orientation)
+    assert_array_equal(image_ops.decode_image(data), photo[::-1, ::-1])
+    data = encoded(photo, "PNG", pnginfo=text, icc_profile=bytes(2**21))
+    assert_array_equal(image_ops.decode_image(data), photo)
+
+
+@pytest.mark.skipif("AVIF" not in image_ops.READ_FORMATS, reason="this Pillow reads no AVIF")
+def test_avif_is_read(tmp_path, photo):
+    (tmp_path / "a.avif").write_bytes(encoded(photo, "AVIF", quality=95))
+    assert np.abs(load_image(tmp_path / "a.avif").astype(int) - photo).mean() < 3
+    assert ".avif" in image_ops.IMAGE_ENDINGS
+
+
 # --- small files that ask for much ---------------------------------------------------------------
 
 
@@ -170,7 +339,7 @@ def test_what_would_cost_much_is_refused_before_it_is_decoded(tmp_path, photo, m
         "edited.j2k": (jpeg2000, "9000 x 9000 is over the limit of 44739242 pixels"),
         "scans.jpg": (jpeg[:last] + jpeg[last:-2] * 300 + jpeg[-2:], "more than 64 scans"),
     }
-    monkeypatch.setattr(image_ops, "_to_rgb", None)  # nothing is decoded
+    monkeypatch.setattr(image_ops, "to_rgb", None)  # nothing is decoded
     for name, (content, message) in contents.items():
         (tmp_path / name).write_bytes(content)
         assert len(content) < 100_000
@@ -322,6 +491,98 @@ def test_mask_weights_keep_the_masks_area(seed, size):
     grey = np.where(mask, 255, 0).astype(np.uint8)
     weights, greys = (image_ops.region_weights(each, size, (2, 3)) for each in (mask, grey))
     assert_allclose(greys, weights, atol=1e-12)
+
+
+MASK = np.zeros((60, 90), bool)
+MASK[10:50, 20:47] = True
+
+
+def palette_mask(dark, bright):
+    image = Image.fromarray(MASK.astype(np.uint8), "P")
+    image.putpalette([*dark, *bright])
+    return image
+
+
+def with_alpha(image, mask=MASK):
+    image = image.copy()
+    image.putalpha(Image.fromarray(mask * np.uint8(255)))
+    return image
+
+
+ROOM = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8))
+MASKS = {
+    "a.bmp": Image.fromarray(MASK),
+    "ones.png": Image.fromarray(MASK.astype(np.uint8)),
+    "white.png": Image.fromarray(MASK * np.uint8(255)),
+    "two.png": Image.fromarray(np.where(MASK, 7, 3).astype(np.uint8)),
+    "palette.png": palette_mask((0, 0, 0), (1, 1, 1)),
+    "red.png": palette_mask((0, 0, 90), (255, 0, 0)),
+    "rgba.png": with_alpha(ROOM),
+    "la.png": with_alpha(Image.new("L", (90, 60))),
+    "opaque.png": with_alpha(Image.fromarray(MASK * np.uint8(255)), np.ones((60, 90), bool)),
+    "sixteen.png": Image.fromarray(MASK.astype(np.uint16)),
+    "full.png": Image.fromarray(MASK * np.uint16(65535)),
+    "i.tif": Image.fromarray(MASK.astype(np.int32)),
+    "f.tif": Image.fromarray(MASK * np.float32(0.5)),
+    "unsigned.tif": tiff(MASK * np.uint32(2**32 - 1), 32),
+    "inverse.tif": tiff(~MASK * np.uint16(9), 16, white_is_zero=True),
+}
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_any_image_of_two_values_is_a_mask(tmp_path, name):
+    if isinstance(MASKS[name], bytes):
+        (tmp_path / name).write_bytes(MASKS[name])
+    else:
+        MASKS[name].save(tmp_path / name)
+    mask = image_ops.read_mask(tmp_path / name)
+    assert mask.dtype == np.uint8
+    assert_array_equal(mask, MASK * 255)
+
+
+def test_a_palettes_transparency_and_an_orientation_are_a_masks_too(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = palette_mask((255, 255, 255), (255, 255, 255))
+    image.save(tmp_path / "a.png", transparency=0, exif=exif)
+    assert_array_equal(image_ops.read_mask(tmp_path / "a.png"), np.rot90(MASK, -1) * 255)
+
+
+def test_more_values_are_weights_or_no_mask(tmp_path):
+    soft = np.tile(np.arange(90, dtype=np.uint8), (60, 1))
+    path = tmp_path / "a.png"
+    Image.fromarray(soft).save(path)
+    assert_allclose(image_ops.read_mask(path), soft * (255 / 89), atol=0.51)
+    palette = Image.fromarray(soft % 3, "P")
+    palette.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])
+    for image, reason in (
+        (Image.fromarray(soft % 3), "its whole numbers up to 2 are classes, no mask"),
+        (Image.fromarray((soft % 3).astype(np.uint16)), "up to 2 are classes"),
+        (palette, "a mask: it has more than two colours: paint the region white"),
+        (ROOM, "it has more than two colours"),
+    ):
+        image.save(path)
+        with pytest.raises(ValueError, match=f"a.png: .*{reason}"):
+            image_ops.read_mask(path)
+
+
+@pytest.mark.parametrize("kind", [bool, np.uint8, np.int64, np.uint16, np.float16, np.float64])
+@pytest.mark.parametrize("values", [(0, 1), (0, 0.5), (0, 255), (3, 7)])
+def test_any_array_of_two_values_is_a_mask(kind, values):
+    region = np.where(MASK, *np.array(values[::-1], kind if max(values) >= 1 else float))
+    if region.any() and not region.all() or region.dtype != bool:
+        assert_array_equal(image_ops.region_weights(region, (60, 90), (60, 90)).round(12), MASK)
+        image = np.full((60, 90, 3), 99, np.uint8)
+        assert_array_equal(image_ops.draw_region(image, region), image_ops.draw_region(image, MASK))
+        assert_array_equal(cover(image + ROOM, region), cover(image + ROOM, MASK))
+
+
+def test_more_values_of_an_array_are_parts_of_the_largest():
+    for kind in (np.uint8, np.int32, np.float32):
+        region = np.array([[0, 50, 200]], kind)
+        assert_allclose(image_ops.region_weights(region, (1, 3), (1, 3)), [[0, 0.25, 1]])
+    with pytest.raises(ValueError, match="region: its whole numbers up to 2 are classes"):
+        image_ops.region_weights(np.array([[0, 1, 2]]), (1, 3), (1, 3))
 
 
 @pytest.mark.parametrize("box", [(0, 0, 90, 60), (89.4, 59.4, 90, 60), (10, 10, 11, 50)])

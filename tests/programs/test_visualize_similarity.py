@@ -126,6 +126,22 @@ def test_the_program_explains_regions_and_points(folder, imagenet, capsys, pooli
     assert f"similarity  {maps['similarity']:.4f} of the region, " in out
     assert f"{maps['whole_similarity']:.4f} of the whole images" in out
     assert f"point       30,30 adds {match.sum():.4f} of it" in out
+    assert "region2     100 % of the image, by its mask\n" in out and "region1  " not in out
+
+
+def test_a_transparent_mask_is_a_region_and_its_share_is_told(folder, imagenet, capsys):
+    mask = np.zeros((60, 90, 4), np.uint8)
+    mask[10:50, 20:47, 3] = 1
+    Image.fromarray(mask).save("mask.png")
+    shown = []
+    for region in ("mask.png", "20,10,47,50"):
+        assert main([*PAIR, "--region1", region, "--output", "a.png", "--save-maps", "m.npz"]) == 0
+        shown.append((saved()[0]["similarity1"], image_ops.load_image("a.png")))
+        assert ("region1     20 % of the image" in capsys.readouterr().out) == ("," not in region)
+    assert_allclose(shown[0][0], shown[1][0], atol=1e-6)
+    assert_array_equal(shown[0][1], shown[1][1])
+    assert main([*PAIR, "--cover1", "mask.png"]) == 0
+    assert "cover1      20 % of the image" in capsys.readouterr().out
 
 
 def test_a_head_is_explained_by_either_name_if_there_is_one(folder, imagenet, capsys):
@@ -256,7 +272,8 @@ def test_an_address_in_a_list_is_told(folder):
         ("-- --region1 mask.png", "--region1: mask.png: no such file"),
         ("-- --region1 text.png", "--region1: text.png: not an image"),
         ("-- --region1 -5,0,10,10", "--region1: .*leaves the image"),
-        ("-- --region2 left.png", "--region2: .*50 x 80.*got 90 x 60"),
+        ("-- --region2 black.png", "--region2: .*50 x 80.*got 90 x 60"),
+        ("-- --region1 left.png", "--region1: left.png: .*as a mask: it has more than two colours"),
         ("-- --region1 black.png", "--region1: the mask is empty"),
         ("-- --point1 90,5", "--point1: 90,5 is outside.*90 x 60"),
         ("-- --point2 5", "--point2: expected X,Y"),
