@@ -15,8 +15,8 @@ from PIL import Image, ImageCms, PngImagePlugin
 from scipy.ndimage import map_coordinates
 
 from simvis import image_ops
-from simvis.cover_up import cover
 from simvis.image_ops import load_image
+from simvis.pair import cover
 
 small_maps = arrays(
     np.float64,
