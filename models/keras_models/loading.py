@@ -66,8 +66,7 @@ def load(source, *, pooling, input_size, layer, preprocess, grid, prefix, graph,
         )
     count = shape[1]
     if tokens:
-        noise = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-        places = token_places(found, front, count, to_batch([noise]))
+        places = token_places(found, front, count, to_batch, size)
         grid, prefix = token_grid(count, grid, prefix, size, found.maps, places)
     else:
         grid, prefix = None, 0

@@ -17,45 +17,42 @@ SMALL_PADDING = 8  # pixels
 CORNERS = 255 * np.stack(np.meshgrid([0, 1], [0, 1], [0, 1]), -1).reshape(8, 3)  # of RGB
 
 
-def token_places(found, front, count, batch):
+def token_places(found, front, count, to_batch, size):
     """Return the (y, x), in 0..1, that each of a sequence's tokens looks at, NaN for nothing.
 
     It is measured where there are so many tokens for the first time, before attention mixes them.
     With noise n, and J the derivative, J n and J (x n) of a token that looks at x are in proportion
-    1 : x.  Returns None if the tokens do not differ in what they look at.
+    1 : x.  Blocks of strong colours wake what a rectifier would leave silent.  Returns None if the
+    tokens do not differ in what they look at.
     """
     steps = leading_to(found.steps, [found.conv]) if found.inside is None else found.steps
-    first = next(
-        (
-            each
-            for s in steps
-            for each in s.outputs
-            if each.shape[1:2] == (count,) and _tokens(each)
-        ),
-        None,
-    )
+    made = (each for step in steps for each in step.outputs)
+    first = next((e for e in made if e.shape[1:2] == (count,) and len(e.shape) == 3), None)
 
     def look(values):
         if first is None:
             return front(np.float32(values))[0].astype(np.float64)
-        found_there = run(leading_to(steps, [first]), {found.image: np.float32(values)})[first]
-        return np.asarray(found_there, np.float64)
+        there = run(leading_to(steps, [first]), {found.image: np.float32(values)})[first]
+        return np.asarray(there, np.float64)
 
-    height, width = batch.shape[1:3]
+    rng, (height, width) = np.random.default_rng(0), size
+    images = []
+    for number in range(8 if first is None else 32):  # the whole network takes longer
+        side = 4 << number % 4
+        blocks = 255 * rng.integers(0, 2, (-(-height // side), -(-width // side), 3), np.uint8)
+        images.append(np.kron(blocks, np.ones((side, side, 1), np.uint8))[:height, :width])
+    batch = to_batch(images)
     y, x = np.mgrid[:height, :width] + 0.5
-    noise = np.random.default_rng(0).standard_normal((8, *batch.shape[1:])) * batch.std() / 20
-    start, sums = look(batch), 0
-    for each in noise:
-        steps_away = [each, each * (y / height)[..., None], each * (x / width)[..., None]]
-        whole, *parts = (look(batch + step)[0] - start[0] for step in steps_away)
-        sums = sums + np.stack([(whole * part).sum(-1) for part in (whole, *parts)], -1)
+    noise = rng.standard_normal(batch.shape) * batch.std() / 20
+    start = look(batch)
+    whole, down, across = (
+        look(batch + noise * share) - start
+        for share in (1, (y / height)[..., None], (x / width)[..., None])
+    )
+    sums = np.stack([(whole * part).sum((0, -1)) for part in (whole, down, across)], -1)
     moved = sums[:, 0] > 1e-6 * sums[:, 0].max()
     places = np.where(moved[:, None], sums[:, 1:] / np.where(moved, sums[:, 0], 1)[:, None], np.nan)
     return places if np.nanmax(np.ptp(places[moved], axis=0), initial=0) > 0.4 else None
-
-
-def _tokens(tensor):
-    return len(tensor.shape) == 3
 
 
 def token_grid(count, grid, prefix, size, maps, places):
@@ -171,7 +168,7 @@ def check_places(look, to_batch, size):
             raise ValueError(
                 f"model: what changes at the {names[axis][end]} of the image changes the map "
                 "elsewhere: the model pads, turns or mirrors the image inside; do that in "
-                "preprocess= instead"
+                "preprocess= instead, or say layer= for a map before that, with pooling='network'"
             )
     if unseen:
         raise ValueError(

@@ -31,8 +31,7 @@ def red(size, before=0, after=0, columns=False, geometry=None, tokens=True):
     conv = layers.Conv2D(2, 16, strides=16, activation="relu", use_bias=False)
     x = conv(x)
     kernel = np.zeros((16, 16, 3, 2), np.float32)
-    kernel[:, :, 0, 0], kernel[:, :, 1, 0] = 1 / 256, -1 / 256
-    kernel[..., 1] = 1e-4
+    kernel[:, :, 0, 0], kernel[:, :, 1, 0] = 1 / 256, -1 / 256  # silent where there is no red
     conv.set_weights([kernel])
     if tokens:
         x = Around(before, after, columns)(x)
