@@ -68,6 +68,8 @@ class ImageTable:
                     raise
                 words = f"{self.uri}: no gallery, make one with index FOLDER"
                 raise FileNotFoundError(words) from None
+            if self.dataset.base_paths():  # which opening has not asked yet, but reading would
+                raise ValueError("it names files outside of its folder, which are not opened")
             schema = self.dataset.schema
             self.identity = dict(json.loads(schema.metadata[IDENTITY]))
             self.dimension = schema.field("embedding").type.list_size

@@ -119,6 +119,17 @@ def test_a_damaged_gallery_is_one_line(rng, table, tmp_path, capfd, part, how):
     assert not capfd.readouterr().err
 
 
+@pytest.mark.parametrize("place", ["s3://bucket/table", "elsewhere"])
+def test_files_elsewhere_are_not_opened_on_a_tables_word(rng, table, tmp_path, place):
+    from lance import DatasetBasePath
+
+    table.put(rows_of(unit_vectors(rng, 9, 8)))
+    place = place if "://" in place else str(tmp_path / place)
+    table.dataset.add_bases([DatasetBasePath(place, name="other")])
+    with pytest.raises(ValueError, match="names files outside of its folder"):
+        ImageTable(tmp_path / "gallery")
+
+
 def test_another_table_is_no_gallery(tmp_path):
     import lance
     import pyarrow as pa
