@@ -18,6 +18,7 @@ from simvis import cli
 from simvis.files import plain
 from simvis.gallery.gallery import MOST, Gallery
 from simvis.gallery.results import SHEET, TABLE, check_results_folder
+from simvis.image_ops import IMAGE_ENDINGS
 from simvis.maps import BOX, POINT, Embedding, Region, option
 from simvis.overlay import Look
 
@@ -90,7 +91,11 @@ class NetworkCommand(Command):
 class Index(NetworkCommand):
     """Take in what is new in a folder, drop what is gone."""
 
-    folder: str = option("of images; or a URI, as s3://bucket/photos", "FOLDER", flags=())
+    folder: str = option(
+        f"of images ({', '.join(IMAGE_ENDINGS)}); or a URI, as s3://bucket/photos",
+        "FOLDER",
+        flags=(),
+    )
     batch_size: int | None = option("images at once in the network (default: 1)", "N")
     engine: str | None = option("run on a Ray cluster, or a local one", choices=("ray",))
     workers: int | None = option("of Ray (default: one for each core)", "N")
@@ -112,6 +117,7 @@ class Index(NetworkCommand):
         counts = [f"{count:,} {word}" for word, count in counts.items() if count]
         print(f"network     {gallery.info()['network']}")
         print(f"images      {indexed.images:,}, {', '.join(counts) or 'none of them new'}")
+        cli.report_left_out(indexed.left_out)
         report_failed(indexed.failed)
         print(f"written     {gallery.path}")
         return 1 if indexed.failed else 0

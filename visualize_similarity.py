@@ -15,7 +15,7 @@ from pathlib import Path
 
 from simvis import cli, image_ops, models
 from simvis.batch import pairs as image_pairs
-from simvis.files import plain
+from simvis.files import left_out_words, list_images, plain
 from simvis.maps import (
     BOX,
     Method,
@@ -137,10 +137,12 @@ def picture_writer(task, shown):
 @cli.resumable()
 def run_pairs(task):
     """Show many pairs; return 1 if some of them failed, else 0."""
+    left_out = ""
     if task.pairs:
         pairs = image_pairs.read_pairs(task.pairs)
     else:
         pairs = image_pairs.pairs_against(task.images[0], task.against)
+        left_out = left_out_words(*list_images(task.against)[1:])
     network = task.network.load(graph=True)
     rows, resumed = image_pairs.visualize_pairs(
         pairs,
@@ -155,6 +157,7 @@ def run_pairs(task):
         settings=task.settings(network),
     )
     cli.report_masks(region1=task.method.region1, region2=task.method.region2)
+    cli.report_left_out(left_out)
     return report_pairs(network, rows, resumed, task.output, best=5 if task.against else 0)
 
 
@@ -205,6 +208,7 @@ def report_pairs(network, rows, resumed, folder, best=0):
 COVERED = "what the similarity is without this part of image {}: estimated, and true"
 FILLED = "what is put there for the network: the image's mean colour, or a blur"
 THAN = "why IMAGE 1 is closer to IMAGE 2 than to this one, or why it is not"
+AGAINST = f"IMAGE against all images in a folder ({', '.join(image_ops.IMAGE_ENDINGS)})"
 PICTURE = "the picture (default: STEM1_STEM2_similarity.png), or the folder of many pairs"
 MAPS = "the raw maps and the settings; of many pairs, without a FILE, into the folder"
 STYLE = "for a screen (the default), or of a column's width"
@@ -241,7 +245,7 @@ class Task:
     cover2: Region = option(COVERED.format(2), BOX)
     cover_with: str = option(FILLED, default="mean", choices=FILLINGS)
     pairs: str | None = option("two columns of paths in a file", "FILE.csv", group="many pairs")
-    against: str | None = option("IMAGE against all images in a folder", "FOLDER")
+    against: str | None = option(AGAINST, "FOLDER")
     batch_size: int | None = option("images at once in the network (default: 1)", "N")
     no_pictures: bool = option("write scores.csv and index.html alone", default=False)
     output: Path | None = option(PICTURE, "PATH", group="files")

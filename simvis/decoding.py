@@ -15,7 +15,7 @@ from PIL import Image, ImageChops
 # Formats that are decoded in this process.  Pillow would hand others, EPS for one, to programs.
 READ_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "WEBP", "TIFF", "JPEG2000")
 IMAGE_ENDINGS = (
-    *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
     *(".jp2", ".ppm", ".pgm", ".pbm", ".pnm"),
 )
 if find_spec("PIL._avif"):  # which Pillow has since 11.3

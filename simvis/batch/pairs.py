@@ -31,7 +31,15 @@ from simvis.batch.records import (
     write_rows,
     write_scores,
 )
-from simvis.files import fingerprint, locked, one_line, plain
+from simvis.files import (
+    fingerprint,
+    left_out_words,
+    list_images,
+    locked,
+    no_image,
+    one_line,
+    plain,
+)
 from simvis.image_ops import IMAGE_ENDINGS, errors_name
 from simvis.maps import (
     Method,
@@ -108,7 +116,9 @@ def _delimiter(file):
 
 
 def pairs_against(image, folder):
-    """Pair an image's path with every other image's in a folder, in the order of their names.
+    """Pair an image's path with every other's in a folder and the folders in it, sorted by path.
+
+    They are those of `files.list_images`.
 
     Returns a list of (str, str).  Raises a ValueError or an OSError if there is no such folder, or
     no other image in it.
@@ -125,13 +135,12 @@ def pairs_against(image, folder):
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder")
     image_ops.load_image(image)  # every pair would fail
-    pairs = [
-        (str(image), str(other))
-        for other in sorted(folder.iterdir())
-        if other.suffix.lower() in IMAGE_ENDINGS and not (other.exists() and other.samefile(image))
-    ]
+    files, left_out, unread = list_images(folder)
+    others = [folder / path for path in sorted(files)]
+    pairs = [(str(image), str(other)) for other in others if not os.path.samefile(other, image)]
     if not pairs:
-        raise ValueError(f"{folder}: holds no image to compare with, of {', '.join(IMAGE_ENDINGS)}")
+        words = left_out_words(left_out, unread)
+        raise ValueError(no_image(folder, words, "image to compare with"))
     return pairs
 
 

@@ -2,7 +2,7 @@
 
 import os
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from simvis import image_ops, models
 from simvis.batch.pipeline import BATCH_SIZE
-from simvis.files import LOCK, locked
+from simvis.files import LOCK, left_out_words, locked, no_image
 from simvis.gallery.folder import ImageFolder
 from simvis.gallery.indexing import commit, embed_rows, keep_touched
 from simvis.gallery.results import SearchResult, look_at, run_query
@@ -43,6 +43,7 @@ class Indexed:
     changed: int  # and embedded anew
     gone: int  # and removed
     failed: dict  # of path to the reason why it has no embedding
+    left_out: str = field(default="", compare=False)  # what of the folder is no image, in words
 
 
 class Gallery:
@@ -93,16 +94,19 @@ class Gallery:
         being written to by another run, or if there is no image.
         """
         images = ImageFolder(folder)
-        listed = images.files()
+        listed, left_out, unread = images.listing()
+        words = left_out_words(left_out, unread)
         if not listed:
-            endings = ", ".join(image_ops.IMAGE_ENDINGS)
-            raise ValueError(f"{images.place}: holds no image, of {endings}")
+            raise ValueError(no_image(images.place, words))
         network = self._load(graph=True)
         batch_size = batch_size or BATCH_SIZE
         with self._owned():
             table = self._open_or_create(images, listed, network)
             known, failed = table.files(), table.failed()
             new, gone = listed.keys() - known.keys(), known.keys() - listed.keys()
+            # what lies where it cannot be looked at is not gone
+            closed = tuple(path for path in unread if path.endswith("/"))
+            gone = {path for path in gone - unread.keys() if not path.startswith(closed)}
             table.drop(gone)
             left = [path for path in listed if path in failed or known.get(path) != listed[path]]
             touched = keep_touched(table, images, listed, [path for path in left if path in known])
@@ -120,7 +124,7 @@ class Gallery:
             if gone or left:
                 table.maintain()
         changed = len(set(left) - new)
-        return Indexed(len(table), len(new), changed, len(gone), table.failed())
+        return Indexed(len(table), len(new), changed, len(gone), table.failed(), words)
 
     def find(self, image, region=None, point=None, top=12, *, exact=False, rerank=0, look=None):
         """Search for an image, or a part of it, and see why each hit is one: a `SearchResult`.

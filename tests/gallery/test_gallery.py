@@ -146,6 +146,23 @@ def test_bad_images_are_recorded_and_tried_again(gallery, folder):
     assert indexed.failed.keys() == {"black.png"}
 
 
+def test_what_cannot_be_looked_at_is_not_gone(indexed, folder, monkeypatch):
+    real = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("/0/"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", scandir)
+        again = indexed.index(folder)
+    assert again == Indexed(images=9, new=0, changed=0, gone=0, failed={})
+    assert again.left_out == "1 that cannot be read (0/: Permission denied)"
+    os.utime(folder / "0" / "0_0000.png", (2**34, 2**34))  # in the year 2514
+    assert indexed.index(folder).failed == {}
+
+
 def test_a_gallery_is_of_one_folder_that_holds_images(indexed, folder, tmp_path):
     other = write_images(tmp_path / "other", 3, seed=2)
     with pytest.raises(ValueError, match="holds the images of"):
