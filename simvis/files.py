@@ -26,6 +26,7 @@ class File(NamedTuple):
 
     size: int  # bytes
     modified: int  # nanoseconds since 1970
+    changed: str | None = None  # its inode, and when that changed, which no program can set
 
 
 class Listing(NamedTuple):
@@ -84,7 +85,8 @@ def list_images(root):
 
 
 def _file(status):
-    return File(status.st_size, min(max(status.st_mtime_ns, TIMES[0]), TIMES[1]))
+    modified = min(max(status.st_mtime_ns, TIMES[0]), TIMES[1])
+    return File(status.st_size, modified, f"{status.st_ino} {status.st_ctime_ns}")
 
 
 def _why_left_out(entry, root):
@@ -210,31 +212,30 @@ def one_line(error):
 def fingerprint(path):
     """Return a text by which `unchanged` tells whether a file still holds what it held.
 
-    It has the file's size, time of modification in nanoseconds, and SHA-256; an OSError is raised
-    if the file cannot be read.
+    It has what is in `File`, and the SHA-256; an OSError is raised if the file cannot be read.
     """
-    status = os.stat(path)
-    return f"{status.st_size} {status.st_mtime_ns} {_sha256(path)}"
+    return f"{_stamp(path)} {_sha256(path)}"
 
 
 def unchanged(path, before):
     """Return whether a file holds what it held when ``before`` was its `fingerprint`.
 
-    It is read only if its time of modification is another.
+    It is read only if its size, a time or its inode is another.
 
     Examples
     --------
     >>> unchanged(__file__, fingerprint(__file__)), unchanged(__file__, "9 9 9")
     (True, False)
     """
+    stamp, _, digest = before.rpartition(" ")
     try:
-        size, time, digest = before.split()
-        status = os.stat(path)
-        if status.st_size != int(size):
-            return False
-        return status.st_mtime_ns == int(time) or _sha256(path) == digest
+        return _stamp(path) == stamp or _sha256(path) == digest
     except (OSError, ValueError):
         return False
+
+
+def _stamp(path):
+    return "{} {} {}".format(*_file(os.stat(path)))
 
 
 def _sha256(path):

@@ -102,6 +102,7 @@ class Gallery:
         batch_size = batch_size or BATCH_SIZE
         with self._owned():
             table = self._open_or_create(images, listed, network)
+            table.upgrade()
             known, failed = table.files(), table.failed()
             new, gone = listed.keys() - known.keys(), known.keys() - listed.keys()
             # what lies where it cannot be looked at is not gone

@@ -298,13 +298,29 @@ def test_a_changed_image_redoes_its_own_pairs(folder):
     # the same contents under another time are the same
     os.utime(folder / names[0], ns=(1, 1))
     assert run_tiny(pairs) == (before, 3)
-    # others of the same size are not, if the time is another
+    # others of the same size are not
     image = Image.open(folder / names[1])
     image.point(lambda value: 255 - value // 2).save(folder / names[1])
     after, resumed = run_tiny(pairs)
     assert resumed == 1 and after[2] == before[2]
     assert all(after[i]["similarity"] != before[i]["similarity"] for i in (0, 1))
     assert visualize_pairs(pairs, tiny_network()[0], "again", pictures=False) == (after, 0)
+
+
+@pytest.mark.parametrize("replace", ["written over", "moved there"])
+def test_an_image_of_the_same_size_and_time_is_another(folder, replace):
+    paths = [folder / name for name in ("a.bmp", "b.bmp", "new.bmp")]
+    for path, color in zip(paths, ("red", "green", "blue"), strict=True):
+        Image.new("RGB", (40, 30), color).save(path)
+        os.utime(path, ns=(1, 1))
+    pairs = [tuple(map(str, paths[:2]))]
+    assert run_tiny(pairs)[1] == 0 and run_tiny(pairs)[1] == 1
+    if replace == "moved there":
+        paths[2].replace(paths[0])
+    else:  # as cp -p does
+        paths[0].write_bytes(paths[2].read_bytes())
+        os.utime(paths[0], ns=(1, 1))
+    assert run_tiny(pairs)[1] == 0
 
 
 def test_changed_weights_and_masks_are_refused(folder):

@@ -125,8 +125,7 @@ def test_a_changed_image_of_the_same_size_is_noticed(gallery, folder):
     (hit,) = gallery.find(np.full((8, 8, 3), red, np.uint8), top=1).hits  # when it is shown
     assert hit.path == "plain.bmp"
     assert hit.overlay is None and "changed since it was indexed" in hit.note
-    os.utime(path, ns=(1, 1))
-    assert gallery.index(folder).changed == 1  # and when its time is another
+    assert gallery.index(folder).changed == 1  # and though its time is the same
     (hit,) = gallery.find(np.full((8, 8, 3), blue, np.uint8), top=1).hits
     assert hit.path == "plain.bmp" and hit.similarity == pytest.approx(1)
 

@@ -27,7 +27,8 @@ def test_files_are_those_of_images_in_all_folders(folder):
         *("0/0_0000.png", "0/0_0003.png", "1/0_0001.png", "1/0_0004.png", "2/0_0002.png"),
         "UPPER.JPG",
     ]
-    assert files["0/0_0000.png"] == File(status.st_size, status.st_mtime_ns)
+    changed = f"{status.st_ino} {status.st_ctime_ns}"
+    assert files["0/0_0000.png"] == File(status.st_size, status.st_mtime_ns, changed)
 
 
 def test_hidden_ones_ways_out_and_what_a_search_wrote_are_left_out(folder, tmp_path):
