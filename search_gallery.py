@@ -24,6 +24,7 @@ from simvis.overlay import Look
 
 PROGRAM = "search_gallery.py"
 PART = "order the first N by their best box of cells instead, which finds small objects"
+FORCE = "also if more than half of the gallery's images would change or go"
 OUTPUT = "of the contact sheet, the overlays and results.csv (default: STEM_found)"
 
 
@@ -99,6 +100,7 @@ class Index(NetworkCommand):
     batch_size: int | None = option("images at once in the network (default: 1)", "N")
     engine: str | None = option("run on a Ray cluster, or a local one", choices=("ray",))
     workers: int | None = option("of Ray (default: one for each core)", "N")
+    force: bool = option(FORCE, default=False)
 
     def __post_init__(self):
         cli.check_batch_size(self.batch_size)
@@ -110,9 +112,8 @@ class Index(NetworkCommand):
     @cli.resumable()
     def run(self):
         gallery = self.open()
-        indexed = gallery.index(
-            self.folder, batch_size=self.batch_size, engine=self.engine, workers=self.workers
-        )
+        how = {"batch_size": self.batch_size, "engine": self.engine, "workers": self.workers}
+        indexed = gallery.index(self.folder, **how, force=self.force)
         counts = {word: getattr(indexed, word) for word in ("new", "changed", "gone")}
         counts = [f"{count:,} {word}" for word, count in counts.items() if count]
         print(f"network     {gallery.info()['network']}")

@@ -77,7 +77,7 @@ class Gallery:
         self._given, self._options = network, options
         self._network = network if isinstance(network, models.EmbeddingNetwork) else None
 
-    def index(self, folder, *, batch_size=None, engine=None, workers=None):
+    def index(self, folder, *, batch_size=None, engine=None, workers=None, force=False):
         """Take the new and the changed images of a folder in, and drop those that are gone.
 
         What is done is committed every few seconds: killed at any time, it goes on where it was.
@@ -89,9 +89,12 @@ class Gallery:
         batch_size : None for one, or int, how many images go through the network at once
         engine : None for this process, or "ray" for a Ray cluster, see `on_ray`
         workers : None or int, of Ray
+        force : bool, also if more than half of the gallery's images would change or go
 
         Raises a ValueError or an OSError if the gallery is of another network or folder, or is
-        being written to by another run, or if there is no image.
+        being written to by another run, if there is no image, or if more than half of what the
+        gallery holds would change or go, before it does.  A folder has moved if half of its images
+        have the same contents at another place, where they are no longer.
         """
         images = ImageFolder(folder)
         listed, left_out, unread = images.listing()
@@ -101,17 +104,35 @@ class Gallery:
         network = self._load(graph=True)
         batch_size = batch_size or BATCH_SIZE
         with self._owned():
-            table = self._open_or_create(images, listed, network)
+            table = self._open_or_create(images, network)
             table.upgrade()
             known, failed = table.files(), table.failed()
             new, gone = listed.keys() - known.keys(), known.keys() - listed.keys()
             # what lies where it cannot be looked at is not gone
             closed = tuple(path for path in unread if path.endswith("/"))
             gone = {path for path in gone - unread.keys() if not path.startswith(closed)}
-            table.drop(gone)
-            left = [path for path in listed if path in failed or known.get(path) != listed[path]]
+            moved = table.identity["folder"] != images.place
+            # of a file at a URI nothing but its contents tells that it is the one of another place
+            left = [
+                path
+                for path, file in listed.items()
+                if path in failed or known.get(path) != file or (moved and not file.changed)
+            ]
             touched = keep_touched(table, images, listed, [path for path in left if path in known])
             left = sorted(path for path in left if path not in touched)
+            held = known.keys() - failed.keys()
+            changes, goes = len(held.intersection(left)), len(held & gone)
+            if 2 * (changes + goes) > len(held) and not force:
+                words = (
+                    f"of its {len(held):,} images {changes:,} would change and {goes:,} would go"
+                )
+                raise ValueError(
+                    f"{self.path}: holds the images of {table.identity['folder']}: {words}; name "
+                    "another gallery, or say --force (force=True) if that is right"
+                )
+            if moved:
+                table.set_identity({**table.identity, "folder": images.place})
+            table.drop(gone)
             total, done = len(listed), len(listed) - len(left)
             progress = partial(tqdm, total=total, initial=done, unit=" images", disable=None)
             given = table, images, listed, left
@@ -223,7 +244,7 @@ class Gallery:
             raise ValueError(f"{self.path}: {DAMAGED}")
         return table, identity
 
-    def _open_or_create(self, images, listed, network):
+    def _open_or_create(self, images, network):
         """Return the table for a folder and a network."""
         wanted = identity_of(network)
         if not ImageTable.exists(self.path):
@@ -234,12 +255,9 @@ class Gallery:
             return ImageTable.create(self.path, identity, dimension)
         table, identity = self._open()
         _check_same_network(self.path, identity["network"], wanted)
-        if (before := identity["folder"]) != images.place:
-            known = table.files()
-            moved = not os.path.isdir(before) and "://" not in before
-            if known and not (moved and 2 * len(known.keys() & listed.keys()) >= len(known)):
-                raise ValueError(f"{self.path}: holds the images of {before}, name another gallery")
-            table.set_identity({**identity, "folder": images.place})
+        before = identity["folder"]
+        if before != images.place and table.files() and ("://" in before or os.path.isdir(before)):
+            raise ValueError(f"{self.path}: holds the images of {before}, name another gallery")
         return table
 
     def _folder(self, identity):

@@ -186,6 +186,38 @@ def test_a_folder_may_move(indexed, folder, tmp_path):
     assert indexed.find(query, top=1).hits[0].overlay is not None
 
 
+@pytest.mark.parametrize("mounted", ["elsewhere", "at the same place"])
+def test_other_images_of_the_same_names_replace_nothing(indexed, folder, tmp_path, mounted):
+    away = folder.rename(tmp_path / "away")  # unmounted
+    other = write_images(tmp_path / "other", 9)
+    for number, path in enumerate(sorted(other.rglob("*.png"))):
+        Image.new("RGB", (60, 45), (9 * number, 99, 99)).save(path)
+    if mounted == "at the same place":
+        other = other.rename(folder)
+    before = ImageTable(indexed.path).files()
+    with pytest.raises(ValueError, match="of its 9 images 9 would change and 0 would go; name"):
+        indexed.index(other)
+    assert ImageTable(indexed.path).files() == before
+    assert indexed.index(other, force=True).changed == 9
+    if mounted == "at the same place":
+        other.rename(tmp_path / "other")
+    else:
+        shutil.rmtree(other)
+    with pytest.raises(ValueError, match="9 would change"):
+        indexed.index(away)
+
+
+def test_losing_more_than_half_is_asked_about(indexed, folder):
+    shutil.rmtree(folder / "0")
+    assert indexed.index(folder).gone == 3
+    for path in list((folder / "1").iterdir()) + list((folder / "2").iterdir())[:1]:
+        path.unlink()
+    with pytest.raises(ValueError, match="of its 6 images 0 would change and 4 would go; name"):
+        indexed.index(folder)
+    assert indexed.info()["images"] == 6
+    assert indexed.index(folder, force=True).gone == 4
+
+
 def test_remove_takes_out_and_index_brings_back(gallery, folder):
     (folder / "0" / "0_0003.png").rename(folder / "10.png")
     gallery.index(folder)
