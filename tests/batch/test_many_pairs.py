@@ -281,9 +281,11 @@ def test_memory_is_flat(folder):
 
 def test_against_a_folder_with_a_region_and_maps(folder, imagenet, capsys):
     names = write_images(folder, 4)
+    (folder / "film.MOV").write_bytes(b"")
     command = [names[0], "--against", ".", "--region1", "10,10,50,30", "--save-maps"]
     assert main([*command, "--save-pairwise", "--pooling", "max", "--no-pictures"]) == 0
     out = capsys.readouterr().out
+    assert "left out    1 of kinds that are not read (.mov 1)\n" in out
     output = folder / f"000_against_{folder.name}_similarity"
     rows = read_scores(output)
     assert [row["image2"] for row in rows] == names[1:]
