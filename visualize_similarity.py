@@ -158,7 +158,8 @@ def run_pairs(task):
     )
     cli.report_masks(region1=task.method.region1, region2=task.method.region2)
     cli.report_left_out(left_out)
-    return report_pairs(network, rows, resumed, task.output, task.against)
+    best = {"best": 5, "against": task.against} if task.against else {}
+    return report_pairs(network, rows, resumed, task.output, **best)
 
 
 def report_pair(pair, written, covered):
@@ -184,8 +185,8 @@ def report_pair(pair, written, covered):
         print(f"written     {path}")
 
 
-def report_pairs(network, rows, resumed, folder, against=None):
-    """Print what became of many pairs, and the best five against a folder; return the status."""
+def report_pairs(network, rows, resumed, folder, best=0, against=None):
+    """Print what became of many pairs, and the best against a folder; return the exit status."""
     scored = [row for row in rows if not row["error"]]
     failed = len(rows) - len(scored)
     print(f"network     {network.name}: {network.description}")
@@ -194,8 +195,9 @@ def report_pairs(network, rows, resumed, folder, against=None):
     if scored:
         scored.sort(key=lambda row: -float(row["similarity"]))
         print("highest     {similarity}, of {image1} and {image2}".format(**scored[0]))
-    for row in scored[:5] if against else ():
-        name = Path(row["image2"]).relative_to(against)
+    for row in scored[:best]:
+        path = Path(row["image2"])
+        name = path.relative_to(against) if against else path.name
         print(f"best        {float(row['similarity']):.4f}  {name}")
     if failed:
         print(f"failed      {failed}, scores.csv says why")
