@@ -18,11 +18,13 @@ from simvis import cli
 from simvis.files import plain
 from simvis.gallery.gallery import MOST, Gallery
 from simvis.gallery.results import SHEET, TABLE, check_results_folder
+from simvis.image_ops import IMAGE_ENDINGS
 from simvis.maps import BOX, POINT, Embedding, Region, option
 from simvis.overlay import Look
 
 PROGRAM = "search_gallery.py"
 PART = "order the first N by their best box of cells instead, which finds small objects"
+FORCE = "also if more than half of the gallery's images would change or go"
 OUTPUT = "of the contact sheet, the overlays and results.csv (default: STEM_found)"
 
 
@@ -90,10 +92,15 @@ class NetworkCommand(Command):
 class Index(NetworkCommand):
     """Take in what is new in a folder, drop what is gone."""
 
-    folder: str = option("of images; or a URI, as s3://bucket/photos", "FOLDER", flags=())
+    folder: str = option(
+        f"of images ({', '.join(IMAGE_ENDINGS)}); or a URI, as s3://bucket/photos",
+        "FOLDER",
+        flags=(),
+    )
     batch_size: int | None = option("images at once in the network (default: 1)", "N")
     engine: str | None = option("run on a Ray cluster, or a local one", choices=("ray",))
     workers: int | None = option("of Ray (default: one for each core)", "N")
+    force: bool = option(FORCE, default=False)
 
     def __post_init__(self):
         cli.check_batch_size(self.batch_size)
@@ -105,13 +112,13 @@ class Index(NetworkCommand):
     @cli.resumable()
     def run(self):
         gallery = self.open()
-        indexed = gallery.index(
-            self.folder, batch_size=self.batch_size, engine=self.engine, workers=self.workers
-        )
+        how = {"batch_size": self.batch_size, "engine": self.engine, "workers": self.workers}
+        indexed = gallery.index(self.folder, **how, force=self.force)
         counts = {word: getattr(indexed, word) for word in ("new", "changed", "gone")}
         counts = [f"{count:,} {word}" for word, count in counts.items() if count]
         print(f"network     {gallery.info()['network']}")
         print(f"images      {indexed.images:,}, {', '.join(counts) or 'none of them new'}")
+        cli.report_left_out(indexed.left_out)
         report_failed(indexed.failed)
         print(f"written     {gallery.path}")
         return 1 if indexed.failed else 0

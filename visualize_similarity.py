@@ -15,7 +15,7 @@ from pathlib import Path
 
 from simvis import cli, image_ops, models
 from simvis.batch import pairs as image_pairs
-from simvis.files import plain
+from simvis.files import left_out_words, list_images, plain
 from simvis.maps import (
     BOX,
     Method,
@@ -137,10 +137,12 @@ def picture_writer(task, shown):
 @cli.resumable()
 def run_pairs(task):
     """Show many pairs; return 1 if some of them failed, else 0."""
+    left_out = ""
     if task.pairs:
         pairs = image_pairs.read_pairs(task.pairs)
     else:
         pairs = image_pairs.pairs_against(task.images[0], task.against)
+        left_out = left_out_words(*list_images(task.against)[1:])
     network = task.network.load(graph=True)
     rows, resumed = image_pairs.visualize_pairs(
         pairs,
@@ -155,7 +157,9 @@ def run_pairs(task):
         settings=task.settings(network),
     )
     cli.report_masks(region1=task.method.region1, region2=task.method.region2)
-    return report_pairs(network, rows, resumed, task.output, best=5 if task.against else 0)
+    cli.report_left_out(left_out)
+    best = {"best": 5, "against": task.against} if task.against else {}
+    return report_pairs(network, rows, resumed, task.output, **best)
 
 
 def report_pair(pair, written, covered):
@@ -181,8 +185,8 @@ def report_pair(pair, written, covered):
         print(f"written     {path}")
 
 
-def report_pairs(network, rows, resumed, folder, best=0):
-    """Print what became of many pairs, and the best of image 1; return the exit status."""
+def report_pairs(network, rows, resumed, folder, best=0, against=None):
+    """Print what became of many pairs, and the best against a folder; return the exit status."""
     scored = [row for row in rows if not row["error"]]
     failed = len(rows) - len(scored)
     print(f"network     {network.name}: {network.description}")
@@ -192,7 +196,9 @@ def report_pairs(network, rows, resumed, folder, best=0):
         scored.sort(key=lambda row: -float(row["similarity"]))
         print("highest     {similarity}, of {image1} and {image2}".format(**scored[0]))
     for row in scored[:best]:
-        print(f"best        {float(row['similarity']):.4f}  {Path(row['image2']).name}")
+        path = Path(row["image2"])
+        name = path.relative_to(against) if against else path.name
+        print(f"best        {float(row['similarity']):.4f}  {name}")
     if failed:
         print(f"failed      {failed}, scores.csv says why")
     for name in ("scores.csv", "index.html"):
@@ -205,6 +211,7 @@ def report_pairs(network, rows, resumed, folder, best=0):
 COVERED = "what the similarity is without this part of image {}: estimated, and true"
 FILLED = "what is put there for the network: the image's mean colour, or a blur"
 THAN = "why IMAGE 1 is closer to IMAGE 2 than to this one, or why it is not"
+AGAINST = f"IMAGE against all images in a folder ({', '.join(image_ops.IMAGE_ENDINGS)})"
 PICTURE = "the picture (default: STEM1_STEM2_similarity.png), or the folder of many pairs"
 MAPS = "the raw maps and the settings; of many pairs, without a FILE, into the folder"
 STYLE = "for a screen (the default), or of a column's width"
@@ -241,7 +248,7 @@ class Task:
     cover2: Region = option(COVERED.format(2), BOX)
     cover_with: str = option(FILLED, default="mean", choices=FILLINGS)
     pairs: str | None = option("two columns of paths in a file", "FILE.csv", group="many pairs")
-    against: str | None = option("IMAGE against all images in a folder", "FOLDER")
+    against: str | None = option(AGAINST, "FOLDER")
     batch_size: int | None = option("images at once in the network (default: 1)", "N")
     no_pictures: bool = option("write scores.csv and index.html alone", default=False)
     output: Path | None = option(PICTURE, "PATH", group="files")

@@ -323,6 +323,12 @@ def report_masks(**regions):
             print(f"{name:<12}{digits} % of the image, by its mask")
 
 
+def report_left_out(words):
+    """Print what of a folder was left out, in words of `files.left_out_words`."""
+    if words:
+        print(f"left out    {words}")
+
+
 def read_size(text):
     # of integers if it is one; others are refused where it goes
     return tuple(int(n) if n == int(n) else n for n in read_numbers(text, 2, "H,W"))

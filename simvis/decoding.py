@@ -15,7 +15,7 @@ from PIL import Image, ImageChops
 # Formats that are decoded in this process.  Pillow would hand others, EPS for one, to programs.
 READ_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "WEBP", "TIFF", "JPEG2000")
 IMAGE_ENDINGS = (
-    *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
     *(".jp2", ".ppm", ".pgm", ".pbm", ".pnm"),
 )
 if find_spec("PIL._avif"):  # which Pillow has since 11.3
@@ -25,6 +25,7 @@ if find_spec("PIL._avif"):  # which Pillow has since 11.3
 MAX_SIDE = 65_535  # JPEG's own
 MAX_SCANS = 64  # of a JPEG file; progressive ones have some 10
 MAX_SCANNED = 20  # times the pixels that an image may have, all scans together
+HEIC = tuple(b"ftyp" + brand for brand in (b"heic", b"heix", b"mif1", b"msf1", b"hevc"))
 HEAVY_FORMATS = ("JPEG2000", "WEBP", "AVIF")
 TURNS = dict(zip(range(2, 9), map(Image.Transpose, (0, 3, 1, 5, 4, 6, 2)), strict=True))  # of EXIF
 # An entry of an EXIF that says its orientation, in either order of bytes.
@@ -59,6 +60,8 @@ def decode(file, name, convert):
                 f"{name}: a TIFF that is damaged, or of samples that are not read, such as colours"
                 " of 32 bits: save it with 8"
             ) from None
+        if _bytes(file)[4:12] in HEIC:
+            raise ValueError(f"{name}: HEIC is not read, save it as JPEG or PNG") from None
         raise ValueError(f"{name}: not an image, or in none of {', '.join(READ_FORMATS)}") from None
     except MemoryError:
         raise ValueError(f"{name}: takes more memory to read than there is") from None

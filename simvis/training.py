@@ -11,9 +11,12 @@ from PIL import Image
 
 from simvis import image_ops, models
 from simvis.batch.pairs import file_stem
+from simvis.files import one_line
 from simvis.pair import visualize_pair
 
 SINGULAR = {"epochs": "epoch", "batches": "batch"}
+# What ends no training: a network that breaks, a disk that is full, a folder that is gone.
+FAILURES = ValueError, OSError, MemoryError, tf.errors.OpError
 COLLAPSED = 0.999  # the similarity from which on images may as well be one
 
 
@@ -43,8 +46,8 @@ class SimilarityMaps(keras.callbacks.Callback):
     ValueError, OSError
         For images that cannot be read and, where training begins, for a model without exact maps.
         Once it has begun, a pair whose maps are not defined, of a network that put out NaN for
-        one, is a warning, and so is a network that has collapsed: to which all pairs of different
-        images are alike.
+        one, is a warning, as are a folder that is gone, a disk that is full, and a network that has
+        collapsed: to which all pairs of different images are alike.
 
     Examples
     --------
@@ -100,7 +103,10 @@ class SimilarityMaps(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         if self.writer is not None:
-            self.writer.close()
+            try:
+                self.writer.close()
+            except FAILURES as error:
+                warnings.warn(f"SimilarityMaps, {self.log_dir}: {one_line(error)}", stacklevel=2)
 
     def _count(self, unit):
         if unit == self.unit:
@@ -119,16 +125,17 @@ class SimilarityMaps(keras.callbacks.Callback):
                 # anew each time: a linear head is folded from weights that training changes
                 network = models.load_network(self.model, **self.options)
                 pair = visualize_pair(*images, network, **self.look)
-            except ValueError as error:
-                warnings.warn(f"SimilarityMaps, step {self.step}, {name}: {error}", stacklevel=2)
-                continue
-            if not np.array_equal(*images):
-                similarities.append(pair.similarity)
-            picture = pair.picture(legend=True, note=words)
-            if self.folder is not None:
-                image_ops.save_image(self.folder / f"{self.step:06d}_{name}.png", picture)
-            if self.writer is not None:
-                self._write_summary(name, pair.similarity, picture)
+                if not np.array_equal(*images):
+                    similarities.append(pair.similarity)
+                picture = pair.picture(legend=True, note=words)
+                if self.folder is not None:
+                    image_ops.save_image(self.folder / f"{self.step:06d}_{name}.png", picture)
+                if self.writer is not None:
+                    self._write_summary(name, pair.similarity, picture)
+            except FAILURES as error:
+                warnings.warn(
+                    f"SimilarityMaps, step {self.step}, {name}: {one_line(error)}", stacklevel=2
+                )
         # before training all is alike to many networks
         alike = self.step > self.first and similarities and min(similarities) > COLLAPSED
         if alike and not self.told:

@@ -180,7 +180,7 @@ def kill_gallery(place, kills, rng):
 
 def contents(gallery):
     table = ImageTable(gallery)
-    return {(*row[:-1], row.embedding.tobytes()) for row in table.rows(table.files()).values()}
+    return {(*row[:7], row.embedding.tobytes()) for row in table.rows(table.files()).values()}
 
 
 def main():

@@ -22,6 +22,7 @@ FACTOR = 4  # memory over file; compressed weights and those of 16 bits stay wel
 SMALL = 2**28  # bytes that any file may ask for
 MOST_LAYERS = 5000  # the largest applications have about a thousand
 MAX_OUTPUT = 2**28  # numbers that a layer may make of one image
+TRUST = "; if you trust it, say --allow-unsafe"  # which lifts the limits of models
 # Of the functions that a file may name: "builtins" stands for Keras's activations and the like, and
 # for what the user registered.  Others of Keras's, as a Lambda would call them, write files or ask
 # servers.
@@ -43,7 +44,7 @@ def load_model_file(path):
     if largest > MAX_OUTPUT:
         raise ValueError(
             f"a layer of it makes {largest:.3g} numbers of an image, over the limit of "
-            f"{MAX_OUTPUT:.3g}; if you trust it, say --allow-unsafe"
+            f"{MAX_OUTPUT:.3g}{TRUST}"
         )
     return model
 
@@ -51,7 +52,7 @@ def load_model_file(path):
 def check_weights_file(path):
     """Raise a ValueError if a file of weights, a Path, asks for far more memory than it holds."""
     if h5py.is_hdf5(path):
-        _check_arrays(path, max(SMALL, FACTOR * path.stat().st_size))
+        _check_arrays(path, max(SMALL, FACTOR * path.stat().st_size), way="")
 
 
 def _check_file(path, limit):
@@ -78,10 +79,7 @@ def _check_file(path, limit):
         named = isinstance(inner, dict) and "name" in inner
         layers_seen += named and not str(node.get("class_name")).endswith("Policy")
         if layers_seen > MOST_LAYERS:
-            raise ValueError(
-                f"it has over {MOST_LAYERS} layers, which take long to make; if you trust it, say "
-                "--allow-unsafe"
-            )
+            raise ValueError(f"it has over {MOST_LAYERS} layers, which take long to make{TRUST}")
         return node
 
     json.loads(config, object_hook=check_node)
@@ -92,16 +90,15 @@ def _check_node(node):
         raise ValueError(f"it names {node['module']}.{node.get('config')}, no part of a model")
 
 
-def _check(what, size, limit):
+def _check(what, size, limit, way=TRUST):
     if size > limit:
         raise ValueError(
             f"{what} would take {size / 2**20:.0f} MB, over the limit of {limit / 2**20:.0f} MB, "
-            f"which is {FACTOR} times the file, or {SMALL / 2**20:.0f} MB if that is more; if you "
-            "trust it, say --allow-unsafe"
+            f"which is {FACTOR} times the file, or {SMALL / 2**20:.0f} MB if that is more{way}"
         )
 
 
-def _check_arrays(file, limit):
+def _check_arrays(file, limit, way=TRUST):
     """Check what an HDF5 file's arrays declare, which it need not hold, and where they lie."""
     links, size = {}, 0
     with h5py.File(file) as arrays:
@@ -114,7 +111,7 @@ def _check_arrays(file, limit):
                 if item.external or item.is_virtual:
                     raise ValueError(f"its {name} lies in another file")
                 size += item.nbytes
-    _check("its arrays", size, limit)
+    _check("its arrays", size, limit, way)
 
 
 @contextmanager

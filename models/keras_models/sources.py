@@ -2,11 +2,15 @@
 
 import difflib
 import importlib
+import json
+import re
 import runpy
 import sys
-from contextlib import redirect_stdout
+import zipfile
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 
@@ -30,6 +34,10 @@ SIZES = {  # of the applications that were trained on other sizes
     **{"EfficientNetV2B1": 240, "EfficientNetV2B2": 260, "EfficientNetV2B3": 300},
     **{"EfficientNetV2S": 384, "EfficientNetV2M": 480, "EfficientNetV2L": 480},
 }
+
+
+# What Keras says of a part of a model that it does not know.
+UNKNOWN = r"Unknown layer|Could not (locate|deserialize|interpret)|argument|KerasSaveable"
 
 
 def find(source, pooling, input_size, weights, import_file, allow_unsafe):
@@ -129,12 +137,50 @@ def _read(path, allow_unsafe):
         raise ValueError(f"{path}: takes more memory to load than there is") from None
     except Exception as error:
         reason = _one_line(error) or "it is damaged"
-        if "ambda" in reason and not allow_unsafe:
+        if "safe_mode=False" in str(error) and "ambda" in str(error) and not allow_unsafe:
             reason = "it holds Python code (a Lambda), which loading would run; if you trust it, "
             reason += "say allow_unsafe=True"
-        elif "Could not locate" in reason:
-            reason += "; name the Python file that registers it with import_file="
+        else:
+            reason += _advice(reason, path)
         raise ValueError(f"{path}: cannot be loaded: {reason}") from None
+
+
+def _advice(reason, path):
+    """Return what may help with a file that Keras's loader fails at, "" if nothing is known."""
+    saved, by_hand = _version(path), f"load its weights with model.load_weights({str(path)!r})"
+    if "No model config" in reason:
+        return f"; it holds weights alone: build the network in Keras, {by_hand}, and save it whole"
+    if "bad marshal data" in reason:
+        return "; its code is of another version of Python, save the model again without a Lambda"
+    if not re.search(UNKNOWN, reason):
+        return ""
+    register = "name the Python file that registers it with import_file="
+    if saved and saved[0] < 3:
+        return (
+            f"; it was saved by Keras {'.'.join(map(str, saved))}, parts of which Keras 3 does not "
+            f"read: build the network in Keras 3, {by_hand}, and save it as NAME.keras; or, of "
+            f"a layer of your own, {register}"
+        )
+    if saved > _numbers(keras.__version__):
+        newer = f"Keras {'.'.join(map(str, saved))}, which is newer than {keras.__version__} here"
+        return f"; it was saved by {newer}: install that; or, of a layer of your own, {register}"
+    return f"; {register}"
+
+
+def _version(path):
+    """Return the version of Keras that saved a file, a tuple of integers, () if it is not known."""
+    with suppress(Exception):
+        if path.suffix == ".keras":
+            with zipfile.ZipFile(path) as archive, archive.open("metadata.json") as file:
+                return _numbers(json.loads(file.read(1000))["keras_version"])
+        with h5py.File(path) as file:
+            return _numbers(file.attrs["keras_version"])
+    return ()
+
+
+def _numbers(version):
+    version = version.decode() if isinstance(version, bytes) else version
+    return tuple(map(int, re.match(r"(\d{1,4})\.(\d{1,4})\.(\d{1,4})", version).groups()))
 
 
 def _one_line(error):

@@ -1,9 +1,11 @@
 """Many pairs of images: which ones, their maps and pictures, and what an earlier run did."""
 
+import codecs
 import csv
 import io
 import math
 import os
+import re
 import tempfile
 from collections import Counter
 from functools import partial
@@ -31,7 +33,15 @@ from simvis.batch.records import (
     write_rows,
     write_scores,
 )
-from simvis.files import fingerprint, locked, one_line, plain
+from simvis.files import (
+    fingerprint,
+    left_out_words,
+    list_images,
+    locked,
+    no_image,
+    one_line,
+    plain,
+)
 from simvis.image_ops import IMAGE_ENDINGS, errors_name
 from simvis.maps import (
     Method,
@@ -54,8 +64,9 @@ def read_pairs(path):
     """Read the paths of pairs of images from a CSV file; return a list of (str, str).
 
     The first two columns are paths, relative to the file's folder; further ones do not matter.
-    A first row without an image's ending is a header.  Columns are separated by the first of
-    comma, semicolon and tab that makes two paths, or two columns, of the first row.
+    A first row of two words, with no ending, that name no file is a header.  Columns are separated
+    by the first of comma, semicolon and tab that makes two paths, or two columns, of the first row.
+    The file is in UTF-8, or in UTF-16 if its first bytes say so.
 
     Raises a ValueError that names the line that has no two columns, or the file if it holds no
     pair, and an OSError if it cannot be read.
@@ -70,9 +81,11 @@ def read_pairs(path):
     path, pairs = Path(path), []
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file of pairs")
-    with open(path, **TEXT) as file:
-        reader = csv.reader(file, delimiter=_delimiter(file))
+    with errors_name(path), open(path, "rb") as file:
+        marked = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    with open(path, **(TEXT | {"encoding": "utf-16"} if marked else TEXT)) as file:
         try:
+            reader, first = csv.reader(file, delimiter=_delimiter(file)), True
             for row in reader:
                 row = [cell.strip().removeprefix("\ufeff") for cell in row][:2]
                 if not any(row):
@@ -82,14 +95,26 @@ def read_pairs(path):
                     raise ValueError(f"{line}: expected two paths, got {row}"[:500])
                 if max(map(len, row)) > MAX_PATH:
                     raise ValueError(f"{line}: a path has over {MAX_PATH} letters")
-                if not pairs and not any(cell.lower().endswith(IMAGE_ENDINGS) for cell in row):
+                if "\0" in "".join(row):
+                    raise ValueError(f"{line}: a path holds a NUL, save the list as UTF-8")
+                header = first and all(_is_word(cell, path.parent) for cell in row)
+                first = False
+                if header:
                     continue
                 pairs.append(tuple(plain(path.parent / cell) for cell in row))
+        except UnicodeError:
+            raise ValueError(f"{path}: not the UTF-16 it begins as, save it as UTF-8") from None
         except csv.Error as error:
             raise ValueError(f"{path}, line {reader.line_num}: {error}") from None
     if not pairs:
         raise ValueError(f"{path}: holds no pair, expected two columns of paths to images")
     return pairs
+
+
+def _is_word(cell, folder):
+    """Return whether a cell looks like a column's name, and not like a path."""
+    path_like = re.search(r"[/\\]|\.\w+$", cell) or not re.search(r"[^\W\d]", cell)
+    return not (path_like or os.path.lexists(folder / cell))
 
 
 def _delimiter(file):
@@ -108,7 +133,9 @@ def _delimiter(file):
 
 
 def pairs_against(image, folder):
-    """Pair an image's path with every other image's in a folder, in the order of their names.
+    """Pair an image's path with every other's in a folder and the folders in it, sorted by path.
+
+    They are those of `files.list_images`.
 
     Returns a list of (str, str).  Raises a ValueError or an OSError if there is no such folder, or
     no other image in it.
@@ -125,13 +152,12 @@ def pairs_against(image, folder):
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder")
     image_ops.load_image(image)  # every pair would fail
-    pairs = [
-        (str(image), str(other))
-        for other in sorted(folder.iterdir())
-        if other.suffix.lower() in IMAGE_ENDINGS and not (other.exists() and other.samefile(image))
-    ]
+    files, left_out, unread = list_images(folder)
+    others = [folder / path for path in sorted(files)]
+    pairs = [(str(image), str(other)) for other in others if not os.path.samefile(other, image)]
     if not pairs:
-        raise ValueError(f"{folder}: holds no image to compare with, of {', '.join(IMAGE_ENDINGS)}")
+        words = left_out_words(left_out, unread)
+        raise ValueError(no_image(folder, words, "image to compare with"))
     return pairs
 
 

@@ -3,30 +3,21 @@
 import hashlib
 import os
 import re
+from collections import Counter
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
-from simvis.image_ops import IMAGE_ENDINGS, decode_image
+from simvis.files import File, Listing, list_images, unread_kind
+from simvis.image_ops import decode_image
 
 MAX_BYTES = 2**29  # of an image file
 READERS = 16  # threads that wait for files from another machine
-RESULTS = {"contact_sheet.jpg", "results.csv"}  # of a search, whose pictures nobody wants to find
-
-
-class File(NamedTuple):
-    """What a listing says of a file."""
-
-    size: int  # bytes
-    modified: int  # nanoseconds since 1970
 
 
 class ImageFolder:
-    """All images in a folder and the folders in it.
+    """All images in a folder and the folders in it, but for those that `files.list_images` leaves.
 
-    Those whose names begin with a dot are left out, as are links to folders, links that lead out of
-    the folder, and what a search has written there.  Raises a ValueError or an OSError if there is
-    no such folder.
+    Raises a ValueError or an OSError if there is no such folder.
 
     Parameters
     ----------
@@ -67,15 +58,18 @@ class ImageFolder:
             raise FileNotFoundError(f"{self.place}: no such folder")
 
     def files(self):
-        """Return a dict of the images' paths, relative and with slashes, to `File`."""
-        files = {}
-        for path, file in self._remote_files() if self.filesystem else self._local_files():
-            if path.lower().endswith(IMAGE_ENDINGS):
-                text = path.encode("utf-8", "backslashreplace").decode()
-                files[text] = file
-                if text != path:
-                    self._without_text.add(text)
-        return files
+        """Return a dict of the images' paths, relative and with slashes, to `files.File`."""
+        return self.listing().files
+
+    def listing(self):
+        """Return the `files.Listing` of it."""
+        listing = self._remote_listing() if self.filesystem else list_images(self.root)
+        files, unread = (
+            {path.encode("utf-8", "backslashreplace").decode(): value for path, value in of.items()}
+            for of in (listing.files, listing.unread)
+        )
+        self._without_text.update(files.keys() - listing.files.keys())
+        return listing._replace(files=files, unread=unread)
 
     def read(self, path):
         """Return the bytes of a file in the folder.
@@ -108,32 +102,20 @@ class ImageFolder:
     def digest(self, path):
         return hashlib.sha256(self.read(path)).hexdigest()
 
-    def _local_files(self):
-        folders = [""]
-        while folders:
-            folder = folders.pop()
-            with os.scandir(os.path.join(self.root, folder)) as scanned:
-                entries = [entry for entry in scanned if not entry.name.startswith(".")]
-            if {entry.name for entry in entries} >= RESULTS:
-                continue
-            for entry in entries:
-                path = f"{folder}{entry.name}"
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(f"{path}/")
-                elif entry.is_file() and (
-                    not entry.is_symlink() or self._holds(os.path.realpath(entry.path))
-                ):
-                    status = entry.stat()
-                    yield path, File(status.st_size, status.st_mtime_ns)
-
-    def _remote_files(self):
+    def _remote_listing(self):
         from pyarrow import fs
 
+        listing = Listing({}, Counter(), {})
         for info in self.filesystem.get_file_info(fs.FileSelector(self.root, recursive=True)):
             path = info.path.removeprefix(self.root).lstrip("/")
             hidden = any(part.startswith(".") for part in path.split("/"))
-            if info.type == fs.FileType.File and not hidden:
-                yield path, File(info.size, info.mtime_ns or 0)
+            if info.type != fs.FileType.File:
+                continue
+            if reason := "hidden" if hidden else unread_kind(path):
+                listing.left_out[reason] += 1
+            else:
+                listing.files[path] = File(info.size, info.mtime_ns or 0)
+        return listing
 
     def _holds(self, real):
         return real.startswith(self.root.rstrip(os.sep) + os.sep)

@@ -2,7 +2,7 @@
 
 import os
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from simvis import image_ops, models
 from simvis.batch.pipeline import BATCH_SIZE
-from simvis.files import LOCK, locked
+from simvis.files import LOCK, left_out_words, locked, no_image
 from simvis.gallery.folder import ImageFolder
 from simvis.gallery.indexing import commit, embed_rows, keep_touched
 from simvis.gallery.results import SearchResult, look_at, run_query
@@ -43,6 +43,7 @@ class Indexed:
     changed: int  # and embedded anew
     gone: int  # and removed
     failed: dict  # of path to the reason why it has no embedding
+    left_out: str = field(default="", compare=False)  # what of the folder is no image, in words
 
 
 class Gallery:
@@ -76,7 +77,7 @@ class Gallery:
         self._given, self._options = network, options
         self._network = network if isinstance(network, models.EmbeddingNetwork) else None
 
-    def index(self, folder, *, batch_size=None, engine=None, workers=None):
+    def index(self, folder, *, batch_size=None, engine=None, workers=None, force=False):
         """Take the new and the changed images of a folder in, and drop those that are gone.
 
         What is done is committed every few seconds: killed at any time, it goes on where it was.
@@ -88,25 +89,50 @@ class Gallery:
         batch_size : None for one, or int, how many images go through the network at once
         engine : None for this process, or "ray" for a Ray cluster, see `on_ray`
         workers : None or int, of Ray
+        force : bool, also if more than half of the gallery's images would change or go
 
         Raises a ValueError or an OSError if the gallery is of another network or folder, or is
-        being written to by another run, or if there is no image.
+        being written to by another run, if there is no image, or if more than half of what the
+        gallery holds would change or go, before it does.  A folder has moved if half of its images
+        have the same contents at another place, where they are no longer.
         """
         images = ImageFolder(folder)
-        listed = images.files()
+        listed, left_out, unread = images.listing()
+        words = left_out_words(left_out, unread)
         if not listed:
-            endings = ", ".join(image_ops.IMAGE_ENDINGS)
-            raise ValueError(f"{images.place}: holds no image, of {endings}")
+            raise ValueError(no_image(images.place, words))
         network = self._load(graph=True)
         batch_size = batch_size or BATCH_SIZE
         with self._owned():
-            table = self._open_or_create(images, listed, network)
+            table = self._open_or_create(images, network)
+            table.upgrade()
             known, failed = table.files(), table.failed()
             new, gone = listed.keys() - known.keys(), known.keys() - listed.keys()
-            table.drop(gone)
-            left = [path for path in listed if path in failed or known.get(path) != listed[path]]
+            # what lies where it cannot be looked at is not gone
+            closed = tuple(path for path in unread if path.endswith("/"))
+            gone = {path for path in gone - unread.keys() if not path.startswith(closed)}
+            moved = table.identity["folder"] != images.place
+            # of a file at a URI nothing but its contents tells that it is the one of another place
+            left = [
+                path
+                for path, file in listed.items()
+                if path in failed or known.get(path) != file or (moved and not file.changed)
+            ]
             touched = keep_touched(table, images, listed, [path for path in left if path in known])
             left = sorted(path for path in left if path not in touched)
+            held = known.keys() - failed.keys()
+            changes, goes = len(held.intersection(left)), len(held & gone)
+            if 2 * (changes + goes) > len(held) and not force:
+                words = (
+                    f"of its {len(held):,} images {changes:,} would change and {goes:,} would go"
+                )
+                raise ValueError(
+                    f"{self.path}: holds the images of {table.identity['folder']}: {words}; name "
+                    "another gallery, or say --force (force=True) if that is right"
+                )
+            if moved:
+                table.set_identity({**table.identity, "folder": images.place})
+            table.drop(gone)
             total, done = len(listed), len(listed) - len(left)
             progress = partial(tqdm, total=total, initial=done, unit=" images", disable=None)
             given = table, images, listed, left
@@ -120,7 +146,7 @@ class Gallery:
             if gone or left:
                 table.maintain()
         changed = len(set(left) - new)
-        return Indexed(len(table), len(new), changed, len(gone), table.failed())
+        return Indexed(len(table), len(new), changed, len(gone), table.failed(), words)
 
     def find(self, image, region=None, point=None, top=12, *, exact=False, rerank=0, look=None):
         """Search for an image, or a part of it, and see why each hit is one: a `SearchResult`.
@@ -218,7 +244,7 @@ class Gallery:
             raise ValueError(f"{self.path}: {DAMAGED}")
         return table, identity
 
-    def _open_or_create(self, images, listed, network):
+    def _open_or_create(self, images, network):
         """Return the table for a folder and a network."""
         wanted = identity_of(network)
         if not ImageTable.exists(self.path):
@@ -229,12 +255,9 @@ class Gallery:
             return ImageTable.create(self.path, identity, dimension)
         table, identity = self._open()
         _check_same_network(self.path, identity["network"], wanted)
-        if (before := identity["folder"]) != images.place:
-            known = table.files()
-            moved = not os.path.isdir(before) and "://" not in before
-            if known and not (moved and 2 * len(known.keys() & listed.keys()) >= len(known)):
-                raise ValueError(f"{self.path}: holds the images of {before}, name another gallery")
-            table.set_identity({**identity, "folder": images.place})
+        before = identity["folder"]
+        if before != images.place and table.files() and ("://" in before or os.path.isdir(before)):
+            raise ValueError(f"{self.path}: holds the images of {before}, name another gallery")
         return table
 
     def _folder(self, identity):

@@ -40,7 +40,7 @@ def keep_touched(table, images, listed, changed):
         answers = prefetch(is_touched, rows, 4 * images.readers, images.readers)
         touched = [row for row, same in zip(rows, answers, strict=True) if same]
         if touched:
-            table.put([row._replace(modified=listed[row.path].modified) for row in touched])
+            table.put([row._replace(**listed[row.path]._asdict()) for row in touched])
         kept.update(row.path for row in touched)
     return kept
 

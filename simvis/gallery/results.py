@@ -12,8 +12,7 @@ import numpy as np
 from simvis import image_ops
 from simvis.batch.pipeline import prefetch
 from simvis.batch.records import as_text
-from simvis.files import one_line
-from simvis.gallery.folder import RESULTS
+from simvis.files import RESULTS, one_line
 from simvis.image_ops import write_whole
 from simvis.maps import (
     Method,
@@ -28,7 +27,7 @@ from simvis.plotting.contact_sheet import contact_sheet
 from simvis.similarity_ops import best_box, local_features, strongest_part
 
 FIELDS = ("rank", "path", "similarity", "whole_similarity", "x0", "y0", "x1", "y1", "note")
-SHEET, TABLE = sorted(RESULTS)
+SHEET, TABLE = sorted(RESULTS[0])
 OVERLAY = "hit_{:02d}.jpg"
 ALIKE = 0.99999  # the cosine, at the least, of two whole images that are one picture
 EXPLAINED = ("pooling", "projection", "power", "explain")  # of a network, for the explorer

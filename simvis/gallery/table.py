@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from simvis.files import File
+
 NAME = "images.lance"
 IDENTITY = b"similarity-visualization"  # of the metadata that say what the embeddings are
 # Up to so many images a search looks at all of them; beyond, it asks an index (IVF, RaBitQ).
@@ -22,7 +24,7 @@ PROBES = 56  # partitions that a search looks into, or 9 of 20 if that is more
 REFINE = 3  # so many times the images that are wanted are compared exactly
 REBUILD = 2  # an index is built anew if it should have so many times its partitions
 FRAGMENT = 2**16  # rows of a file that compaction leaves alone
-OPTIONAL = "error", "embedding"  # columns
+OPTIONAL = "error", "embedding", "changed"  # columns
 LARGEST = 2**16  # numbers of an embedding
 KEPT = timedelta(hours=1)  # how long versions are kept, for those who are reading them
 
@@ -38,6 +40,7 @@ class Row(NamedTuple):
     height: int
     error: str | None  # why it has no embedding
     embedding: np.ndarray | None  # float32 (D,), of unit length
+    changed: str | None = None  # the file's inode and its time, see `files.File`
 
 
 class ImageTable:
@@ -68,11 +71,17 @@ class ImageTable:
                     raise
                 words = f"{self.uri}: no gallery, make one with index FOLDER"
                 raise FileNotFoundError(words) from None
+            if self.dataset.base_paths():  # which opening has not asked yet, but reading would
+                raise ValueError("it names files outside of its folder, which are not opened")
             schema = self.dataset.schema
             self.identity = dict(json.loads(schema.metadata[IDENTITY]))
             self.dimension = schema.field("embedding").type.list_size
-            if schema != _schema(self.dimension) or not 0 < self.dimension <= LARGEST:
+            whole = _schema(self.dimension)
+            # galleries of earlier versions have all but the last
+            if schema not in (whole, whole.remove(len(whole) - 1)):
                 raise ValueError("its columns are others")
+            if not 0 < self.dimension <= LARGEST:
+                raise ValueError("its embeddings are too long")
 
     @classmethod
     def create(cls, uri, identity, dimension):
@@ -98,11 +107,11 @@ class ImageTable:
             return self.dataset.count_rows("error IS NULL")
 
     def files(self):
-        """Return a dict of path to (size, modified) of all images, those without embedding too."""
+        """Return a dict of path to `files.File` of all images, those without embedding too."""
         with self._in_words():
-            table = self.dataset.to_table(columns=["path", "size", "modified"])
+            table = self.dataset.to_table(columns=self._columns("path", *File._fields))
         path, *file = (table.column(name).to_pylist() for name in table.column_names)
-        return dict(zip(path, zip(*file, strict=True), strict=True))
+        return dict(zip(path, map(File, *file), strict=True))
 
     def failed(self):
         """Return a dict of path to why it has no embedding, of those that have none."""
@@ -116,12 +125,19 @@ class ImageTable:
 
         chosen = pc.field("path").isin(list(paths))
         with self._in_words():
-            table = self.dataset.to_table(columns=list(Row._fields), filter=chosen)
+            table = self.dataset.to_table(columns=self._columns(*Row._fields), filter=chosen)
         rows = [Row(**columns) for columns in table.to_pylist()]
         return {
             row.path: row._replace(embedding=row.embedding and np.float32(row.embedding))
             for row in rows
         }
+
+    def upgrade(self):
+        """Add the column that a gallery of an earlier version lacks."""
+        field = _schema(self.dimension).field("changed")
+        if field.name not in self.dataset.schema.names:
+            with self._writing():
+                self.dataset.add_columns(field)
 
     def put(self, rows):
         """Add rows, in the place of those of the same paths."""
@@ -208,6 +224,9 @@ class ImageTable:
                 "indexed": index.num_rows_indexed if index else 0,
             }
 
+    def _columns(self, *names):
+        return [name for name in names if name in self.dataset.schema.names]
+
     def _vector_index(self):
         """Return what Lance tells of the index of embeddings, None if there is none."""
         found = [each for each in self.dataset.describe_indices() if each.name == "embedding_idx"]
@@ -242,9 +261,11 @@ def row_of(path, file, embedding, size, error, contents):
         norm = float(np.linalg.norm(embedding.astype(np.float64)))
         if 0 < norm < np.inf:
             unit = (embedding / norm).astype(np.float32)
-            return Row(path, *file, contents, size[1], size[0], None, unit)
+            place = path, file.size, file.modified, contents
+            return Row(*place, size[1], size[0], None, unit, file.changed)
         error = "the network sees nothing in it: its embedding is zero, or not finite"
-    return Row(path, *file, contents, 0, 0, " ".join(error.split()), None)
+    error = " ".join(error.split())
+    return Row(path, file.size, file.modified, contents, 0, 0, error, None, file.changed)
 
 
 def arrow_table(rows, dimension):
@@ -254,17 +275,18 @@ def arrow_table(rows, dimension):
     columns = dict(zip(Row._fields, zip(*rows, strict=True), strict=True))
     vectors, empty = columns.pop("embedding"), np.zeros(dimension, np.float32)
     flat = np.concatenate([empty if vector is None else vector for vector in vectors])
+    changed = columns.pop("changed")
     columns["embedding"] = pa.FixedSizeListArray.from_arrays(
         pa.array(flat), dimension, mask=pa.array([vector is None for vector in vectors])
     )
-    return pa.table(columns, schema=_schema(dimension))
+    return pa.table({**columns, "changed": changed}, schema=_schema(dimension))
 
 
 def _schema(dimension):
     import pyarrow as pa
 
     types = [pa.string(), pa.int64(), pa.int64(), pa.string(), pa.int32(), pa.int32(), pa.string()]
-    types.append(pa.list_(pa.float32(), dimension))
+    types += [pa.list_(pa.float32(), dimension), pa.string()]
     fields = zip(Row._fields, types, strict=True)
     return pa.schema([pa.field(*each, nullable=each[0] in OPTIONAL) for each in fields])
 

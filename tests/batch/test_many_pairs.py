@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -100,6 +101,46 @@ def test_paths_are_told_without_detours(folder):
     # what a link leads to is not where the link is
     real = os.path.realpath(folder / "elsewhere" / "b.png")
     assert read_pairs("lists/p.csv") == [("a.png", real)]
+
+
+@pytest.mark.parametrize(
+    "first", ["a.heic,b.jfif", "a.cr2,b.cr2", "IMG_1,IMG_2", "sub/a,sub/b", "17,18", "x.a,x.b"]
+)
+def test_a_first_pair_is_no_header(folder, first):
+    for name in ("IMG_1", "IMG_2"):
+        (folder / name).write_bytes(b"")
+    (folder / "p.csv").write_text(f"{first}\nc.tga,d.tga\n")
+    assert read_pairs("p.csv") == [tuple(first.split(",")), ("c.tga", "d.tga")]
+    (folder / "p.csv").write_text(f"first image,Image No. 2\n{first}\n")
+    assert read_pairs("p.csv") == [tuple(first.split(","))]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-8-sig"])
+def test_lists_in_other_encodings_are_read_or_refused(folder, encoding):
+    content = "image1;image2\nä.png;b.png\n".encode(encoding)
+    (folder / "p.csv").write_bytes(content)
+    if encoding in ("utf-16", "utf-8-sig"):
+        assert read_pairs("p.csv") == [("ä.png", "b.png")]
+        (folder / "p.csv").write_bytes(content[:-1])
+    if encoding != "utf-8-sig":
+        with pytest.raises(ValueError, match="^p.csv.*save (it|the list) as UTF-8"):
+            read_pairs("p.csv")
+
+
+def test_against_and_index_agree_on_what_is_in_a_folder(folder, tmp_path_factory):
+    from simvis.gallery.folder import ImageFolder
+
+    names = write_images(folder, 2)
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    shutil.copy(names[0], elsewhere / "out.png")
+    (folder / "out.png").symlink_to(elsewhere / "out.png")
+    (folder / "in.png").symlink_to(names[1])
+    (folder / "deeper").mkdir()
+    for name in ("a.jfif", "b.JPE", ".c.png", "d.heic", "deeper/e.png"):
+        shutil.copy(names[0], folder / name)
+    listed = sorted(ImageFolder(folder).files())
+    assert {"a.jfif", "b.JPE", "deeper/e.png", "in.png"} < set(listed)
+    assert [names[0], *(other for _, other in pairs_against(names[0], "."))] == listed
 
 
 def test_against_a_folder_takes_its_other_images(folder):
@@ -240,9 +281,11 @@ def test_memory_is_flat(folder):
 
 def test_against_a_folder_with_a_region_and_maps(folder, imagenet, capsys):
     names = write_images(folder, 4)
+    (folder / "film.MOV").write_bytes(b"")
     command = [names[0], "--against", ".", "--region1", "10,10,50,30", "--save-maps"]
     assert main([*command, "--save-pairwise", "--pooling", "max", "--no-pictures"]) == 0
     out = capsys.readouterr().out
+    assert "left out    1 of kinds that are not read (.mov 1)\n" in out
     output = folder / f"000_against_{folder.name}_similarity"
     rows = read_scores(output)
     assert [row["image2"] for row in rows] == names[1:]
@@ -298,13 +341,29 @@ def test_a_changed_image_redoes_its_own_pairs(folder):
     # the same contents under another time are the same
     os.utime(folder / names[0], ns=(1, 1))
     assert run_tiny(pairs) == (before, 3)
-    # others of the same size are not, if the time is another
+    # others of the same size are not
     image = Image.open(folder / names[1])
     image.point(lambda value: 255 - value // 2).save(folder / names[1])
     after, resumed = run_tiny(pairs)
     assert resumed == 1 and after[2] == before[2]
     assert all(after[i]["similarity"] != before[i]["similarity"] for i in (0, 1))
     assert visualize_pairs(pairs, tiny_network()[0], "again", pictures=False) == (after, 0)
+
+
+@pytest.mark.parametrize("replace", ["written over", "moved there"])
+def test_an_image_of_the_same_size_and_time_is_another(folder, replace):
+    paths = [folder / name for name in ("a.bmp", "b.bmp", "new.bmp")]
+    for path, color in zip(paths, ("red", "green", "blue"), strict=True):
+        Image.new("RGB", (40, 30), color).save(path)
+        os.utime(path, ns=(1, 1))
+    pairs = [tuple(map(str, paths[:2]))]
+    assert run_tiny(pairs)[1] == 0 and run_tiny(pairs)[1] == 1
+    if replace == "moved there":
+        paths[2].replace(paths[0])
+    else:  # as cp -p does
+        paths[0].write_bytes(paths[2].read_bytes())
+        os.utime(paths[0], ns=(1, 1))
+    assert run_tiny(pairs)[1] == 0
 
 
 def test_changed_weights_and_masks_are_refused(folder):

@@ -125,8 +125,7 @@ def test_a_changed_image_of_the_same_size_is_noticed(gallery, folder):
     (hit,) = gallery.find(np.full((8, 8, 3), red, np.uint8), top=1).hits  # when it is shown
     assert hit.path == "plain.bmp"
     assert hit.overlay is None and "changed since it was indexed" in hit.note
-    os.utime(path, ns=(1, 1))
-    assert gallery.index(folder).changed == 1  # and when its time is another
+    assert gallery.index(folder).changed == 1  # and though its time is the same
     (hit,) = gallery.find(np.full((8, 8, 3), blue, np.uint8), top=1).hits
     assert hit.path == "plain.bmp" and hit.similarity == pytest.approx(1)
 
@@ -144,6 +143,23 @@ def test_bad_images_are_recorded_and_tried_again(gallery, folder):
     indexed = gallery.index(folder)
     assert (indexed.images, indexed.changed) == (10, 2)
     assert indexed.failed.keys() == {"black.png"}
+
+
+def test_what_cannot_be_looked_at_is_not_gone(indexed, folder, monkeypatch):
+    real = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("/0/"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", scandir)
+        again = indexed.index(folder)
+    assert again == Indexed(images=9, new=0, changed=0, gone=0, failed={})
+    assert again.left_out == "1 that cannot be read (0/: Permission denied)"
+    os.utime(folder / "0" / "0_0000.png", (2**34, 2**34))  # in the year 2514
+    assert indexed.index(folder).failed == {}
 
 
 def test_a_gallery_is_of_one_folder_that_holds_images(indexed, folder, tmp_path):
@@ -168,6 +184,38 @@ def test_a_folder_may_move(indexed, folder, tmp_path):
     assert found.hits[0].note == "the query itself"
     assert indexed.index(moved) == Indexed(images=9, new=0, changed=0, gone=0, failed={})
     assert indexed.find(query, top=1).hits[0].overlay is not None
+
+
+@pytest.mark.parametrize("mounted", ["elsewhere", "at the same place"])
+def test_other_images_of_the_same_names_replace_nothing(indexed, folder, tmp_path, mounted):
+    away = folder.rename(tmp_path / "away")  # unmounted
+    other = write_images(tmp_path / "other", 9)
+    for number, path in enumerate(sorted(other.rglob("*.png"))):
+        Image.new("RGB", (60, 45), (9 * number, 99, 99)).save(path)
+    if mounted == "at the same place":
+        other = other.rename(folder)
+    before = ImageTable(indexed.path).files()
+    with pytest.raises(ValueError, match="of its 9 images 9 would change and 0 would go; name"):
+        indexed.index(other)
+    assert ImageTable(indexed.path).files() == before
+    assert indexed.index(other, force=True).changed == 9
+    if mounted == "at the same place":
+        other.rename(tmp_path / "other")
+    else:
+        shutil.rmtree(other)
+    with pytest.raises(ValueError, match="9 would change"):
+        indexed.index(away)
+
+
+def test_losing_more_than_half_is_asked_about(indexed, folder):
+    shutil.rmtree(folder / "0")
+    assert indexed.index(folder).gone == 3
+    for path in list((folder / "1").iterdir()) + list((folder / "2").iterdir())[:1]:
+        path.unlink()
+    with pytest.raises(ValueError, match="of its 6 images 0 would change and 4 would go; name"):
+        indexed.index(folder)
+    assert indexed.info()["images"] == 6
+    assert indexed.index(folder, force=True).gone == 4
 
 
 def test_remove_takes_out_and_index_brings_back(gallery, folder):

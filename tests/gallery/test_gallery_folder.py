@@ -2,13 +2,15 @@
 
 import os
 import re
+from contextlib import nullcontext
 
 import pytest
 from galleries import write_images
 from pyarrow import fs
 
+from simvis.files import File, left_out_words
 from simvis.gallery import folder as image_folder
-from simvis.gallery.folder import File, ImageFolder
+from simvis.gallery.folder import ImageFolder
 
 
 @pytest.fixture
@@ -25,7 +27,8 @@ def test_files_are_those_of_images_in_all_folders(folder):
         *("0/0_0000.png", "0/0_0003.png", "1/0_0001.png", "1/0_0004.png", "2/0_0002.png"),
         "UPPER.JPG",
     ]
-    assert files["0/0_0000.png"] == File(status.st_size, status.st_mtime_ns)
+    changed = f"{status.st_ino} {status.st_ctime_ns}"
+    assert files["0/0_0000.png"] == File(status.st_size, status.st_mtime_ns, changed)
 
 
 def test_hidden_ones_ways_out_and_what_a_search_wrote_are_left_out(folder, tmp_path):
@@ -113,3 +116,63 @@ def test_no_error_tells_a_password(uri):
     with pytest.raises(ValueError, match="^s3://photos") as caught:
         ImageFolder(uri)
     assert "hush" not in str(caught.value) and "hu/sh" not in str(caught.value)
+
+
+def test_what_is_left_out_is_counted_by_reason(folder, tmp_path):
+    (tmp_path / "elsewhere.png").write_bytes(b"")
+    for name in ("a.HEIC", "b.heic", "c.mov", "README", ".hidden"):
+        (folder / name).write_bytes(b"")
+    (folder / "out.png").symlink_to(tmp_path / "elsewhere.png")
+    (folder / "gone.png").symlink_to("nowhere.png")
+    (folder / "results").mkdir()
+    for name in ("scores.csv", "settings.json", "00001_a_b.jpg"):
+        (folder / "results" / name).write_bytes(b"")
+    for path in sorted(folder.rglob("*.png"))[:2]:
+        path.rename(path.with_suffix(".jfif"))
+    files, left_out, unread = ImageFolder(folder).listing()
+    assert len(files) == 5 and sum(path.endswith(".jfif") for path in files) == 2
+    words = left_out_words(left_out, unread)
+    assert words.startswith("4 of kinds that are not read (.heic 2, ")
+    for part in (".mov 1", "others 1", ", 1 link out of the folder", ", 1 link to no file"):
+        assert part in words
+    assert ", 1 folder of results" in words and ", 1 hidden" in words
+
+
+def test_what_cannot_be_looked_at_ends_nothing(folder, monkeypatch):
+    """A folder that may not be read, a link to itself, and a file that vanishes meanwhile."""
+    before = ImageFolder(folder).files()
+    (folder / "loop.png").symlink_to("loop.png")
+    (folder / "lost+found").mkdir()
+    os.utime(folder / "0" / "0_0000.png", (2**34, 2**34))  # in the year 2514
+    real = os.scandir
+
+    class Vanishes(os.PathLike):  # an entry of a folder
+        name, path = "upload.png", str(folder / "upload.png")
+
+        def __fspath__(self):
+            return self.path
+
+        def is_dir(self, **_):
+            return False
+
+        is_symlink = is_dir
+
+        def is_file(self):
+            return True
+
+        def stat(self):
+            raise FileNotFoundError(self.path)
+
+    def scandir(path):
+        if str(path).endswith("lost+found/"):
+            raise PermissionError(13, "Permission denied", str(path))
+        with real(path) as entries:
+            return nullcontext([*entries, Vanishes()])
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    files, left_out, unread = ImageFolder(folder).listing()
+    assert files.keys() == before.keys()
+    assert files["0/0_0000.png"].modified == 2**63 - 1
+    assert unread.keys() == {"lost+found/", "loop.png"}
+    words = left_out_words(left_out, unread)
+    assert "2 that cannot be read (" in words

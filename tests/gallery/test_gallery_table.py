@@ -46,9 +46,9 @@ def test_a_path_has_one_row(rng, table):
     table.put(rows_of(vectors))
     table.put([Row("it's 2.png", 99, 8, "new", 4, 3, None, vectors[0])])
     assert len(table) == 4
-    assert table.files()["it's 2.png"] == (99, 8)
+    assert table.files()["it's 2.png"] == (99, 8, None)
     (row,) = table.rows(["it's 2.png", "none.png"]).values()
-    assert row[:-1] == ("it's 2.png", 99, 8, "new", 4, 3, None)
+    assert row[:7] == ("it's 2.png", 99, 8, "new", 4, 3, None)
     assert (row.embedding == vectors[0]).all()
     assert table.failed() == {}
 
@@ -117,6 +117,30 @@ def test_a_damaged_gallery_is_one_line(rng, table, tmp_path, capfd, part, how):
     assert "\n" not in str(raised.value)
     assert "gallery" in str(raised.value)
     assert not capfd.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["s3://bucket/table", "elsewhere"])
+def test_files_elsewhere_are_not_opened_on_a_tables_word(rng, table, tmp_path, place):
+    from lance import DatasetBasePath
+
+    table.put(rows_of(unit_vectors(rng, 9, 8)))
+    place = place if "://" in place else str(tmp_path / place)
+    table.dataset.add_bases([DatasetBasePath(place, name="other")])
+    with pytest.raises(ValueError, match="names files outside of its folder"):
+        ImageTable(tmp_path / "gallery")
+
+
+def test_a_gallery_of_an_earlier_version_is_read_and_goes_on(rng, table, tmp_path):
+    vectors = unit_vectors(rng, 9, 8)
+    table.put(rows_of(vectors))
+    table.dataset.drop_columns(["changed"])
+    table = ImageTable(tmp_path / "gallery")
+    assert len(table.files()) == len(table.rows(table.files())) == 9
+    assert table.nearest(vectors[3], 1)[0][0] == "it's 3.png"
+    table.upgrade()
+    table.put([row._replace(changed="now") for row in rows_of(vectors[:2])])
+    found = ImageTable(tmp_path / "gallery").files()
+    assert [found[f"it's {i}.png"].changed for i in range(3)] == ["now", "now", None]
 
 
 def test_another_table_is_no_gallery(tmp_path):

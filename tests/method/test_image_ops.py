@@ -308,6 +308,12 @@ def test_avif_is_read(tmp_path, photo):
     assert ".avif" in image_ops.IMAGE_ENDINGS
 
 
+def test_heic_is_named(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"\0\0\0\x24ftypheic" + bytes(99))  # as phones send them
+    with pytest.raises(ValueError, match="a.jpg: HEIC is not read, save it as JPEG or PNG"):
+        image_ops.load_image(tmp_path / "a.jpg")
+
+
 # --- small files that ask for much ---------------------------------------------------------------
 
 

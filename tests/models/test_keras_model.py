@@ -284,6 +284,70 @@ def test_code_in_a_file_runs_only_where_the_user_says_so(folder, ending, capsys)
     assert (folder / "witness").exists()
 
 
+OLD = "saved by Keras 2.21.0, .* build the network in Keras 3, load its weights with "
+
+
+@pytest.mark.parametrize(
+    "kind, version, message",
+    [
+        ("TFOpLambda", "2.21.0", OLD),
+        ("SlicingOpLambda", "2.4.0", "saved by Keras 2.4.0, "),
+        ("Convolution2D", "1.2.2", "saved by Keras 1.2.2, "),
+        ("AlphaLambdaNorm", keras.__version__, "registers it with import_file="),
+        ("LaterLayer", "99.0.0", "saved by Keras 99.0.0, which is newer than .* here: install"),
+    ],
+)
+@pytest.mark.parametrize("ending", [".keras", ".h5"])
+def test_advice_for_a_file_that_keras_does_not_know_can_help(
+    folder, ending, kind, version, message
+):
+    inputs, x = pooled()
+    keras.Model(inputs, layers.Dense(3, name="changed")(x)).save(f"m{ending}")
+
+    def changed(content):
+        content = json.loads(content)
+        content["config"]["layers"][-1].update(class_name=kind, module="own", registered_name=kind)
+        return json.dumps(content)
+
+    edited(f"m{ending}", changed)
+    if ending == ".h5":
+        with h5py.File("m.h5", "r+") as file:
+            file.attrs["keras_version"] = version
+    else:
+        edited("m.keras", lambda _: json.dumps({"keras_version": version}), "metadata.json")
+    with pytest.raises(ValueError, match=message) as raised:
+        load_network(f"m{ending}")
+    assert "unsafe" not in str(raised.value) and "\n" not in str(raised.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", [".keras", ".h5"])
+def test_weights_of_keras_2_go_into_the_network_as_the_advice_says(folder, ending):
+    tf_keras = pytest.importorskip("tf_keras")
+
+    def build(keras, scaled):
+        inputs = keras.Input((32, 32, 3))
+        x = keras.layers.DepthwiseConv2D(3)(scaled(keras.layers.Conv2D(4, 3)(inputs)))
+        return keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(x))
+
+    old, new = build(tf_keras, lambda x: 2.0 * x), build(keras, layers.Rescaling(2.0))
+    old.save(f"old{ending}")
+    with pytest.raises(ValueError, match=OLD):
+        load_network(f"old{ending}")
+    new.load_weights(f"old{ending}")
+    new.save("new.keras")
+    network = load_network("new.keras")
+    batch = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
+    assert_allclose(network.embed(batch), old(batch), atol=1e-6)
+
+
+def test_weights_alone_are_said_to_be(folder):
+    inputs, x = pooled()
+    keras.Model(inputs, x).save_weights("w.weights.h5")
+    with pytest.raises(ValueError, match="weights alone: build the network in Keras, load"):
+        load_network("w.weights.h5")
+
+
 def test_an_application_with_weights_of_a_file_and_random_ones(folder, images):
     base = keras.applications.MobileNet(include_top=False, weights=None)
     base.save_weights("own.weights.h5")

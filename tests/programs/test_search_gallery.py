@@ -55,8 +55,12 @@ def test_index_says_what_it_did(place, capsys):
     assert reason.startswith("            it's <b>broken.png: not an image")
     assert written == "written     gallery"
     (place / "images" / "it's <b>broken.png").unlink()
+    (place / "images" / "phone.HEIC").write_bytes(b"")
     assert main(["index", "images"]) == 0
-    assert lines(capsys)[1] == "images      9, 1 gone"
+    _, images, left_out, _ = lines(capsys)
+    assert images == "images      9, 1 gone"
+    assert left_out == "left out    1 of kinds that are not read (.heic 1)"
+    (place / "images" / "phone.HEIC").unlink()
     assert main(["index", "images"]) == 0
     assert lines(capsys)[1] == "images      9, none of them new"
 

@@ -1,6 +1,8 @@
 """Maps while a network trains: a real training run, and what it leaves for TensorBoard."""
 
 import io
+import resource
+import shutil
 import warnings
 
 import keras
@@ -184,6 +186,27 @@ def test_a_network_that_breaks_is_a_warning_and_goes_on(image, tmp_path):
     with pytest.warns(UserWarning, match="SimilarityMaps, step 1, 01_image1_image2: .*not finite"):
         train([Break(), maps])
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("fault", ["folder gone", "disk full"])
+def test_a_folder_that_fails_ends_no_training(image, tmp_path, fault):
+    maps = SimilarityMaps([(image, image)], tmp_path / "logs", tmp_path / "maps")
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    class Fail(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if fault == "folder gone":
+                shutil.rmtree(tmp_path / "maps")
+                shutil.rmtree(tmp_path / "logs")
+            else:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (9, limit[1]))
+
+    try:
+        with pytest.warns(UserWarning, match="SimilarityMaps, step 1, 01_image1_image2: .*maps"):
+            model = train([Fail(), maps])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert model.optimizer.iterations == 2
 
 
 @pytest.mark.parametrize(
