@@ -247,7 +247,7 @@ def to_mask(image):
         return Image.fromarray(samples.max() - samples if tags.get(262) == 0 else samples)
     if image.has_transparency_data:
         alpha = image.convert("RGBA").getchannel("A")
-        if np.ptp(alpha.getextrema()):
+        if np.ptp(alpha.getextrema()) or alpha.getextrema() == (0, 0):  # nothing is to be seen
             return alpha
     colors = image.convert("RGB")
     grey = colors.convert("L")
@@ -256,6 +256,8 @@ def to_mask(image):
     share = (np.arange(256) - values.min())[:, None] / max(1, np.ptp(values))
     between = (darkest + share.clip(0, 1) * (brightest - darkest)).astype(np.uint8)
     change = ImageChops.difference(colors, Image.fromarray(between[values]))
-    if max(high for _, high in change.getextrema()) > 64:  # more than a JPEG file's noise
+    # more than a JPEG file's noise, or, as in a photograph, much that is neither one nor the other
+    most, middle = max(high for _, high in change.getextrema()), abs(share[values] - 0.5) < 0.3
+    if most > 64 or (most > max(4, np.ptp(values) / 16) and middle.mean() > 0.2):
         raise ValueError("it has more than two colours: paint the region white, all else black")
     return grey

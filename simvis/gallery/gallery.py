@@ -15,7 +15,7 @@ from simvis.files import LOCK, left_out_words, locked, no_image
 from simvis.gallery.folder import ImageFolder
 from simvis.gallery.indexing import commit, embed_rows, keep_touched
 from simvis.gallery.results import SearchResult, look_at, run_query
-from simvis.gallery.table import NAME, ImageTable
+from simvis.gallery.table import NAME, ImageTable, import_lance
 from simvis.maps import Embedding, check_place
 
 DAMAGED = "the gallery is damaged, or of another version of this program"
@@ -224,6 +224,7 @@ class Gallery:
     @contextmanager
     def _owned(self):
         """Own the gallery's folder, which is made if need be, until the end of the block."""
+        import_lance()  # raises before anything is made
         if "://" in self.path:  # Lance sees to it that no commit is lost
             yield
             return

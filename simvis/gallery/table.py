@@ -60,7 +60,7 @@ class ImageTable:
     """
 
     def __init__(self, uri):
-        self.uri, self.lance = str(uri), _import_lance()
+        self.uri, self.lance = str(uri), import_lance()
         if os.path.isfile(self.uri):
             raise ValueError(f"{self.uri}: is a file, a gallery is a folder")
         with self._in_words():
@@ -90,7 +90,7 @@ class ImageTable:
         table.uri, schema = str(uri), _schema(dimension)
         schema = schema.with_metadata({IDENTITY: json.dumps(identity)})
         with table._in_words("cannot be written"):
-            _import_lance().write_dataset([], f"{uri}/{NAME}", schema=schema, mode="create")
+            import_lance().write_dataset([], f"{uri}/{NAME}", schema=schema, mode="create")
         return cls(uri)
 
     @classmethod
@@ -291,12 +291,14 @@ def _schema(dimension):
     return pa.schema([pa.field(*each, nullable=each[0] in OPTIONAL) for each in fields])
 
 
-def _import_lance():
+def import_lance():
     os.environ.setdefault("LANCE_LOG", "error")
     os.environ.setdefault("LANCE_INCLUDE_VECTOR_CENTROIDS", "false")
     try:
         import lance
     except ImportError as error:
-        extra = "similarity-visualization[gallery]"
-        raise ValueError(f'a gallery needs {error.name}: pip install "{extra}"') from None
+        raise ValueError(
+            f'a gallery needs {error.name}: pip install ".[gallery]" in a checkout, else '
+            'pip install "similarity-visualization[gallery]"'
+        ) from None
     return lance

@@ -7,6 +7,7 @@ import zlib
 import matplotlib
 import numpy as np
 import pytest
+from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -665,3 +666,15 @@ MASKED = np.ma.masked_less(IMAGE[..., 0], 9)
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_photograph_is_no_mask_and_what_is_not_to_be_seen_is_empty(tmp_path):
+    photo = ROOT / "example_images" / "room_a_view1.jpg"
+    with pytest.raises(ValueError, match="more than two colours"):
+        image_ops.read_mask(photo)
+    muted = np.asarray(Image.open(photo).convert("RGB")) // 8 + 100
+    Image.fromarray(muted).save(tmp_path / "muted.png")
+    with pytest.raises(ValueError, match="more than two colours"):
+        image_ops.read_mask(tmp_path / "muted.png")
+    Image.new("RGBA", (6, 4), (200, 200, 200, 0)).save(tmp_path / "clear.png")
+    assert not image_ops.read_mask(tmp_path / "clear.png").any()
