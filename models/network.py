@@ -2,13 +2,13 @@
 
 import hashlib
 import os
-import sys
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
+from simvis.decoding import stderr_dropped
 from simvis.similarity_ops import pool_features
 
 MODEL_FILES = (".keras", ".h5", ".hdf5")
@@ -200,7 +200,7 @@ def start_tensorflow():
     _check_address_space()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        with _stderr_held():
+        with stderr_dropped():
             import tensorflow as tf
 
             tf.config.list_logical_devices()
@@ -221,20 +221,3 @@ def _check_address_space():
     if limit != resource.RLIM_INFINITY and limit < ADDRESS_SPACE:
         words = f"needs {ADDRESS_SPACE:,} bytes of memory, the limit is {limit:,} (ulimit -v)"
         raise ValueError(f"TensorFlow does not start: it {words}")
-
-
-@contextmanager
-def _stderr_held():
-    """Drop what is written to stderr, by compiled code, too."""
-    if sys.stderr is None:
-        yield
-        return
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with open(os.devnull, "wb") as nothing:
-        os.dup2(nothing.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)

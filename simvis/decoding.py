@@ -5,7 +5,7 @@ import os
 import re
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -51,7 +51,10 @@ def decode(file, name, convert):
         If the file is damaged, unknown or over a limit; see `image_ops.load_image`.
     """
     try:
-        with Image.open(file, formats=READ_FORMATS) as image, _libtiff_silenced(image):
+        with (
+            Image.open(file, formats=READ_FORMATS) as image,
+            stderr_dropped() if image.format == "TIFF" else nullcontext(),
+        ):
             _check_cost(image, file)
             return np.array(upright(convert(image), image))
     except Image.UnidentifiedImageError:
@@ -126,13 +129,13 @@ def _count_scans(data):
     return scans
 
 
-_stderr = threading.Lock()
+_stderr = threading.RLock()
 
 
 @contextmanager
-def _libtiff_silenced(image):
-    """Keep libtiff, which says what is wrong on stderr and again in its error, from the former."""
-    if image.format != "TIFF" or sys.stderr is None:
+def stderr_dropped():
+    """Drop what is written to stderr, by compiled code, too, which raises what it has to say."""
+    if sys.stderr is None:
         yield
         return
     with _stderr, open(os.devnull, "wb") as nothing:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from simvis.decoding import stderr_dropped
 from simvis.files import File
 
 NAME = "images.lance"
@@ -241,9 +242,10 @@ class ImageTable:
 
     @contextmanager
     def _in_words(self, what="is damaged"):
-        """Raise a ValueError, in one line, for what Lance fails at."""
+        """Raise a ValueError, in one line, for what Lance fails at; its panics write to stderr."""
         try:
-            yield
+            with stderr_dropped():
+                yield
         except FileNotFoundError:
             raise
         except BaseException as error:
