@@ -14,9 +14,9 @@ from simvis.similarity_ops import (
     POOLINGS,
     compute_pairwise_similarity,
     compute_spatial_similarity,
+    mutual_matches,
     point_similarity,
     pool_features,
-    strongest_matches,
 )
 
 EXPLAINED = ("pooled", "head")
@@ -68,7 +68,7 @@ class Method(Embedding):
     region2: Region = option("only this part of image 2, in pixels", BOX)
     point1: tuple | None = option("what this pixel of image 1 matches", POINT)
     point2: tuple | None = option("what this pixel of image 2 matches", POINT)
-    matches: int = option("draw the N strongest pairs of cells", "N", default=0)
+    matches: int = option("draw the N pairs of cells that match and add most", "N", default=0)
 
     def __post_init__(self):
         super().__post_init__()
@@ -95,7 +95,9 @@ class PairMaps:
     similarity1, similarity2 : float64 (h, w) arrays, the maps
     match1, match2 : None or float64 (h, w) arrays, what point2 matches in image1, point1 in image2
     pairwise : None or float64 (h1, w1, h2, w2) array
-    matches : int (n, 4) array of (y1, x1, y2, x2) in cells, the strongest pairs that were asked for
+    matches : int (n, 4) array of (y1, x1, y2, x2) in cells, those that were asked for of the pairs
+        that are each other's nearest, see `similarity_ops.mutual_matches`
+    match_contributions, match_cosines : float64 (n,) arrays, what each adds, and how alike it is
     conv1, conv2 : float32 (h, w, C) arrays, the activations
     names : two str, the images' paths
     network, method : the EmbeddingNetwork and the Method that the maps were made with
@@ -110,6 +112,8 @@ class PairMaps:
     match2: np.ndarray | None
     pairwise: np.ndarray | None
     matches: np.ndarray
+    match_contributions: np.ndarray
+    match_cosines: np.ndarray
     conv1: np.ndarray
     conv2: np.ndarray
     names: tuple
@@ -129,7 +133,8 @@ class PairMaps:
         """
         names = [each.name for each in fields(PairMaps)]
         arrays = {name: getattr(self, name) for name in names[: names.index("conv1")]}
-        arrays["matches"] = self.matches if len(self.matches) else None
+        if not self.method.matches:
+            arrays |= dict.fromkeys(("matches", "match_contributions", "match_cosines"))
         arrays |= {"image1": self.names[0], "image2": self.names[1]}
         settings = settings or settings_of(self.network, self.method)
         arrays["settings"] = json.dumps(settings, default=str)
@@ -195,15 +200,16 @@ def compute_maps(convs, sizes, network, method, names, pairwise=False, embedding
     network_similarity = check_sum(
         float(whole[0].sum()), convs, embeddings, network, options, names
     )
-    tensor, found, matches = None, [None, None], np.zeros((0, 4), int)
-    if pairwise or method.matches or method.points != (None, None):
+    tensor, found = None, [None, None]
+    matches = np.zeros((0, 4), int), np.zeros(0), np.zeros(0)
+    if pairwise or method.points != (None, None):
         tensor = compute_pairwise_similarity(*convs, **options, **regions)
     for i, point in enumerate(method.points):
         if point is not None:
             cell = image_ops.cell_of(point, sizes[i], shapes[i])
             found[1 - i] = point_similarity(tensor, *cell, i + 1)
     if method.matches:
-        matches = strongest_matches(tensor, method.matches)
+        matches = mutual_matches(*convs, method.matches, **options, **regions)
     return PairMaps(
         similarity=float(similarities[0].sum()),
         whole_similarity=float(whole[0].sum()),
@@ -213,7 +219,9 @@ def compute_maps(convs, sizes, network, method, names, pairwise=False, embedding
         match1=found[0],
         match2=found[1],
         pairwise=tensor if pairwise else None,
-        matches=matches,
+        matches=matches[0],
+        match_contributions=matches[1],
+        match_cosines=matches[2],
         conv1=convs[0],
         conv2=convs[1],
         names=tuple(names),
