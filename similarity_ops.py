@@ -498,7 +498,8 @@ def _nearest_both_ways(rows1, rows2):
     highest2 = np.full(len(units2), -np.inf)
     at_once = max(1, COSINES_AT_ONCE // len(units2))
     for start in range(0, len(units1), at_once):
-        cosines = (units1[start : start + at_once] @ units2.T).round(6)  # so that equal ones tie
+        cosines = units1[start : start + at_once] @ units2.T
+        cosines.round(6, out=cosines)  # so that equal ones tie
         nearest1[start : start + at_once] = cosines.argmax(axis=1)
         highest = cosines.max(axis=0)
         closer = highest > highest2
