@@ -191,7 +191,7 @@ def report_pair(pair, written, covered):
 def report_matches(pair):
     """Print the matches as pairs of pixels, with what they add and how alike they are."""
     found, adds = len(pair.matches), pair.match_contributions
-    fewer = "" if found == pair.method.matches else ", as no other cells are each other's nearest"
+    fewer = "" if found == pair.method.matches else "; no more cells are each other's nearest"
     print(f"matches     {found} add {adds.sum():.4f} of it{fewer}")
     (height1, width1), (height2, width2) = (image.shape[:2] for image in pair.images)
     pixels = pair.match_places() * (width1, height1, width2, height2) - 0.5
