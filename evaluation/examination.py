@@ -177,7 +177,7 @@ def telling_pair(views):
 
 
 def measure_photographs(photographs, report):
-    """Measure the classifier's matches on `geometry.load_photographs`, at all sizes of its input."""
+    """Measure matches on `geometry.load_photographs` under the classifier, at all sizes of input."""
     for size in geometry.SIZES:
         subject = load_subject("imagenet", (size, size))
         for what, pair in photographs.items():
