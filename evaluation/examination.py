@@ -176,12 +176,12 @@ def telling_pair(views):
     return max(focus.same_pairs(views), key=least)
 
 
-def measure_photographs(photographs, report):
-    """Measure matches on `geometry.load_photographs` under the classifier, at all sizes of input."""
+def measure_photographs(known, report):
+    """Measure matches under the classifier on what `geometry.load_photographs` returns."""
     for size in geometry.SIZES:
         subject = load_subject("imagenet", (size, size))
-        for what, pair in photographs.items():
-            cells = geometry.photograph_matches(subject, pair)
+        for what, photographs in known.items():
+            cells = geometry.photograph_matches(subject, *photographs)
             report.add(f"Matches on photographs of {what}, imagenet", cells)
 
 

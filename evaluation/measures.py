@@ -247,4 +247,4 @@ def homography_residual(places1, places2, draws=500, seed=0):
     moved = matrices @ np.vstack([places1.T, np.ones(len(places1))])
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         distances = np.linalg.norm(moved[:, :2] / moved[:, 2:] - places2.T, axis=1)
-    return float(np.median(np.nan_to_num(distances, nan=np.inf), axis=1).min())
+        return float(np.median(np.nan_to_num(distances, nan=np.inf), axis=1).min())
