@@ -73,14 +73,11 @@ def evaluate(data=None, output=Path("evaluation_output"), photographs=None):
     folder = data or HELD_OUT
     names = [name for name in examination.OPTIONAL_SETS if (folder / name).exists()]
     sets = {name: load_views(folder / name) for name in (*examination.SETS, *names)}
-    if photographs is None and not geometry.FOLDER.is_dir():
-        print(
-            f"photographs are left out: no {geometry.FOLDER}, as of Debian's opencv-doc",
-            file=sys.stderr,
-        )
-        known = {}
-    else:
+    known = {}
+    if photographs or geometry.FOLDER.is_dir():
         known = geometry.load_photographs(photographs or geometry.FOLDER)
+    else:
+        print("without photographs: Debian's opencv-doc is not installed", file=sys.stderr)
     start_tensorflow()
     output.mkdir(parents=True, exist_ok=True)
     report = examination.Report()

@@ -73,6 +73,15 @@ def test_mutual_matches_are_the_true_ones(folder, subject):
         assert scores["mutual, both layers", middle][0] > 0.9
 
 
+def test_the_ten_that_add_most_are_scored_apart():
+    cells = np.stack(np.divmod(np.arange(20).repeat(2).reshape(20, 2), 5), axis=2).reshape(20, 4)
+    features = np.ones((2, 4, 5, 1))
+    features[:, 2:] = 3  # the last ten add most, the first ten are wrong
+    score = geometry._score(lambda places: places + (places[:, 1:] < 0.5), cells, (4, 5), features)
+    assert score == "0.50 of 20, 1.00"
+    assert geometry._score(lambda places: places + np.nan, cells, (4, 5), features) == "none"
+
+
 def test_the_homography_is_found_among_wrong_matches(rng):
     matrix = np.array([[0.8, -0.2, 0.1], [0.1, 0.9, 0.05], [0.2, -0.1, 1]])
     for noise in (0, 0.01):

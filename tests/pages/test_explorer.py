@@ -227,6 +227,11 @@ def test_the_pointed_cells_match_is_marked_with_how_sure_it_is(case, visit, boxe
                 assert not pairwise[y, x].max() > 0 and "Its match" not in words
                 continue
             sure.add(match["mutual"])
+            oval, stage = (page.locator(each).last.bounding_box() for each in (".there", ".stage"))
+            for axis, side, count in (("x", "width", 2), ("y", "height", 5)):
+                cell = stage[side] / count
+                assert abs(oval[axis] - stage[axis] - match[axis] * cell) < 1
+                assert abs(oval[side] - cell) < 1
             assert_allclose(match["adds"], pairwise[y, x, match["y"], match["x"]], rtol=1e-4)
             unsure = "unsure" in page.locator(".there").last.get_attribute("class")
             assert unsure == ("not mutual" in words) == (k is None)

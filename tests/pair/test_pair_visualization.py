@@ -203,6 +203,9 @@ def test_matches_are_drawn_between_the_cells_that_match(imagenet, tmp_path):
             disc = picture[y - 20 : y + 20, x - 20 : x + 20]
             assert (disc == 0).all(axis=2).mean() > 0.4
     assert (picture != plain).any(axis=2).mean() < 0.1
+    thinner = dataclasses.replace(pair, match_contributions=adds * (1, 0.1, 0.1)).picture()
+    white = [(drawn == 255).all(axis=2).sum() for drawn in (thinner, picture)]
+    assert white[0] < 0.8 * white[1]
     pair.save_maps(tmp_path / "m.npz")
     with np.load(tmp_path / "m.npz") as maps:
         for name in ("matches", "match_contributions", "match_cosines"):
