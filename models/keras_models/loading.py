@@ -23,7 +23,9 @@ from simvis.models.network import (
 from simvis.similarity_ops import tokens_to_map
 
 
-def load(source, *, pooling, input_size, layer, preprocess, grid, prefix, graph, **of_source):
+def load(
+    source, *, pooling, input_size, layer, preprocess, grid, prefix, graph, redraw=None, **of_source
+):
     """Make an EmbeddingNetwork of a keras.Model, a model file or ``"keras:NAME"``.
 
     The options, and what is raised, are those of `models.load_network`.
@@ -35,6 +37,10 @@ def load(source, *, pooling, input_size, layer, preprocess, grid, prefix, graph,
     name = str(source) if isinstance(source, (str, Path)) else source.name
     model, own_preprocess = sources.find(source, pooling, input_size, **of_source)
     whole = model
+    if redraw is not None and model is not source:
+        arrays = redraw([np.asarray(weight) for weight in model.weights])
+        for weight, array in zip(model.weights, arrays, strict=True):
+            weight.assign(array)
 
     def contents():  # by which two models differ
         if (path := Path(name)).suffix in MODEL_FILES and path.is_file():
