@@ -83,7 +83,8 @@ def report(request):
     paths = [folder / file for file in files]
     examined = unmasked.examine(network, paths, labels, request.pairs, redrawn)
     verdict = judge(examined.tables)
-    about = f"{network.name}, {len(examined.pairs)} pairs of {examined.images} images"
+    count = len(examined.pairs)
+    about = f"{network.name}, {count} pair{'s' * (count > 1)} of {examined.images} images"
     output.mkdir(parents=True, exist_ok=True)
     text = csv_text(verdict.tables() | examined.tables).encode()
     files = {

@@ -219,9 +219,13 @@ class Measured:
         maps = {grain: found[grain].similarity1 for grain in self.grains if grain in found}
         self.cover(image, alike, maps, rng)
         for grain, before in maps.items():
-            after = self.maps(image, other, self.grains[grain]).similarity1
-            same = rank_correlation(before.ravel(), after.ravel())
-            self.add(CHECKS, "same with another partner", grain, same)
+            what = f"another partner, {grain}"
+            if (
+                after := self.attempt(what, self.maps, image, other, self.grains[grain])
+            ) is not None:
+                self.add(
+                    CHECKS, "kept with another partner", grain, kept(before, after.similarity1)
+                )
         self.paste(image, alike, pasted, maps)
         self.seen.append((image, alike, maps))
 
@@ -288,11 +292,13 @@ class Measured:
         changed[top : top + height, left : left + width] = image_ops.resize(pasted, (height, width))
         there[top : top + height, left : left + width] = 1
         for grain, before in maps.items():
-            after = self.maps(changed, alike, self.grains[grain]).similarity1
+            arguments = changed, alike, self.grains[grain]
+            if (found := self.attempt(f"a paste, {grain}", self.maps, *arguments)) is None:
+                continue
+            after = found.similarity1
             for row, similarity in (("corner", before), ("corner with a paste", after)):
-                self.add(
-                    CHECKS, f"lift on a {row}", grain, mass_on(similarity, there) / there.mean()
-                )
+                lift = mass_on(similarity, there) / there.mean()
+                self.add(CHECKS, f"lift on a {row}", grain, lift)
             self.add(CHECKS, "cosine that the paste adds", grain, sum_by_object(after, there, 2)[1])
             self.add(CHECKS, "cosine that pasting changes", grain, after.sum() - before.sum())
 
@@ -303,7 +309,8 @@ class Measured:
             return
         size, grid = self.network.input_size, self.seen[0][2][OWN].shape
         for grain in self.grains:
-            maps = np.stack([regrid(maps[grain], size, grid).ravel() for *_, maps in self.seen])
+            found = [maps[grain] for *_, maps in self.seen if grain in maps]
+            maps = np.stack([regrid(each, size, grid).ravel() for each in found])
             maps = maps - maps.mean(1, keepdims=True)
             maps /= np.linalg.norm(maps, axis=1, keepdims=True) + 1e-12
             for one, rest in zip(maps, maps.sum(0) - maps, strict=True):
@@ -371,8 +378,8 @@ def slopes_at(network, stride):
     def differentiate(points, target, others):
         with tf.GradientTape() as tape:
             tape.watch(points)
-            embeddings = make(points, *others)
-            similarities = embeddings @ target / tf.norm(embeddings, axis=1, keepdims=True)
+            embeddings = tf.math.l2_normalize(make(points, *others), 1, 1e-20)  # 0 of 0
+            similarities = embeddings @ target
         return tape.gradient(similarities, points, unconnected_gradients="zero")
 
     def slopes(points, target, others):
@@ -381,6 +388,16 @@ def slopes_at(network, stride):
         return differentiate(tf.constant(points), unit, others).numpy()
 
     return front, slopes, to_map
+
+
+def kept(before, after):
+    """Return how far a map is still there: the rank correlation, times how large it is, up to 1.
+
+    >>> kept(np.array([[1.0, 2.0]]), np.array([[0.25, 0.5]])), kept(np.eye(2), 2 * np.eye(2))
+    (0.25, 1.0)
+    """
+    size = np.linalg.norm(after) / np.linalg.norm(before)
+    return rank_correlation(before.ravel(), after.ravel()) * float(min(1, size))
 
 
 def grey_of(network):

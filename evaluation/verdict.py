@@ -12,17 +12,17 @@ WORST = {  # the first of these checks that is failed is the headline
     "same in other photographs": "This network looks at one place, whatever is there: "
     "do not ask its maps what is alike.",
     "knowing": "This network does not tell these photographs apart: its maps say nothing of them.",
-    "same with another partner": "These maps hardly change with the partner: "
-    "do not take them for an answer about a pair.",
     "covering": "Do not trust these maps: what they point at matters no more than any other place.",
+    "kept with another partner": "These maps hardly change with the partner: "
+    "do not take them for an answer about a pair.",
 }
 BEST = "Trust the maps, best at {}"
 LIMITS = {  # of a row: good up to the first, poor from the second on; words, and for the figure
-    (CHECKS, "same with another partner"): (
-        *(0.7, 0.9, "The maps answer to the partner", "The maps answer little to the partner"),
+    (CHECKS, "kept with another partner"): (
+        *(0.6, 0.85, "The maps answer to the partner", "The maps answer little to the partner"),
         *(
-            "The maps show the image, and no pair",
-            "another partner's have a rank correlation of {}",
+            "The maps hardly answer to the partner",
+            "{} of them is kept with another one",
         ),
     ),
     (CHECKS, "same in other photographs"): (
