@@ -22,7 +22,7 @@ LIMITS = {  # of a row: good up to the first, poor from the second on; words, an
         *(0.6, 0.85, "The maps answer to the partner", "The maps answer little to the partner"),
         *(
             "The maps hardly answer to the partner",
-            "{} of them is kept with another one",
+            "with another one {} of a map is kept",
         ),
     ),
     (CHECKS, "same in other photographs"): (
@@ -168,8 +168,9 @@ def write_card(path, about, verdict, examined):
                 "Cosine while patches are blurred (low is good), and sharpened (high is good)",
                 tables[COVERING],
             ),
-            _table("Checks", tables[SUMS] | tables[GRAINS] | tables[CHECKS]),
-            _table("The network", {(row, "all"): cell for (row, _), cell in tables[ABOUT].items()}),
+            _table("Checks", tables[CHECKS]),
+            _table("Grains", _turned(tables[SUMS] | tables[GRAINS])),
+            _table("The network", _turned(tables[ABOUT])),
             {"title": "Not measured", "columns": ["why"], "rows": refused},
         ],
     }
@@ -177,14 +178,18 @@ def write_card(path, about, verdict, examined):
     write_page(path, page, policy(page), data)
 
 
+def _turned(cells):
+    return {(column, row): cell for (row, column), cell in cells.items()}
+
+
 def _table(title, cells):
     """Return what the page knows of a table, a dict of (row, column) to cell."""
     rows, columns = (list(dict.fromkeys(keys)) for keys in zip(*cells, strict=True))
     texts = [
-        [row, *(_text(row, cells.get((row, column), "")) for column in columns)] for row in rows
+        [row, *(_text(column, cells.get((row, column), "")) for column in columns)] for row in rows
     ]
     return {"title": title, "columns": columns, "rows": texts}
 
 
-def _text(row, cell):
-    return f"{cell.value:.0e}" if row == "largest gap" else str(cell)
+def _text(column, cell):
+    return f"{cell.value:.0e}" if column == "largest gap" else str(cell)
