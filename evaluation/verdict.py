@@ -86,7 +86,8 @@ def judge(tables):
             mark = mark_of(figure, good, poor)
             said = says.format(figure.value if title == SUMS else figure)
             found[row][grain] = mark, f"{words[2 - MARKS.index(mark)]}: {said}."
-    points = {g: sum(MARKS.index(of[g][0]) for of in found.values() if g in of) for g in grains}
+    shared = [of for of in found.values() if len(of) == len(grains)]
+    points = {grain: sum(MARKS.index(of[grain][0]) for of in shared) for grain in grains}
     best = max(reversed(grains), key=points.get)  # the finer one of equals
     checks = [knowing(tables[ABOUT], len(grains))]
     for of in found.values():
