@@ -17,14 +17,19 @@ from pathlib import Path
 from simvis import cli
 from simvis.files import plain
 from simvis.gallery.gallery import MOST, Gallery
+from simvis.gallery.labels import SOURCES
 from simvis.gallery.results import SHEET, TABLE, check_results_folder
+from simvis.gallery.unusual import UNUSUAL, count_unusual
 from simvis.image_ops import IMAGE_ENDINGS
 from simvis.maps import BOX, POINT, Embedding, Region, option
 from simvis.overlay import Look
 
 PROGRAM = "search_gallery.py"
 PART = "order the first N by their best box of cells instead, which finds small objects"
+LABELS = "of images: a CSV file with the columns path, label and, if there are any, mask"
 FORCE = "also if more than half of the gallery's images would change or go"
+EXCLUDE = "leave out what is named so, as '*.gif' or drafts; may be said again"
+AGAIN = {"action": "append"}
 OUTPUT = "of the contact sheet, the overlays and results.csv (default: STEM_found)"
 
 
@@ -101,6 +106,10 @@ class Index(NetworkCommand):
     engine: str | None = option("run on a Ray cluster, or a local one", choices=("ray",))
     workers: int | None = option("of Ray (default: one for each core)", "N")
     force: bool = option(FORCE, default=False)
+    labels: str | None = option(LABELS, "FILE.csv")
+    labels_from: str | None = option("the names of folders instead", choices=SOURCES)
+    images_from: str | None = option("a list of paths, one a line: of these images alone", "FILE")
+    exclude: list = option(EXCLUDE, "PATTERN", (), **AGAIN)
 
     def __post_init__(self):
         cli.check_batch_size(self.batch_size)
@@ -113,12 +122,16 @@ class Index(NetworkCommand):
     def run(self):
         gallery = self.open()
         how = {"batch_size": self.batch_size, "engine": self.engine, "workers": self.workers}
-        indexed = gallery.index(self.folder, **how, force=self.force)
-        counts = {word: getattr(indexed, word) for word in ("new", "changed", "gone")}
+        how |= {"force": self.force, "labels": self.labels, "labels_from": self.labels_from}
+        how |= {"images_from": self.images_from, "exclude": self.exclude}
+        indexed = gallery.index(self.folder, **how)
+        counts = {word: getattr(indexed, word) for word in ("new", "changed", "moved", "gone")}
         counts = [f"{count:,} {word}" for word, count in counts.items() if count]
         print(f"network     {gallery.info()['network']}")
         print(f"images      {indexed.images:,}, {', '.join(counts) or 'none of them new'}")
         cli.report_left_out(indexed.left_out)
+        if indexed.labels:
+            print(f"labels      {indexed.labels}")
         report_failed(indexed.failed)
         print(f"written     {gallery.path}")
         return 1 if indexed.failed else 0
@@ -134,6 +147,8 @@ class Find(NetworkCommand):
     top: int = option(f"hits, 1 to {MOST} (default: 12)", "N", default=12)
     exact: bool = option("look at all images, without the index", default=False)
     rerank: int = option(PART, "N", default=0)
+    label: list = option("only images with this label; may be said again", "LABEL", (), **AGAIN)
+    not_label: list = option("none of those with this label", "LABEL", (), **AGAIN)
     images: str | None = option("where the images are now, or the URI that they are at", "FOLDER")
     output: Path | None = option(OUTPUT, "FOLDER")
     html: Path | None = option("a page to look at the hits in a browser", "FILE.html")
@@ -141,6 +156,7 @@ class Find(NetworkCommand):
 
     def run(self):
         how = {"exact": self.exact, "rerank": self.rerank, "look": self.look}
+        how |= {"label": self.label, "not_label": self.not_label}
         gallery = self.open(self.images)
         found = gallery.find(self.image, self.region, self.point, self.top, **how)
         cli.write_all(
@@ -149,10 +165,13 @@ class Find(NetworkCommand):
         print(f"network     {found.network.name}: {found.network.description}")
         print(f"searched    {found.images:,} images")
         cli.report_masks(region=self.region)
-        for hit in found.hits:
-            note = f", {hit.note}" if hit.note else ""
-            path = hit.path.replace("\n", "\\n")
-            print(f"{hit.rank:<11} {hit.score:.4f}  {path}{note}")
+        folded = found.folded()
+        unusual = count_unusual(folded)
+        for number, hit in enumerate(folded):
+            if number == unusual:
+                print(f"{'-----':<11} unusual above this line: higher than {UNUSUAL} % of pairs")
+            words = ", ".join((hit.path, *hit.notes())).replace("\n", "\\n")
+            print(f"{hit.rank:<11} {hit.score:.4f}  {words}")
         for name in (SHEET, TABLE):
             print(f"written     {self.output / name}")
         if self.html:
@@ -171,6 +190,8 @@ class Info(Command):
         print(f"network     {words}")
         words = f"{info['dimension']} numbers each, {info['indexed']:,} of them in an index"
         print(f"embeddings  {words}")
+        if info["labels"]:
+            print(f"labels      {info['labels']:,}, of {info['labelled']:,} images")
         print(f"on disk     {info['bytes'] / 1e6:,.1f} MB, {info['versions']:,} versions")
         report_failed(info["failed"], most=None)
         return 0
