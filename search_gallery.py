@@ -19,7 +19,7 @@ from simvis.files import plain
 from simvis.gallery.gallery import MOST, Gallery
 from simvis.gallery.labels import SOURCES
 from simvis.gallery.results import SHEET, TABLE, check_results_folder
-from simvis.gallery.unusual import UNUSUAL, count_unusual
+from simvis.gallery.unusual import LINE, count_unusual
 from simvis.image_ops import IMAGE_ENDINGS
 from simvis.maps import BOX, POINT, Embedding, Region, option
 from simvis.overlay import Look
@@ -169,7 +169,7 @@ class Find(NetworkCommand):
         unusual = count_unusual(folded)
         for number, hit in enumerate(folded):
             if number == unusual:
-                print(f"{'-----':<11} unusual above this line: higher than {UNUSUAL} % of pairs")
+                print(f"{'-----':<11} {LINE}")
             words = ", ".join((hit.path, *hit.notes())).replace("\n", "\\n")
             print(f"{hit.rank:<11} {hit.score:.4f}  {words}")
         for name in (SHEET, TABLE):

@@ -14,7 +14,7 @@ from simvis.batch.pipeline import prefetch
 from simvis.batch.records import as_text
 from simvis.files import RESULTS, one_line
 from simvis.gallery.copies import fold
-from simvis.gallery.unusual import percentile, percentile_words
+from simvis.gallery.unusual import LINE, count_unusual, percentile, percentile_words
 from simvis.image_ops import write_whole
 from simvis.maps import (
     Method,
@@ -142,6 +142,7 @@ class SearchResult:
         """Write a page of the query and its hits, to look at in any browser."""
         from simvis.pages.cards import Card, write_cards
 
+        folded = self.folded()
         cards = [
             Card(
                 hit.path,
@@ -149,11 +150,14 @@ class SearchResult:
                 *(hit.image, hit.overlay, hit.box),
                 notes=hit.notes(),
                 pair=hit.maps and self._explorer(hit),
+                rank=hit.rank,
             )
-            for hit in self.folded()
+            for hit in folded
         ]
         query = Card(Path(self.name).name, None, self._marked_query())
-        write_cards(path, cards, title="What looks like this?", words=self.words(), query=query)
+        title, count = "What looks like this?", count_unusual(folded)
+        line = None if count is None else (count, LINE)
+        write_cards(path, cards, title=title, words=self.words(), query=query, line=line)
 
     def _explorer(self, hit):
         """Return what the explorer of the query and a hit is made from."""

@@ -5,6 +5,7 @@ import numpy as np
 SAMPLE = 2000  # images of which all pairs are looked at
 STEPS = 1000  # between the lowest and the highest similarity that are kept
 UNUSUAL = 99  # of 100 random pairs are less similar than what is unusual
+LINE = f"unusual above this line: higher than {UNUSUAL} % of pairs"
 
 
 def pair_quantiles(embeddings):
