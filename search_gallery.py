@@ -16,6 +16,8 @@ from pathlib import Path
 
 from simvis import cli
 from simvis.files import plain
+from simvis.gallery.audit import AUDIT, BY_LABEL, check_audit_folder
+from simvis.gallery.findings import WORDS
 from simvis.gallery.gallery import MOST, Gallery
 from simvis.gallery.labels import SOURCES
 from simvis.gallery.results import SHEET, TABLE, check_results_folder
@@ -30,6 +32,7 @@ LABELS = "of images: a CSV file with the columns path, label and, if there are a
 FORCE = "also if more than half of the gallery's images would change or go"
 EXCLUDE = "leave out what is named so, as '*.gif' or drafts; may be said again"
 AGAIN = {"action": "append"}
+SHOWN = 5  # of each kind of what an audit has found, at the shell
 OUTPUT = "of the contact sheet, the overlays and results.csv (default: STEM_found)"
 
 
@@ -61,16 +64,21 @@ def parse(argv):
         cli.add_options(commands.add_parser(name, help=words, description=words), kind)
     typed = vars(parser.parse_args(argv))
     task = cli.fill(COMMANDS[typed["command"]], typed)
-    if not isinstance(task, Find):
+    if not isinstance(task, (Find, Audit)):
         return task
-    image = Path(plain(task.image))
-    output = Path(plain(task.output or f"{image.stem}_found"))
-    cli.check_folder("output", output)
-    check_results_folder(output)
+    output = task.output and Path(plain(task.output))
+    if isinstance(task, Find):
+        task = replace(task, image=Path(plain(task.image)))
+        output = output or Path(f"{task.image.stem}_found")
+        check_results_folder(output)
+    elif output:
+        check_audit_folder(output)
+    if output:
+        cli.check_folder("output", output)
     files = {"html": Path(plain(task.html))} if task.html else {}
     read = [value for name, value in typed.items() if name not in files and type(value) is str]
     cli.check_files(files, {"html": (".html", ".htm")}, read)
-    return replace(task, image=image, output=output, **files)
+    return replace(task, output=output, **files)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -179,6 +187,49 @@ class Find(NetworkCommand):
         return 0
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Audit(NetworkCommand):
+    """Say how well a network finds what has one label, why it errs, and which labels look wrong."""
+
+    labels: str | None = option(LABELS, "FILE.csv")
+    labels_from: str | None = option("the names of folders instead", choices=SOURCES)
+    top: int = option("findings of each kind (default: 12)", "N", default=12)
+    maps: int = option("images whose maps are measured (default: 200)", "N", default=200)
+    images: str | None = option("where the images are now, or the URI that they are at", "FOLDER")
+    output: Path | None = option(f"of {AUDIT} and {BY_LABEL} (default: nothing)", "FOLDER")
+    html: Path | None = option("a page of the findings, to look at in a browser", "FILE.html")
+
+    def run(self):
+        how = {"labels": self.labels, "labels_from": self.labels_from}
+        found = self.open(self.images).audit(**how, top=self.top, maps=self.maps)
+        writers = {self.output: found.save, self.html: found.save_page}
+        cli.write_all({path: write for path, write in writers.items() if path})
+        print(f"network     {found.network.name}: {found.network.description}")
+        without = f", {found.unlabelled:,} without a label" * bool(found.unlabelled)
+        print(f"audited     {len(found.paths):,} of {len(set(found.labels)):,} labels{without}")
+        for name, (mean, low, high) in found.figures.items():
+            print(f"{name:<11} {mean:.4f}  ({low:.4f} to {high:.4f})")
+        for label, count, values in found.by_label[:SHOWN]:
+            print(f"worst       {values[-1]:.4f}  MAP@R of {label}, {count:,} images")
+        place, looks = found.attention.place, found.attention.by_label(found.labels)
+        for label, count, share, area in looks[:SHOWN]:
+            words = (
+                f"{share:.0%} of the maps, {area:.0%} of the images, of {label}, {count:,} images"
+            )
+            print(f"on {place:<8} {words}")
+        report_failed(found.attention.skipped)
+        for kind, words in WORDS.items():
+            these = [each for each in found.findings if each.kind == kind]
+            if these:
+                print(f"{kind}, {len(these)}: {words}")
+            for each in these[:SHOWN]:
+                line = ", ".join((f"{each.query} ({each.labels[0]})", *each.notes()))
+                print(f"            {line}".replace("\n", "\\n"))
+        for path in filter(None, (self.output, self.html)):
+            print(f"written     {path}")
+        return 0
+
+
 class Info(Command):
     """Say what a gallery holds."""
 
@@ -220,7 +271,8 @@ class Compact(Command):
         return 0
 
 
-COMMANDS = {"index": Index, "find": Find, "info": Info, "remove": Remove, "compact": Compact}
+COMMANDS = {"index": Index, "find": Find, "audit": Audit, "info": Info, "remove": Remove}
+COMMANDS |= {"compact": Compact}
 
 
 def report_failed(failed, most=5):

@@ -1,6 +1,7 @@
 """A folder of images, on this machine or wherever pyarrow reads: its files, and reading them."""
 
 import hashlib
+import io
 import os
 import re
 from collections import Counter
@@ -8,6 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qs, urlsplit
 
+from simvis.decoding import decode, to_mask
 from simvis.files import File, Listing, list_images, unread_kind, unread_name
 from simvis.gallery.labels import mask_paths, place_of
 from simvis.image_ops import check_no_stream, decode_image
@@ -80,6 +82,7 @@ class ImageFolder:
         self._without_text.update(files.keys() - listing.files.keys())
         listing = listing._replace(files=files, unread=unread)
         masks = {mask for path in files for mask in mask_paths(path)}
+        self._masks = masks & files.keys()
         if missing := (self.only or set()) - files.keys():
             first = min(missing).replace("{", "{{").replace("}", "}}")
             listing.left_out[f"path{{}} of the list with no image ({first})"] = len(missing)
@@ -99,6 +102,11 @@ class ImageFolder:
         ):
             return "excluded"
         return "" if self.only is None or path in self.only else "not in the list"
+
+    def masks(self):
+        """Return the set of the paths of masks that lie beside their images."""
+        self.listing()
+        return self._masks
 
     def read(self, path):
         """Return the bytes of a file in the folder.
@@ -127,6 +135,10 @@ class ImageFolder:
         """Return an image, uint8 (H, W, 3), and the SHA-256 of its file."""
         data = self.read(path)
         return decode_image(data, path), hashlib.sha256(data).hexdigest()
+
+    def load_mask(self, path):
+        """Return a mask, (H, W), as `image_ops.read_mask` reads it but for its scale."""
+        return decode(io.BytesIO(self.read(path)), path, to_mask)
 
     def digest(self, path):
         return hashlib.sha256(self.read(path)).hexdigest()

@@ -13,6 +13,8 @@ from tqdm import tqdm
 from simvis import image_ops, models
 from simvis.batch.pipeline import BATCH_SIZE
 from simvis.files import LOCK, left_out_words, locked, no_image
+from simvis.gallery.audit import audit_images
+from simvis.gallery.findings import Labelled
 from simvis.gallery.folder import ImageFolder
 from simvis.gallery.indexing import commit, embed_rows, plan_changes, put_moved
 from simvis.gallery.labels import find_labels, label_words
@@ -226,6 +228,39 @@ class Gallery:
             images=len(table),
             method=query.method,
         )
+
+    def audit(self, *, labels=None, labels_from=None, top=12, maps=200):
+        """Ask with each image that has a label for all of the others; return an `Audit`.
+
+        Parameters
+        ----------
+        labels, labels_from : as of `index`, instead of the labels that the gallery holds
+        top : int, findings of each kind, at the most, which are shown with their maps
+        maps : int, images of whose maps it is measured where they lie, at the most
+
+        Raises a ValueError or an OSError that names the argument at fault, or says what is wrong
+        with the gallery.
+        """
+        for name, count in (("top", top), ("maps", maps)):
+            if not (isinstance(count, int) and 0 <= count <= MOST):
+                raise ValueError(f"{name}: expected 0 to {MOST}, got {count!r}")
+        table, identity = self._open()
+        images, network = self._folder(identity), self._load()
+        _check_same_network(self.path, identity["network"], identity_of(network))
+        paths, contents, embeddings = table.embedded()
+        known = table.labels()
+        if labels is not None or labels_from is not None:
+            known, _ = find_labels(paths, labels, labels_from, images.here)
+        given = [known.get(path, (None, None)) for path in paths]
+        chosen = np.array([label is not None for label, _ in given], bool)
+        if not chosen.any():
+            raise ValueError("labels: no image has one, index with labels=FILE.csv, or name them")
+        if not chosen.all():
+            embeddings = embeddings[chosen]
+        names, masks = (np.array(each, object)[chosen] for each in zip(*given, strict=True))
+        data = Labelled(paths[chosen], names, contents[chosen], masks, embeddings)
+        unlabelled = len(paths) - len(names)
+        return audit_images(data, images, network, top=top, maps=maps, unlabelled=unlabelled)
 
     def info(self):
         """Return what the gallery says of itself, a dict of plain values."""

@@ -160,17 +160,8 @@ class SearchResult:
         write_cards(path, cards, title=title, words=self.words(), query=query, line=line)
 
     def _explorer(self, hit):
-        """Return what the explorer of the query and a hit is made from."""
-        network, (conv1, conv2) = self.network, (hit.maps.conv1, hit.maps.conv2)
-        if network.pair_forward:  # the page needs more of them than the maps did
-            conv1, conv2 = network.activations(network.preprocess([self.query, hit.image]))
-        return {
-            **{"image1": self.query, "image2": hit.image, "conv1": conv1, "conv2": conv2},
-            **{name: getattr(network, name) for name in EXPLAINED},
-            "regions": (self.region, None),
-            "names": (Path(self.name).name, hit.path),
-            "network": f"{network.name}: {network.description}",
-        }
+        images, names = (self.query, hit.image), (Path(self.name).name, hit.path)
+        return explorer_of(self.network, images, hit.maps, names, self.region)
 
     def _marked_query(self):
         return mark(self.query, self.region, None, self.query.shape[:2])
@@ -194,6 +185,20 @@ class SearchResult:
         from simvis.pair import notebook_view
 
         return notebook_view(self.picture(), self.words())
+
+
+def explorer_of(network, images, maps, names, region=None):
+    """Return what the explorer of two images is made from, see `pages.explorer.explorer_data`."""
+    convs = maps.conv1, maps.conv2
+    if network.pair_forward:  # the page needs more of them than the maps did
+        convs = network.activations(network.preprocess(images))
+    return {
+        **{"image1": images[0], "image2": images[1], "conv1": convs[0], "conv2": convs[1]},
+        **{name: getattr(network, name) for name in EXPLAINED},
+        "regions": (region, None),
+        "names": names,
+        "network": f"{network.name}: {network.description}",
+    }
 
 
 class Query(NamedTuple):

@@ -159,6 +159,19 @@ class ImageTable:
             merge = self.dataset.merge_insert("path").when_matched_update_all()
             merge.execute(pa.table({"path": list(new), **columns}, schema=schema))
 
+    def embedded(self):
+        """Return all that have an embedding: their paths, contents and embeddings, (N, D)."""
+        count, texts, done = len(self), ([], []), 0
+        vectors = np.empty((count, self.dimension), np.float32)
+        with self._in_words():
+            columns = ["path", "contents", "embedding"]
+            for batch in self.dataset.to_batches(columns=columns, filter="error IS NULL"):
+                vectors[done : done + len(batch)] = _vectors(batch.column(2), self.dimension)
+                done += len(batch)
+                for text, column in zip(texts, batch.columns, strict=False):
+                    text.extend(column.to_pylist())
+        return *(np.array(text, object) for text in texts), vectors[:done]
+
     def sample(self, count):
         """Return the embeddings, float32 (n, D), of so many images, or of all, drawn at random."""
         with self._in_words():
