@@ -108,12 +108,13 @@ class Audit:
         place = self.attention.place
         on = f"of the maps on the {place}"
         tables = [
-            ("Figures", ("", "mean", "95 % of samples of labels"), figures),
+            ("Figures", ("figure", "mean", "95 % of samples of labels"), figures),
             ("By label, worst first", ("label", "images", *FIGURES), labels),
             ("Where the maps lie", ("label", "images", on, f"of the images is {place}"), looks),
         ]
         tables = [table for table in tables if table[2]]
-        cards, words = map(self._card, self.findings), self.words()
+        words = f"{self.words()}; from left to right: the image, the wrong one, the right one"
+        cards = map(self._card, self.findings)
         write_cards(path, cards, title="Where does the network err?", words=words, tables=tables)
 
     def _card(self, each):

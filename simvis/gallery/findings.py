@@ -27,7 +27,7 @@ WORDS = {  # of each kind of finding
 KINDS = tuple(WORDS)
 STRANGE = 0.99  # of the pairs of two labels are less similar than an image's nearest own should be
 PAIRS = 200_000  # of images, from which that is told
-ALIKE, CANDIDATES = 0.9, 200  # the cosine of near copies, at the least; how many are looked at
+CANDIDATES = 200  # pairs of two labels, the most similar ones, that may be near copies
 READ = 8  # images that are read ahead
 
 
@@ -64,6 +64,10 @@ class Finding:
     overlay: np.ndarray | None = None  # uint8 (H, W, 3), of the images side by side
     triplet: TripletVisualization | None = None  # why wrong is nearer to query than right is
     numbers: tuple = ()  # of query, wrong and right among the images
+
+    @property
+    def paths(self):
+        return tuple(path for path in (self.query, self.wrong, self.right) if path is not None)
 
     def notes(self):
         """Return what there is to say of its images but the query, a list of str."""
@@ -173,8 +177,7 @@ def _equal_files(data):
 
 def _near_copies(data, near, images):
     """Return findings of pictures that are the same but for their labels."""
-    queries = np.flatnonzero(near.to_stranger >= ALIKE)
-    queries = queries[np.argsort(-near.to_stranger[queries], kind="stable")]
+    queries = np.argsort(-near.to_stranger, kind="stable")
     pairs = dict.fromkeys(tuple(sorted((int(i), int(near.stranger[i])))) for i in queries)
     pairs = [(i, j) for i, j in pairs if data.contents[i] != data.contents[j]][:CANDIDATES]
     numbers = sorted({i for pair in pairs for i in pair})
@@ -183,7 +186,7 @@ def _near_copies(data, near, images):
         try:
             return thumbnail(data.load(images, i))
         except (ValueError, OSError, MemoryError):
-            return np.nan  # which is a copy of none
+            return np.full(1, np.nan)  # which is a copy of none
 
     small = dict(zip(numbers, prefetch(small, numbers, READ, images.readers), strict=True))
     return [made(NEAR, data, *pair) for pair in pairs if are_copies(small[pair[0]], small[pair[1]])]

@@ -276,7 +276,7 @@ function start() {
     return card;
   });
   $("tables").append(...DATA.tables.map(tableOf));
-  if (offerGroups()) $("cards").className = "beside";
+  if (offerGroups()) $("cards").className = "strips";
   order("best");
   const some = [DATA.query, ...cards].some((card) => card?.overlay);
   $("overlays").hidden = !some;
