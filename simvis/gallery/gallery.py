@@ -245,7 +245,7 @@ class Gallery:
             if not (isinstance(count, int) and 0 <= count <= MOST):
                 raise ValueError(f"{name}: expected 0 to {MOST}, got {count!r}")
         table, identity = self._open()
-        images, network = self._folder(identity), self._load()
+        images, network = self._folder(identity), self._load(graph=True)
         _check_same_network(self.path, identity["network"], identity_of(network))
         paths, contents, embeddings = table.embedded()
         known = table.labels()

@@ -68,6 +68,7 @@ def test_of_equal_ones_the_first_is_nearer():
     assert found.values[39].tolist() == [1] * 5 and found.values[0, 4] == pytest.approx(2 / 3)
 
 
+# Neither is in requirements-dev.txt: where scikit-learn is installed, Keras imports it every time.
 def test_scikit_learn_finds_the_same_neighbours(rng):
     sklearn = pytest.importorskip("sklearn.neighbors")
     embeddings, labels = labelled(rng, [4] * 30)
