@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from tqdm import tqdm
 
 from simvis.batch.pipeline import stream_activations
 from simvis.files import one_line
@@ -73,6 +74,7 @@ def measure(data, near, images, network, count):
         lambda i: (data.load(images, i), ""),
         readers=images.readers,
     )
+    stream = tqdm(stream, "maps", len(chosen), unit=" images", disable=None)
     for i, (conv, _, size, error, _) in zip(chosen, stream, strict=True):
         try:
             if error:

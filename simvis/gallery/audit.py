@@ -151,6 +151,10 @@ def audit_images(data, images, network, *, top=12, maps=200, unlabelled=0):
     if len(names) < 2:
         words = f"the {len(numbers):,} images that have one have {len(names)}"
         raise ValueError(f"labels: expected two different ones or more, {words}")
+    if len(names) == len(numbers):
+        raise ValueError(
+            "labels: no two images have the same one, so that there is nothing to find"
+        )
     near = find_neighbours(data.embeddings, numbers)
     attention = measure(data, near, images, network, maps)
     findings = [

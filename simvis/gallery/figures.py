@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from tqdm import tqdm
 
 RECALLS = 1, 5, 10
 FIGURES = *(f"recall@{count}" for count in RECALLS), "R-precision", "MAP@R"
@@ -66,7 +67,8 @@ def find_neighbours(embeddings, labels):
     # labels of few images first, since so many neighbours must be put in order as a label has
     queries = order[np.argsort(sizes[labels[order]], kind="stable")]
     step = max(1, BLOCK // max(count, 1))
-    for start in range(0, count if count > 1 else 0, step):
+    starts = range(0, count if count > 1 else 0, step)
+    for start in tqdm(starts, "neighbours", unit=" blocks", disable=None):
         block = queries[start : start + step]
         cosines = embeddings[block] @ embeddings.T
         rows = np.arange(len(block))

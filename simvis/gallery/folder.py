@@ -11,8 +11,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from simvis.decoding import decode, to_mask
 from simvis.files import File, Listing, list_images, unread_kind, unread_name
-from simvis.gallery.labels import mask_paths, place_of
-from simvis.image_ops import check_no_stream, decode_image
+from simvis.gallery.labels import mask_paths, place_of, read_text
+from simvis.image_ops import decode_image
 
 MAX_BYTES = 2**29  # of an image file
 READERS = 16  # threads that wait for files from another machine
@@ -168,12 +168,9 @@ class ImageFolder:
 
 def _read_list(path, root):
     """Return the set of the paths, as a gallery spells them, that a text file names."""
-    check_no_stream(path)
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"images_from: {path}: no such file")
-    lines = Path(path).read_bytes().decode("utf-8-sig", "surrogateescape").split("\n")
+    lines = read_text(path, "images_from").split("\n")
     lines = [line.removesuffix("\r") for line in lines if line.strip()]
-    if not lines or any("\0" in line for line in lines):
+    if not lines:
         raise ValueError(f"images_from: {path}: expected a path in each line")
     found = set()
     for line in lines:

@@ -13,6 +13,7 @@ from simvis.image_ops import errors_name
 COLUMNS = "path", "label", "mask"  # of a CSV file; the last one need not be there
 SOURCES = ("folders",)
 LONGEST = 1000  # letters of a label
+LARGEST = 2**28  # bytes of a file of labels, or of paths
 MASK = "_mask.png"  # how the name of the mask of NAME.jpg ends
 
 
@@ -59,7 +60,9 @@ def find_labels(paths, labels=None, labels_from=None, root=None):
                 found[name] = label, mask and place_of(os.path.join(place, mask), root)
                 break
     if not found:
-        raise ValueError(f"labels: none of its {len(given):,} rows is of an image of the folder")
+        first = f", as {next(iter(given))[:100]}" if given else ""
+        words = f"none of its {len(given):,} rows{first}, is of an image of the folder"
+        raise ValueError(f"labels: {words}")
     return found, len(given) - len(found)
 
 
@@ -94,18 +97,7 @@ def read_labels(path):
     Traceback (most recent call last):
     FileNotFoundError: labels: nowhere.csv: no such file
     """
-    image_ops.check_no_stream(path)
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"labels: {path}: no such file")
-    with errors_name(path):
-        data = Path(path).read_bytes()
-    try:
-        # a path may hold bytes that are no text, but no list of paths has NULs in it
-        text = data.decode("utf-8-sig", "surrogateescape" if b"\0" not in data else "strict")
-        if "\0" in text:
-            raise UnicodeError
-    except UnicodeError:
-        raise ValueError(f"labels: {path}: is no CSV file, or not in UTF-8") from None
+    text = read_text(path, "labels")
     first, found = text.lstrip().partition("\n")[0], {}
     delimiter = max(",;\t", key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
@@ -128,6 +120,29 @@ def read_labels(path):
     except csv.Error as error:
         raise ValueError(f"labels: {path}, line {reader.line_num}: {error}") from None
     return found
+
+
+def read_text(path, option):
+    """Return the text of a file that names paths, which may hold bytes that are no text.
+
+    Raises a ValueError or an OSError that names the option and the file.
+
+    Examples
+    --------
+    >>> read_text("nowhere.txt", "images_from")
+    Traceback (most recent call last):
+    FileNotFoundError: images_from: nowhere.txt: no such file
+    """
+    image_ops.check_no_stream(path)
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"{option}: {path}: no such file")
+    if os.path.getsize(path) > LARGEST:
+        raise ValueError(f"{option}: {path}: is over the limit of {LARGEST:,} bytes")
+    with errors_name(path):
+        data = Path(path).read_bytes()
+    if b"\0" in data:
+        raise ValueError(f"{option}: {path}: is no text in UTF-8")
+    return data.decode("utf-8-sig", "surrogateescape")
 
 
 def mask_paths(path):

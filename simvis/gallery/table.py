@@ -170,6 +170,9 @@ class ImageTable:
                 done += len(batch)
                 for text, column in zip(texts, batch.columns, strict=False):
                     text.extend(column.to_pylist())
+            lengths = np.einsum("ij,ij->i", vectors, vectors)
+            if not (np.abs(lengths - 1) < 1e-3).all():
+                raise ValueError("an embedding has not the length 1")
         return *(np.array(text, object) for text in texts), vectors[:done]
 
     def sample(self, count):

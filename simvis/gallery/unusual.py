@@ -77,5 +77,7 @@ def are_quantiles(values):
     """Return whether a gallery's values, of whatever kind, are `pair_quantiles`."""
     if values == []:
         return True
-    numbers = isinstance(values, list) and all(type(value) in (int, float) for value in values)
-    return numbers and len(values) == STEPS + 1 and bool((np.diff(values) >= 0).all())
+    if not isinstance(values, list) or len(values) != STEPS + 1:
+        return False
+    fit = all(type(value) in (int, float) and -2 < value < 2 for value in values)
+    return fit and bool((np.diff(values) >= 0).all())

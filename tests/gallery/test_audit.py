@@ -224,6 +224,15 @@ def test_what_cannot_be_shown_is_said(indexed, folder, tmp_path):
     audit.save_page(tmp_path / "audit.html")
 
 
+@pytest.mark.parametrize("value", [0.5, np.nan, np.inf])
+def test_a_gallery_of_embeddings_that_are_none_is_refused(indexed, value):
+    table = ImageTable(indexed.path)
+    (row,) = table.rows(["red/0.png"]).values()
+    table.put([row._replace(embedding=np.full(3, value, np.float32))])
+    with pytest.raises(ValueError, match="damaged: an embedding has not the length 1"):
+        indexed.audit()
+
+
 # --- where the maps lie --------------------------------------------------------------------------
 
 
@@ -364,11 +373,13 @@ def test_what_is_wrong_is_one_line(folder, tmp_path, monkeypatch, capsys):
     index = ["index", "images", "--network", "rooms", "--input-size", "64,64"]
     assert main(index) == 0
     (tmp_path / "one.csv").write_text("path,label\nred/0.png,x\nred/1.png,x\n")
+    (tmp_path / "two.csv").write_text("path,label\nred/0.png,x\nred/1.png,y\n")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "mine.txt").write_text("mine")
     for arguments, words in (
         ("", "--labels: no image has one, index with labels=FILE.csv"),
         ("--labels one.csv", "--labels: expected two different ones or more, the 2 images"),
+        ("--labels two.csv", "--labels: no two images have the same one"),
         ("--labels one.csv --labels-from folders", "error: labels, labels_from: give one of them"),
         ("--labels-from folders --top -1", "--top: expected 0 to 1000, got -1"),
         ("--labels-from folders --maps 9999", "--maps: expected 0 to 1000, got 9999"),
@@ -387,6 +398,7 @@ def test_what_is_wrong_is_one_line(folder, tmp_path, monkeypatch, capsys):
         "images",
         "gallery",
         "one.csv",
+        "two.csv",
         "other",
     }
 

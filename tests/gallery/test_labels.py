@@ -9,6 +9,7 @@ from galleries import color_network, write_images
 from PIL import Image
 
 from search_gallery import main
+from simvis.gallery import labels
 from simvis.gallery.folder import ImageFolder
 from simvis.gallery.gallery import Gallery, Indexed
 from simvis.gallery.labels import find_labels, read_labels
@@ -63,11 +64,13 @@ def test_files_of_all_kinds(tmp_path, delimiter):
         ({"rows": ["a.png"]}, "line 2: expected 2 columns, got 1"),
         ({"rows": [",x"]}, "line 2: no path"),
         ({"rows": ["a.png," + "x" * 1001]}, "line 2: a label has over 1,000 letters"),
-        ({"rows": ["a.png,x"], "encoding": "utf-16"}, "not in UTF-8"),
+        ({"rows": ["a.png,x"], "encoding": "utf-16"}, "is no text in UTF-8"),
+        ({"rows": ["a.png,x" * 999]}, "is over the limit of 5,000 bytes"),
         ({"rows": ['"a.png,x']}, "line 2: unexpected end of data"),
     ],
 )
-def test_what_is_wrong_with_a_file_is_named(tmp_path, options, words):
+def test_what_is_wrong_with_a_file_is_named(tmp_path, monkeypatch, options, words):
+    monkeypatch.setattr(labels, "LARGEST", 5000)
     path = write_csv(tmp_path / "labels.csv", *options.pop("rows", []), **options)
     with pytest.raises(ValueError, match=words):
         read_labels(path)
@@ -84,7 +87,7 @@ def test_folders_and_dicts(gallery, folder):
     for options, words in (
         ({"labels": {"root.png": 1}, "labels_from": "folders"}, "labels, labels_from: give one"),
         ({"labels_from": "names"}, "labels_from: expected folders, got 'names'"),
-        ({"labels": {"none.png": 1}}, "labels: none of its 1 rows is of an image"),
+        ({"labels": {"none.png": 1}}, "labels: none of its 1 rows, as none.png, is of an image"),
     ):
         with pytest.raises(ValueError, match=words):
             gallery.index(folder, **options)

@@ -102,7 +102,9 @@ def test_a_ranking_stops_being_unusual():
     assert words == [f"higher than {percent} % of pairs" for percent in (99.9, 99.7, "0.0")]
 
 
-@pytest.mark.parametrize("pairs", [None, 3, "1", [1, 0], [0.5] * 1000 + [0.4], [[0]] * 1001, ["0"]])
+@pytest.mark.parametrize(
+    "pairs", [None, 3, "1", [1, 0], [0.5] * 1000 + [0.4], [[0]] * 1001, ["0"], [np.inf] * 1001]
+)
 def test_what_a_gallery_says_of_its_pairs_is_checked(gallery, folder, pairs):
     gallery.index(folder)
     table = ImageTable(gallery.path)
