@@ -100,9 +100,8 @@ def _of_all_labels(numbers, labels, count):
     """Return up to so many of the images' numbers, sorted, from each label about as many."""
     numbers = numbers[np.argsort(labels[numbers], kind="stable")]
     _, starts, sizes = np.unique(labels[numbers], return_index=True, return_counts=True)
-    turns = np.arange(len(numbers)) - np.repeat(
-        starts, sizes
-    )  # the first of each label, the second
+    # 0 for the first one of each label, 1 for the second
+    turns = np.arange(len(numbers)) - np.repeat(starts, sizes)
     return sorted(numbers[np.argsort(turns, kind="stable")[:count]].tolist())
 
 

@@ -93,6 +93,8 @@ def find_findings(data, near, images, top):
     images : ImageFolder
     top : int
     """
+    if not top:
+        return []
     copies = [*_equal_files(data), *_near_copies(data, near, images)]
     same = {frozenset(each.numbers[:2]) for each in copies}
     equal = [each for each in copies if each.kind == EQUAL][:top]
@@ -100,11 +102,14 @@ def find_findings(data, near, images, top):
     both = (near.own >= 0) & (near.stranger >= 0)
     # that a copy is near is no error of the network's
     both &= [frozenset(pair) not in same for pair in enumerate(near.stranger)]
-    queries = np.flatnonzero(both)
-    false = _worst(FALSE, data, near, queries, near.own, near.to_own, top, "wrong")
-    missed = _worst(MISSED, data, near, queries, near.farthest, near.to_farthest, top, "right")
-    lonely = np.flatnonzero(both & (near.to_own < _strange(data)))
-    far = _worst(FAR, data, near, lonely, near.own, near.to_own, top, "query")
+    false, missed, far = (
+        _worst(kind, data, near, np.flatnonzero(both & chosen), right, to_right, top, once)
+        for kind, chosen, right, to_right, once in (
+            (FALSE, near.to_stranger > near.to_own, near.own, near.to_own, "wrong"),
+            (MISSED, near.to_stranger > near.to_farthest, near.farthest, near.to_farthest, "right"),
+            (FAR, near.to_own < _strange(data), near.own, near.to_own, "query"),
+        )
+    )
     return [*false, *missed, *equal, *alike, *far]
 
 
@@ -136,7 +141,7 @@ def made(kind, data, query, wrong=None, right=None, **fields):
 
 
 def _worst(kind, data, near, queries, right, to_right, top, once):
-    """Return findings of queries whose nearest stranger is nearer than right is, worst first.
+    """Return findings of queries, first those whose nearest stranger is nearest before right.
 
     No image is twice what ``once`` says: the query, or wrong or right.
     """
@@ -144,7 +149,7 @@ def _worst(kind, data, near, queries, right, to_right, top, once):
     for query in queries[np.argsort(-margins[queries], kind="stable")]:
         numbers = {"query": query, "wrong": near.stranger[query], "right": right[query]}
         pair = frozenset((query, numbers["right" if once == "right" else "wrong"]))
-        if len(found) == top or margins[query] <= 0:
+        if len(found) == top:
             break
         if numbers[once] not in seen and pair not in seen:
             seen |= {numbers[once], pair}

@@ -45,7 +45,7 @@ class Indexed:
 
     images: int  # how many the gallery holds now
     new: int
-    changed: int  # and embedded anew
+    changed: int  # and embedded anew, but for those that cannot be read
     gone: int  # and removed, but for those that were found at another place
     failed: dict  # of path to the reason why it has no embedding
     left_out: str = field(default="", compare=False)  # what of the folder is no image, in words
@@ -165,7 +165,7 @@ class Gallery:
                 pairs = pair_quantiles(table.sample(SAMPLE))
                 table.set_identity({**table.identity, "pairs": pairs})
         failed, moved = table.failed(), {row.path for row in plan.moved.values()}
-        counts = (len(each - failed.keys()) for each in (plan.new, plan.changed))
+        counts = len(plan.new), len(plan.changed - failed.keys())
         gone = len(plan.gone - moved)
         return Indexed(len(table), *counts, gone, failed, words, len(plan.moved), words_of_labels)
 

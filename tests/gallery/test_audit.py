@@ -16,7 +16,19 @@ from PIL import Image
 from search_gallery import main
 from simvis.gallery import figures
 from simvis.gallery.figures import find_neighbours, with_intervals
-from simvis.gallery.findings import BACKGROUND, BORDER, EQUAL, FALSE, FAR, KINDS, MISSED, NEAR
+from simvis.gallery.findings import (
+    BACKGROUND,
+    BORDER,
+    EQUAL,
+    FALSE,
+    FAR,
+    KINDS,
+    MISSED,
+    NEAR,
+    Labelled,
+    find_findings,
+)
+from simvis.gallery.folder import ImageFolder
 from simvis.gallery.gallery import Gallery
 from simvis.gallery.table import ImageTable
 from simvis.image_ops import load_image
@@ -209,6 +221,23 @@ def test_errors_are_those_of_a_loop_and_come_with_their_maps(indexed, folder, rn
             assert_allclose(each.triplet.difference_map, triplet.difference_map, atol=1e-9)
             assert (each.overlay == triplet.picture()).all()
             assert [given[path] for path in each.paths] == list(each.labels)
+
+
+def test_what_is_far_from_everything_is_far_from_its_label(folder, rng):
+    """Also if its own label is nearer than any other, so that the network does not err."""
+    centres = np.linalg.qr(rng.standard_normal((40, 40)))[0][:8]
+    vectors = centres.repeat(5, 0) + 0.3 / 40**0.5 * rng.standard_normal((40, 40))
+    vectors[2] = 0.4 * centres[0] + rng.standard_normal(40) @ (np.eye(40) - centres.T @ centres)
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    names = [np.array([f"{each}{i}" for i in range(40)], object) for each in ("path", "")]
+    labels = np.arange(8).repeat(5)
+    data = Labelled(names[0], labels.astype(str).astype(object), names[1], [None] * 40, vectors)
+    near = find_neighbours(vectors, labels)
+    assert (near.to_own > near.to_stranger).all() and near.to_own[2] < 0.3
+    found = find_findings(data, near, ImageFolder(folder), top=3)
+    found = [(each.kind, each.query) for each in found if each.kind != MISSED]
+    assert found == [(FAR, "path2")]
+    assert find_findings(data, near, ImageFolder(folder), top=0) == []
 
 
 def test_what_cannot_be_shown_is_said(indexed, folder, tmp_path):
