@@ -23,7 +23,7 @@ from simvis.gallery.labels import SOURCES
 from simvis.gallery.results import SHEET, TABLE, check_results_folder
 from simvis.gallery.unusual import LINE, count_unusual
 from simvis.image_ops import IMAGE_ENDINGS
-from simvis.maps import BOX, POINT, Embedding, Region, option
+from simvis.maps import BOX, POINT, STRIDE, Embedding, Region, option
 from simvis.overlay import Look
 
 PROGRAM = "search_gallery.py"
@@ -195,12 +195,13 @@ class Audit(NetworkCommand):
     labels_from: str | None = option("the names of folders instead", choices=SOURCES)
     top: int = option("findings of each kind (default: 12)", "N", default=12)
     maps: int = option("images whose maps are measured (default: 200)", "N", default=200)
+    stride: int | None = option(STRIDE, "N")
     images: str | None = option("where the images are now, or the URI that they are at", "FOLDER")
     output: Path | None = option(f"of {AUDIT} and {BY_LABEL} (default: nothing)", "FOLDER")
     html: Path | None = option("a page of the findings, to look at in a browser", "FILE.html")
 
     def run(self):
-        how = {"labels": self.labels, "labels_from": self.labels_from}
+        how = {"labels": self.labels, "labels_from": self.labels_from, "stride": self.stride}
         found = self.open(self.images).audit(**how, top=self.top, maps=self.maps)
         writers = {self.output: found.save, self.html: found.save_page}
         cli.write_all({path: write for path, write in writers.items() if path})

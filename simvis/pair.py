@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFilter
 
 from simvis import image_ops, models
 from simvis.files import one_line
@@ -15,6 +14,7 @@ from simvis.maps import (
     PairMaps,
     check_choice,
     check_places,
+    featureless,
     find_maps,
     network_words,
     similarity_words,
@@ -22,6 +22,7 @@ from simvis.maps import (
 from simvis.overlay import Look, mark, overlay
 from simvis.pages.page import data_uri
 from simvis.plotting.legend import add_legend, add_matches, value_text
+from simvis.usual import with_usual
 
 EXAMPLES = Path(image_ops.__file__).resolve().parent / "example_images"
 EXAMPLE_PAIR = EXAMPLES / "room_a_view1.jpg", EXAMPLES / "room_a_view2.jpg"
@@ -44,6 +45,10 @@ def visualize_pair(
     point2=None,
     matches=0,
     pairwise=False,
+    stride=None,
+    reference=None,
+    special=None,
+    target=None,
     colormap=None,
     alpha=0.5,
     upsample="bilinear",
@@ -63,8 +68,22 @@ def visualize_pair(
     region1, region2 : None, a box (x0, y0, x1, y1) in pixels, or a mask of the image's size
     point1, point2 : None or (x, y) in pixels, (0, 0) being the top left one
         The other image shows what the point matches.
-    matches : 0..99, how many of the strongest pairs of cells to find and draw
+    matches : 0..99, how many pairs of cells to find and draw that are each other's nearest, those
+        that add the most first
     pairwise : bool, keep the pairwise tensor
+    stride : None or int
+        Pixels of the network's input to a cell of the maps, as 16, 8 or 4; None is the last layer's
+        own.  Finer maps are exact, too: the last layer of that grid is taken that everything passes
+        through, and what follows it passes on secants, see `models.secants`.
+    reference : None, "grey", "mean", "blur" or an image
+        What a fine map tells the image from: its positions add what the image has and the reference
+        has not, and carry equal shares of the rest.  None is grey.
+    special : None, a folder of images, or a (D,) array
+        What makes the two more alike than images usually are: the mean of the unit embeddings of a
+        folder's images is taken off the partner's, so that map 1 sums to the similarity less what
+        image 1 has to that mean.
+    target : None or (D,) array
+        Any embedding, as a class centroid: what of each image points to it, instead of the other.
     colormap : None for jet, or coolwarm if normalize is "zero"; or any of matplotlib's
     alpha : 0..1, how opaque the colours are
     upsample : "bilinear", "bicubic" or "none", which shows the cells
@@ -91,12 +110,16 @@ def visualize_pair(
     >>> bool(np.isclose(pair.similarity1.sum(), pair.similarity))
     True
     """
-    method = Method(pooling, power, explain, region1, region2, point1, point2, matches)
+    method = Method(
+        *(pooling, power, explain, region1, region2, point1, point2, matches),
+        *(stride, reference, special, target),
+    )
     look = Look(colormap, alpha, upsample, normalize, size)
     images, names = take_images((image1, image2))
     check_places(method, [image.shape[:2] for image in images])
     if not isinstance(network, models.EmbeddingNetwork):
         network = models.load_network(network)
+    method = with_usual(method, network)
     return draw(images, find_maps(images, network, method, names, pairwise), look)
 
 
@@ -133,15 +156,19 @@ class PairVisualization(PairMaps):
         overlays = image_ops.bring_to_one_height([self.overlay1, self.overlay2])
         picture, widths = np.hstack(overlays), [overlay.shape[1] for overlay in overlays]
         if len(self.matches):
-            (rows1, columns1), (rows2, columns2) = self.similarity1.shape, self.similarity2.shape
-            cells = (self.matches + 0.5) / (rows1, columns1, rows2, columns2)
-            lines = cells[:, [1, 0, 3, 2]] * (widths[0], len(picture), widths[1], len(picture))
-            picture = add_matches(picture, (lines + (0, 0, widths[0], 0) - 0.5).tolist())
+            lines = self.match_places() * (widths[0], len(picture), widths[1], len(picture))
+            lines = (lines + (0, 0, widths[0], 0) - 0.5).tolist()
+            picture = add_matches(picture, lines, self.match_contributions)
         if not legend:
             return picture
         left = ", ".join(filter(None, (note, similarity_words(self))))
         right = network_words(self.network, self.method)
         return add_legend(picture, widths, left, right, self._bars())
+
+    def match_places(self):
+        """Return the matches' centres, float (n, 4), (x1, y1, x2, y2) in widths and heights."""
+        shape = *self.similarity1.shape, *self.similarity2.shape
+        return ((self.matches + 0.5) / shape)[:, [1, 0, 3, 2]]
 
     def _bars(self):
         """Return the legend's bar of each overlay, or what is said where there is no map."""
@@ -187,7 +214,7 @@ class PairVisualization(PairMaps):
         from simvis.pages.explorer import write_explorer
 
         network, convs = self.network, (self.conv1, self.conv2)
-        if network.pair_forward:  # the page needs more of them than the maps did
+        if self.conv1 is None:  # the page needs more than the maps did
             convs = network.activations(network.preprocess(self.images))
         words = f"{network.name}: {network.description}"
         if self.network_similarity is not None:
@@ -305,8 +332,6 @@ def cover(image, region, filling="mean"):
     array([20, 30], dtype=uint8)
     """
     check_choice("filling", filling, FILLINGS)
-    size, fill = image.shape[:2], image.mean(axis=(0, 1))
+    size, fill = image.shape[:2], featureless(image, filling)
     weights = image_ops.region_weights(region, size, size).clip(0, 1)[..., None]
-    if filling == "blur":
-        fill = np.array(Image.fromarray(image).filter(ImageFilter.GaussianBlur(max(size) / 10)))
     return np.rint((1 - weights) * image + weights * fill).astype(np.uint8)

@@ -8,7 +8,6 @@ import numpy as np
 from simvis.batch.pipeline import prefetch
 from simvis.files import one_line
 from simvis.gallery.copies import are_copies, thumbnail
-from simvis.maps import Method
 from simvis.overlay import Look
 from simvis.triplet import TripletVisualization, compare
 
@@ -113,16 +112,18 @@ def find_findings(data, near, images, top):
     return [*false, *missed, *equal, *alike, *far]
 
 
-def explain(finding, data, images, network):
-    """Return a finding with its images, and with the maps of why, if there are three."""
+def explain(finding, data, images, network, method):
+    """Return a finding with its images, and, if there are three, with the maps of a Method."""
     numbers = [i for i in finding.numbers if i is not None]
     names = [str(data.paths[i]) for i in numbers]
     try:
         pictures = tuple(data.load(images, i) for i in numbers)
         if len(pictures) < 3:
             return replace(finding, images=pictures)
-        triplet = compare(pictures, network, Method(), Look(normalize="zero"), names)
+        triplet = compare(pictures, network, method, Look(normalize="zero"), names)
     except (ValueError, OSError, MemoryError) as error:
+        if str(error).startswith("stride: "):  # which is not the fault of these images
+            raise
         return replace(finding, note=one_line(error))
     return replace(finding, images=pictures, overlay=triplet.picture(), triplet=triplet)
 
