@@ -210,7 +210,8 @@ class Audit(NetworkCommand):
         print(f"audited     {len(found.paths):,} of {len(set(found.labels)):,} labels{without}")
         for name, (mean, low, high) in found.figures.items():
             print(f"{name:<11} {mean:.4f}  ({low:.4f} to {high:.4f})")
-        for label, count, values in found.by_label[:SHOWN]:
+        imperfect = [each for each in found.by_label if each[2][-1] < 1]
+        for label, count, values in imperfect[:SHOWN]:
             print(f"worst       {values[-1]:.4f}  MAP@R of {label}, {count:,} images")
         place, looks = found.attention.place, found.attention.by_label(found.labels)
         for label, count, share, area in looks[:SHOWN]:

@@ -148,7 +148,10 @@ def test_an_audit_of_held_out_rooms_finds_what_was_put_wrong(rooms, tmp_path, ca
     out = capsys.readouterr().out.splitlines()
     assert "audited     26 of 6 labels" in out
     assert sum(line.startswith("recall@1    0.") for line in out) == 1
-    assert "far from its label, 3: its nearest own is as far away as other labels are" in str(out)
+    assert (
+        "far from its label, 3: its nearest own is as far away as the nearest of other labels"
+        in str(out)
+    )
     with open(tmp_path / "out" / "labels.csv", newline="") as file:
         worst = [float(row["MAP@R"]) for row in csv.DictReader(file)]
     assert len(worst) == 6 and worst == sorted(worst) and worst[0] < 0.7
