@@ -208,11 +208,8 @@ class Gallery:
         query = run_query(network, pixels, region, point, by_part=bool(rerank))
         if len(query.vector) != table.dimension:
             raise ValueError(f"{self.path}: the gallery is damaged: its embeddings do not fit")
-        label, not_label = (
-            [each] if isinstance(each, str) else list(each or ()) for each in (label, not_label)
-        )
-        _check_labels(table, label, not_label)
-        nearest = table.nearest(query.vector, max(top, rerank), exact, label, not_label)
+        chosen = (_labels_of(table, *each) for each in (("label", label), ("not_label", not_label)))
+        nearest = table.nearest(query.vector, max(top, rerank), exact, *chosen)
         rows = table.rows(path for path, _ in nearest)
         found = [(rows[path], similarity) for path, similarity in nearest]
         named = isinstance(image, (str, os.PathLike))
@@ -430,21 +427,17 @@ def check_search(size, region=None, point=None, top=12, rerank=0):
             raise ValueError(f"{name}: expected {least} to {MOST} images, got {count!r}")
 
 
-def _check_labels(table, *asked):
-    """Raise a ValueError that names a label that no image has."""
-    if any(asked):
-        known = {label for label, _ in table.labels().values() if label is not None}
-        for name, labels in zip(("label", "not_label"), asked, strict=True):
-            for label in labels:
-                if not known:
-                    raise ValueError(
-                        f"{name}: the gallery has no labels, index with labels=FILE.csv"
-                    )
-                if label not in known:
-                    near = "".join(
-                        f", but {each!r}" for each in get_close_matches(str(label), known, 1)
-                    )
-                    raise ValueError(f"{name}: no image has the label {label!r}{near}")
+def _labels_of(table, option, asked):
+    """Return a list of the labels that are asked for; raise a ValueError if no image has one."""
+    asked = [asked] if isinstance(asked, str) else list(asked or ())
+    known = {label for label, _ in table.labels().values() if label} if asked else set()
+    for label in asked:
+        if not known:
+            raise ValueError(f"{option}: the gallery has no labels, index with labels=FILE.csv")
+        if label not in known:
+            near = "".join(f", but {each!r}" for each in get_close_matches(str(label), known, 1))
+            raise ValueError(f"{option}: no image has the label {label!r}{near}")
+    return asked
 
 
 def _named_by(path, identity):
