@@ -261,6 +261,15 @@ class Gallery:
         how = {"top": top, "maps": maps, "stride": stride, "unlabelled": unlabelled}
         return audit_images(data, images, network, **how)
 
+    def mean_embedding(self):
+        """Return the mean of all images' unit embeddings, float64 (D,).
+
+        It is what `visualize_pair` takes as ``special=``, to show what is more than usual.
+        """
+        table, identity = self._open()
+        _check_same_network(self.path, identity["network"], identity_of(self._load()))
+        return table.embedded()[2].mean(0, dtype=np.float64)
+
     def info(self):
         """Return what the gallery says of itself, a dict of plain values."""
         table, identity = self._open()
