@@ -213,9 +213,15 @@ class PairVisualization(PairMaps):
         """Write a page to explore the pair in any browser, see `pages.explorer.write_explorer`."""
         from simvis.pages.explorer import write_explorer
 
-        network, convs = self.network, (self.conv1, self.conv2)
+        network, convs, fine = self.network, (self.conv1, self.conv2), None
         if self.conv1 is None:  # the page needs more than the maps did
             convs = network.activations(network.preprocess(self.images))
+        if self.similarity1.shape != convs[0].shape[:2]:
+            maps, method = self, self.method
+            if method.special is not None or method.target is not None:  # the page asks of the two
+                method = replace(method, special=None, target=None)
+                maps = find_maps(self.images, network, method, self.names)
+            fine = maps.similarity1, maps.similarity2
         words = f"{network.name}: {network.description}"
         if self.network_similarity is not None:
             words += f"; it says {self.network_similarity:.4f} of the whole images itself"
@@ -235,6 +241,7 @@ class PairVisualization(PairMaps):
             points=self.method.points,
             names=[Path(name).name for name in self.names],
             network=words,
+            fine=fine,
         )
 
     def _repr_html_(self):
