@@ -14,12 +14,24 @@ if __name__ == "__main__":  # during the imports below, which take a second
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from simvis import cli
 from simvis.files import plain
 from simvis.gallery.gallery import MOST, Gallery
 from simvis.gallery.results import SHEET, TABLE, check_results_folder
 from simvis.image_ops import IMAGE_ENDINGS
-from simvis.maps import BOX, POINT, Embedding, Region, option
+from simvis.maps import (
+    BOX,
+    FINE,
+    POINT,
+    REFERENCE,
+    REFERENCE_FORM,
+    STRIDE,
+    Embedding,
+    Region,
+    option,
+)
 from simvis.overlay import Look
 
 PROGRAM = "search_gallery.py"
@@ -134,6 +146,8 @@ class Find(NetworkCommand):
     top: int = option(f"hits, 1 to {MOST} (default: 12)", "N", default=12)
     exact: bool = option("look at all images, without the index", default=False)
     rerank: int = option(PART, "N", default=0)
+    stride: int | None = option(STRIDE, "N", also=FINE)
+    reference: str | np.ndarray | None = option(REFERENCE, REFERENCE_FORM)
     images: str | None = option("where the images are now, or the URI that they are at", "FOLDER")
     output: Path | None = option(OUTPUT, "FOLDER")
     html: Path | None = option("a page to look at the hits in a browser", "FILE.html")
@@ -141,6 +155,7 @@ class Find(NetworkCommand):
 
     def run(self):
         how = {"exact": self.exact, "rerank": self.rerank, "look": self.look}
+        how |= {"stride": self.stride, "reference": self.reference}
         gallery = self.open(self.images)
         found = gallery.find(self.image, self.region, self.point, self.top, **how)
         cli.write_all(

@@ -148,7 +148,19 @@ class Gallery:
         changed = len(set(left) - new)
         return Indexed(len(table), len(new), changed, len(gone), table.failed(), words)
 
-    def find(self, image, region=None, point=None, top=12, *, exact=False, rerank=0, look=None):
+    def find(
+        self,
+        image,
+        region=None,
+        point=None,
+        top=12,
+        *,
+        exact=False,
+        rerank=0,
+        stride=None,
+        reference=None,
+        look=None,
+    ):
         """Search for an image, or a part of it, and see why each hit is one: a `SearchResult`.
 
         Parameters
@@ -160,6 +172,7 @@ class Gallery:
         exact : bool, look at all images, however many there are
         rerank : int
             So many images, the first by their whole, are ordered by their best part instead.
+        stride, reference : of the hits' maps and boxes, as for `visualize_pair`
         look : None or Look, of the hits' overlays
 
         Raises a ValueError or an OSError that names the argument at fault, or says what is wrong
@@ -170,7 +183,8 @@ class Gallery:
         table, identity = self._open()
         images, network = self._folder(identity), self._load()
         _check_same_network(self.path, identity["network"], identity_of(network))
-        query = run_query(network, pixels, region, point, by_part=bool(rerank))
+        fine = {"stride": stride, "reference": reference}
+        query = run_query(network, pixels, region, point, by_part=bool(rerank), **fine)
         if len(query.vector) != table.dimension:
             raise ValueError(f"{self.path}: the gallery is damaged: its embeddings do not fit")
         nearest = table.nearest(query.vector, max(top, rerank), exact)

@@ -67,7 +67,7 @@ function show() {
 
 function paint() {
   const { point } = state;
-  const own = images.map((image, i) => {
+  const own = images.map((image) => {
     const { memory: known } = image;
     if (known.cells !== state.cells) Object.assign(known, { cells: state.cells, own: null });
     const { map, grid } = image.own;
