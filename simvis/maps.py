@@ -11,6 +11,7 @@ from PIL import Image, ImageFilter
 
 from simvis import __version__, image_ops
 from simvis.image_ops import write_whole
+from simvis.matches import fine_matches
 from simvis.models import EmbeddingNetwork, stride_of
 from simvis.similarity_ops import (
     POOLINGS,
@@ -114,8 +115,8 @@ class PairMaps:
     similarity1, similarity2 : float64 (h, w) arrays, the maps
     match1, match2 : None or float64 (h, w) arrays, what point2 matches in image1, point1 in image2
     pairwise : None or float64 (h1, w1, h2, w2) array
-    matches : int (n, 4) array of (y1, x1, y2, x2) in cells of the activations, those that were
-        asked for of the pairs that are each other's nearest, see `similarity_ops.mutual_matches`
+    matches : int (n, 4) array of (y1, x1, y2, x2) in cells, those that were asked for of the pairs
+        that are each other's nearest, see `similarity_ops.mutual_matches`
     match_contributions, match_cosines : float64 (n,) arrays, what each adds, and how alike it is
     reference1, reference2 : None or float, what the reference of fine maps has of what they sum to,
         of which each cell carries an equal share
@@ -184,7 +185,28 @@ def find_maps(images, network, method, names, pairwise=False, seen=None):
     if not network.derived and method.stride == stride_of(network.input_size, convs[0].shape):
         along = None  # which the closed form gives
     sizes = [image.shape[:2] for image in images]
-    return compute_maps(convs, sizes, network, method, names, pairwise, embeddings, along)
+    maps = compute_maps(convs, sizes, network, method, names, pairwise, embeddings, along)
+    if not (along and method.matches):
+        return maps
+    weights = [
+        None if region is None else image_ops.region_weights(region, size, conv.shape[:2])
+        for region, size, conv in zip(method.regions, sizes, convs, strict=True)
+    ]
+    layers = network.contributions.finer_layers(network.preprocess(list(images)), method.stride)
+    layers = [layer for layer in layers if layer.shape[1:3] != convs[0].shape[:2]]
+    found = fine_matches(convs, layers, method.matches, weights, **_options(network, method))
+    names = "matches", "match_contributions", "match_cosines"
+    return replace(maps, **dict(zip(names, found, strict=True)))
+
+
+def _options(network, method):
+    """Return the options of `similarity_ops` that a network's `Method` comes to."""
+    return {
+        "pooling": method.pooling,
+        "power": method.power,
+        "projection": network.projection if method.explain == "head" else None,
+        "data_format": "channels_last",
+    }
 
 
 def see(batch, network, method, pairwise=False):
@@ -227,7 +249,7 @@ def _contributions(images, network, method, directions, weights):
     elif method.pooling != network.pooling or any(np.size(each) > 1 for each in method.regions):
         words = "pools no layer, of which a region or another pooling could be taken"
         raise ValueError(f"stride: the {network.name} network {words}")
-    if method.reference not in (None, REFERENCES[0]):
+    if not (method.reference is None or str(method.reference) == REFERENCES[0]):
         references = [
             featureless(image, method.reference)
             if isinstance(method.reference, str)
@@ -270,12 +292,7 @@ def compute_maps(convs, sizes, network, method, names, pairwise=False, embedding
         If the maps do not sum to what the network itself says, among others.
     """
     method = method.of(network)
-    options = {
-        "pooling": method.pooling,
-        "power": method.power,
-        "projection": network.projection if method.explain == "head" else None,
-        "data_format": "channels_last",
-    }
+    options = _options(network, method)
     weights = [None, None]
     for i, region in enumerate(method.regions):
         if region is not None:
@@ -342,7 +359,9 @@ def _directions(features, method):
             words = f"expected {len(features[0])} finite numbers, not all zero, got {target.shape}"
             raise ValueError(f"target: {words}")
         return [_unit(target)] * 2
-    usual = 0 if method.special is None else method.special
+    usual = 0 if method.special is None else np.asarray(method.special, np.float64)
+    if np.shape(usual) not in ((), features[0].shape):
+        raise ValueError(f"special: expected {len(features[0])} numbers, got {np.shape(usual)}")
     return [_unit(features[1]) - usual, _unit(features[0]) - usual]
 
 

@@ -167,7 +167,7 @@ class PairVisualization(PairMaps):
 
     def match_places(self):
         """Return the matches' centres, float (n, 4), (x1, y1, x2, y2) in widths and heights."""
-        shape = *self.conv1.shape[:2], *self.conv2.shape[:2]
+        shape = *self.similarity1.shape, *self.similarity2.shape
         return ((self.matches + 0.5) / shape)[:, [1, 0, 3, 2]]
 
     def _bars(self):
