@@ -14,6 +14,8 @@ if __name__ == "__main__":  # during the imports below, which take a second
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from simvis import cli
 from simvis.files import plain
 from simvis.gallery.audit import AUDIT, BY_LABEL, check_audit_folder
@@ -23,7 +25,17 @@ from simvis.gallery.labels import SOURCES
 from simvis.gallery.results import SHEET, TABLE, check_results_folder
 from simvis.gallery.unusual import LINE, count_unusual
 from simvis.image_ops import IMAGE_ENDINGS
-from simvis.maps import BOX, POINT, STRIDE, Embedding, Region, option
+from simvis.maps import (
+    BOX,
+    FINE,
+    POINT,
+    REFERENCE,
+    REFERENCE_FORM,
+    STRIDE,
+    Embedding,
+    Region,
+    option,
+)
 from simvis.overlay import Look
 
 PROGRAM = "search_gallery.py"
@@ -155,6 +167,8 @@ class Find(NetworkCommand):
     top: int = option(f"hits, 1 to {MOST} (default: 12)", "N", default=12)
     exact: bool = option("look at all images, without the index", default=False)
     rerank: int = option(PART, "N", default=0)
+    stride: int | None = option(STRIDE, "N", also=FINE)
+    reference: str | np.ndarray | None = option(REFERENCE, REFERENCE_FORM)
     label: list = option("only images with this label; may be said again", "LABEL", (), **AGAIN)
     not_label: list = option("none of those with this label", "LABEL", (), **AGAIN)
     images: str | None = option("where the images are now, or the URI that they are at", "FOLDER")
@@ -164,6 +178,7 @@ class Find(NetworkCommand):
 
     def run(self):
         how = {"exact": self.exact, "rerank": self.rerank, "look": self.look}
+        how |= {"stride": self.stride, "reference": self.reference}
         how |= {"label": self.label, "not_label": self.not_label}
         gallery = self.open(self.images)
         found = gallery.find(self.image, self.region, self.point, self.top, **how)
@@ -195,7 +210,7 @@ class Audit(NetworkCommand):
     labels_from: str | None = option("the names of folders instead", choices=SOURCES)
     top: int = option("findings of each kind (default: 12)", "N", default=12)
     maps: int = option("images whose maps are measured (default: 200)", "N", default=200)
-    stride: int | None = option(STRIDE, "N")
+    stride: int | None = option(STRIDE, "N", also=FINE)
     images: str | None = option("where the images are now, or the URI that they are at", "FOLDER")
     output: Path | None = option(f"of {AUDIT} and {BY_LABEL} (default: nothing)", "FOLDER")
     html: Path | None = option("a page of the findings, to look at in a browser", "FILE.html")

@@ -178,6 +178,8 @@ class Gallery:
         *,
         exact=False,
         rerank=0,
+        stride=None,
+        reference=None,
         look=None,
         label=None,
         not_label=None,
@@ -193,6 +195,7 @@ class Gallery:
         exact : bool, look at all images, however many there are
         rerank : int
             So many images, the first by their whole, are ordered by their best part instead.
+        stride, reference : of the hits' maps and boxes, as for `visualize_pair`
         look : None or Look, of the hits' overlays
         label, not_label : None, str or sequence of str
             Only images with one of these labels; only those with none of these.
@@ -205,7 +208,8 @@ class Gallery:
         table, identity = self._open()
         images, network = self._folder(identity), self._load()
         _check_same_network(self.path, identity["network"], identity_of(network))
-        query = run_query(network, pixels, region, point, by_part=bool(rerank))
+        fine = {"stride": stride, "reference": reference}
+        query = run_query(network, pixels, region, point, by_part=bool(rerank), **fine)
         if len(query.vector) != table.dimension:
             raise ValueError(f"{self.path}: the gallery is damaged: its embeddings do not fit")
         chosen = (_labels_of(table, *each) for each in (("label", label), ("not_label", not_label)))

@@ -27,6 +27,7 @@ SHEET, TABLE = sorted(RESULTS[0])
 OVERLAY = "hit_{:02d}.jpg"
 ALIKE = 0.99999  # the cosine, at the least, of two whole images that are one picture
 EXPLAINED = ("pooling", "projection", "power", "explain")  # of a network, for the explorer
+REACH = 12  # pixels of the network's input, over which fine maps are evened out for a box
 READ = 8  # images that are read ahead of the network
 
 
@@ -182,7 +183,7 @@ class SearchResult:
 
 def explorer_of(network, images, maps, names, region=None):
     """Return what the explorer of two images is made from, see `pages.explorer.explorer_data`."""
-    convs = maps.conv1, maps.conv2
+    convs, fine = (maps.conv1, maps.conv2), (maps.similarity1, maps.similarity2)
     if maps.conv1 is None:  # the page needs more than the maps did
         convs = network.activations(network.preprocess(images))
     return {
@@ -191,6 +192,7 @@ def explorer_of(network, images, maps, names, region=None):
         "regions": (region, None),
         "names": names,
         "network": f"{network.name}: {network.description}",
+        "fine": None if fine[0].shape == convs[0].shape[:2] else fine,
     }
 
 
@@ -208,7 +210,7 @@ def run_query(network, pixels, region=None, point=None, by_part=False, **fine):
 
     With ``by_part``, hits will be ordered by their best box.  ``fine`` are the stride and the
     reference of a `Method`.  Raises a ValueError if the network sees nothing in the image, its
-    region or its point.
+    region or its point, or has no fine maps of this kind.
     """
     # boxes need all of the local features, and so does a part of the image
     convs, embeddings = see(
@@ -224,7 +226,11 @@ def run_query(network, pixels, region=None, point=None, by_part=False, **fine):
     if not np.any(vector) or not np.isfinite(vector).all():
         raise ValueError("the network sees nothing there: the embedding is zero, or not finite")
     conv = None if convs is None else convs[0]
-    return Query(pixels, vector, Method(region1=region, **fine), (conv, own))
+    query = Query(pixels, vector, Method(region1=region, **fine), (conv, own))
+    if any(value is not None for value in fine.values()):  # else each hit would say what is wrong
+        seen = [None if conv is None else (conv, conv), (own, own)]
+        find_maps((pixels, pixels), network, query.method, ("the query", "itself"), seen=seen)
+    return query
 
 
 def look_at(rows, images, query, network, look=None, by_part=False, pairs=()):
@@ -275,17 +281,25 @@ def _explained(hit, image, query, seen, network, look):
     except ValueError as error:
         return replace(hit, note=one_line(error), image=image)
     shown, share = maps.similarity2, 1 / maps.similarity2.size
+    evened = _evened(shown, REACH // (query.method.stride or REACH + 1))
     _, (laid,), _ = overlay([image], [shown], look, [share])
     return replace(
         hit,
         similarity=maps.similarity,
         whole_similarity=maps.whole_similarity,
-        box=image_ops.box_of_cells(strongest_part(shown), image.shape[:2]),
+        box=image_ops.box_of_cells(strongest_part(evened), image.shape[:2]),
         note="the query itself" if maps.whole_similarity >= ALIKE else "",
         image=image,
         overlay=laid,
         maps=maps,
     )
+
+
+def _evened(similarity, reach):
+    """Return the mean of each cell of a map and those within reach, so that no single one leads."""
+    windows = np.pad(similarity, reach, mode="edge")
+    sides = 2 * reach + 1, 2 * reach + 1
+    return np.lib.stride_tricks.sliding_window_view(windows, sides).mean(axis=(2, 3))
 
 
 def _with_best_box(hit, vector, network):
