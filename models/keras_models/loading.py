@@ -11,9 +11,10 @@ from simvis.models.keras_models import sources
 from simvis.models.keras_models.attribution import analyse
 from simvis.models.keras_models.graph import find_layer, intercepted, leading_to, named, run
 from simvis.models.keras_models.integrated_jacobians import differentiate, integrate
-from simvis.models.keras_models.places import check_places, may_move, token_grid, token_places
+from simvis.models.keras_models.places import may_move, token_places
 from simvis.models.keras_models.probes import run_given_scales
 from simvis.models.network import MODEL_FILES, EmbeddingNetwork, failures_in_words, to_numpy
+from simvis.models.places import check_places, token_grid
 from simvis.similarity_ops import tokens_to_map
 
 

@@ -1,0 +1,501 @@
+"""Any torch.nn.Module from images to embeddings, as an EmbeddingNetwork, checked like all others.
+
+A forward hook looks at what a layer puts out, and puts another in its place: so what follows the
+layer is a function of its activations, whatever the module is.  That function is traced; where it
+pools and is linear then, which calling its pieces shows, `similarity_ops` knows all of it, and
+everything else is split up by secants, see `torch_secants`.
+"""
+
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from threading import RLock
+
+import numpy as np
+import torch
+
+from simvis.image_ops import as_image
+from simvis.models import torch_secants
+from simvis.models.functions import (
+    TOLERANCE,
+    as_array,
+    as_batch,
+    checked_size,
+    sample_images,
+    tolerance_of,
+)
+from simvis.models.network import EmbeddingNetwork, directions_apart
+from simvis.models.places import check_places, token_grid
+from simvis.models.probes import NotLinear, Piece, fold, pooling_of, rescales
+from simvis.models.steps import bottlenecks, leading_to
+from simvis.similarity_ops import tokens_to_map
+
+SEGMENTS = {2: 8, 3: 1}  # of the way from a grey image, at first: of tokens, and of feature maps
+MOST_SEGMENTS = 64
+GAP = 1e-6  # of the embedding, that the sum of the local features may leave in float64
+ONE_AT_A_TIME = RLock()  # of threads that look inside of a module, which they share
+
+
+def from_torch(
+    module,
+    layer=None,
+    *,
+    input_size,
+    preprocess,
+    pooling=None,
+    grid=None,
+    prefix=None,
+    data_format=None,
+    tolerance=None,
+    name=None,
+):
+    """Make an `EmbeddingNetwork` of a torch.nn.Module.
+
+    It runs in evaluation mode, where its parameters lie and in their precision, and is afterwards
+    as it was before.
+
+    Parameters
+    ----------
+    module : torch.nn.Module that returns a tensor (N, D) of embeddings
+    layer : None, or a submodule or its dotted name
+        What is looked at: a feature map (N, C, h, w) or (N, h, w, C), or tokens (N, T, C).  None
+        finds the last one of which most positions count.
+    input_size : (height, width) in pixels, of the images that the module takes
+    preprocess : function of a list of RGB uint8 (H, W, 3) arrays -> what the module takes, a tensor
+        or an array (N, 3, H, W)
+    pooling : None, or "average", "max" or "gem", as what follows the layer, which is checked
+    grid, prefix : None, or the (height, width) of the image in tokens, and how many tokens, as CLS
+        and registers, stand before those, if their number does not tell
+    data_format : None, or "channels_first" or "channels_last", of a feature map, if its shape does
+        not tell
+    tolerance : None or float, how far the directions of the network's own embedding and of the sum
+        of the local features may be apart; None for 2e-5, or more in half precision
+    name : None or str; None for the name of the module's class
+
+    Returns
+    -------
+    network : EmbeddingNetwork
+
+    Raises
+    ------
+    ValueError
+        Names the argument at fault, or says what to do instead.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> _ = torch.manual_seed(0)
+    >>> pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
+    >>> module = nn.Sequential(nn.Conv2d(3, 8, 3, stride=8), nn.ReLU(), *pool)
+    >>> def preprocess(images):
+    ...     return np.stack(images).transpose(0, 3, 1, 2) / 255
+    >>> network = from_torch(module, input_size=(32, 32), preprocess=preprocess)
+    >>> network.description
+    'average pooling and a linear head after 1 (ReLU)'
+    """
+    if not isinstance(module, torch.nn.Module):
+        raise ValueError(f"module: expected a torch.nn.Module, got {type(module).__name__}")
+    size = checked_size(input_size)
+
+    def to_batch(images):
+        return as_batch(preprocess([as_image(image) for image in images]), len(images))
+
+    samples = to_batch(sample_images(size))
+    inside = _Inside(module, size, data_format)
+    if layer is None:
+        traced = _find_layer(inside, samples)
+    else:
+        inside.choose(layer, samples)
+        traced = inside.trace(samples[:1])
+    count, place = inside.look(samples[:1])[0].shape[1:-1], inside.words
+    if len(count) == 1:
+        grid, prefix = token_grid(*count, grid, prefix, size, inside.maps, None)
+        place += f", tokens as {grid[0]} x {grid[1]}"
+        place += f" after {prefix} others" if prefix else ""
+    else:
+        grid, prefix = None, 0
+    if tolerance is None:
+        said = inside.output_of(samples[:1]), next(module.parameters(), None)
+        tolerance = max(map(tolerance_of, said))
+
+    def lay(conv):
+        """Return activations (N, *positions, C) as maps (N, h, w, C)."""
+        if grid is None:
+            return conv
+        return tokens_to_map(conv[:, : prefix + grid[0] * grid[1]], grid, prefix)
+
+    check_places(lambda batch: lay(inside.look(batch)[0]), to_batch, size)
+    fields = {
+        "name": name or type(module).__name__,
+        "input_size": size,
+        "preprocess": to_batch,
+        "tolerance": tolerance,
+        "weights": lambda: [*inside.weights(), to_batch(sample_images(size))],
+        "embed": lambda batch: inside.look(batch)[1],
+    }
+    line = bottlenecks(traced.steps, traced.source, traced.output)
+    line = [each for each in line if each.dtype]  # the others are tuples of tensors
+    half = tolerance > TOLERANCE
+    try:
+        found = _pooling_and_head(traced, line, grid, prefix, half)
+    except NotLinear as problem:
+        if pooling is not None:
+            raise ValueError(f"pooling: {pooling} is not what follows {place}: {problem}") from None
+        output = _before_rescaling(traced, line, half)
+        return _by_secants(inside, traced, output, lay, place, fields)
+    if pooling not in (None, found[0]):
+        raise ValueError(f"pooling: {found[0]} follows {place}, not {pooling}")
+    return _pooled(inside, *found, lay, place, fields)
+
+
+# --- what follows the layer -----------------------------------------------------------------------
+
+
+def _pooling_and_head(traced, line, grid, prefix, half):
+    """Return (pooling, power, projection) of what follows the layer, or raise a `NotLinear`."""
+    channels = line[0].shape[-1]
+    for i in range(1, len(line)):
+        if np.prod(line[i].shape) != channels:
+            continue
+        first = _piece(traced, line[0], line[i], half)
+        if grid is not None and line[0].shape[1] != grid[0] * grid[1]:
+            first = _of_places(first, grid, prefix)
+        pooled = pooling_of(first)
+        if pooled is not None:
+            tail = [_piece(traced, *pair, half) for pair in zip(line[i:], line[i + 1 :], strict=False)]
+            return *pooled, fold(tail, channels)
+    raise NotLinear("it does something else")
+
+
+def _piece(traced, source, target, half):
+    """Return what lies between two tensors as a `Piece`."""
+    steps = leading_to(traced.steps, [target], [source])
+    device = _device(traced)
+
+    def function(values):
+        found = []
+        for each in values:
+            given = torch.tensor(each, dtype=traced.dtype, device=device).reshape(source.shape)
+            value = torch_secants.run(traced, steps, {source: given})[target]
+            found.append(value.flatten().cpu().numpy())
+        return np.stack(found)
+
+    return Piece(function, source.shape[1:], target.name, half)
+
+
+def _of_places(piece, grid, prefix):
+    """Return a piece as a function of those tokens alone that are places, all others being noise."""
+    count, rng = grid[0] * grid[1], np.random.default_rng(0)
+
+    def function(values):
+        tokens = rng.standard_normal((len(values), *piece.shape)).astype(np.float32)
+        tokens[:, prefix : prefix + count] = values
+        return piece.function(tokens)
+
+    return replace(piece, function=function, shape=(count, piece.shape[-1]))
+
+
+def _before_rescaling(traced, line, half):
+    """Return what a last normalisation, which a cosine does not see, is given."""
+    while len(line) > 2 and line[-2].shape == line[-1].shape:
+        if not rescales(_piece(traced, *line[-2:], half)):
+            break
+        line = line[:-1]
+    return line[-1]
+
+
+def _pooled(inside, pooling, power, projection, lay, place, fields):
+    """Make the EmbeddingNetwork of a pooling and a linear head."""
+
+    def run(batch):
+        conv, output = inside.look(batch)
+        conv = np.maximum(conv, 0) if pooling == "gem" else conv  # as it clips them itself
+        return lay(conv), *((output, None) if projection is None else (None, output))
+
+    words = f"{'GeM' if pooling == 'gem' else pooling} pooling"
+    words += f" of power {power:.4g}" if pooling == "gem" else ""
+    words += "" if projection is None else " and a linear head"
+    return EmbeddingNetwork(
+        **fields,
+        pooling=pooling,
+        power=power or 3.0,
+        projection=projection,
+        activations=lambda batch: run(batch)[0],
+        forward=run,
+        description=f"{words} after {place}",
+    )
+
+
+def _by_secants(inside, traced, output, lay, place, fields):
+    """Make the EmbeddingNetwork whose activations are local features, times their number.
+
+    Their average is the embedding then, and all of `similarity_ops` applies.
+    """
+    size = fields["input_size"]
+    grey = fields["preprocess"]([np.full((*size, 3), 128, np.uint8)])
+    reference = inside.look(grey)[0][0]
+    # what else the image leads to, beside the layer, is a constant of its own trace
+    alone = inside.is_all(fields["preprocess"](sample_images(size)[:2]))
+
+    def run(batch, pairs_only=False):
+        convs, outputs = inside.look(batch)
+        if not np.isfinite(outputs).all():
+            raise ValueError("network: its own output is not finite")
+        directions = None
+        if pairs_only and outputs.shape[1] > 2:
+            units = outputs / np.linalg.norm(outputs.astype(np.float64), axis=1, keepdims=True)
+            directions = np.linalg.qr(units.T).Q.T
+        maps = []
+        for i, conv in enumerate(convs):
+            own = traced if alone else inside.trace(batch[i : i + 1])
+            own = own.until(output.operation.name)
+            local, constant = _split(own, conv, reference, directions)
+            laid = lay(local[None])[0]
+            others = local.sum(tuple(range(local.ndim - 1))) - laid.sum((0, 1))
+            maps.append(laid * laid[..., 0].size + constant + others)
+        return np.stack(maps).astype(np.float32), outputs, None
+
+    return EmbeddingNetwork(
+        **fields,
+        pooling="average",
+        projection=None,
+        activations=lambda batch: run(batch)[0],
+        forward=run,
+        # the maps of a pair need no more of the local features than lies along both embeddings
+        pair_forward=partial(run, pairs_only=True),
+        description=f"all that follows {place}, by secants from a grey image",
+    )
+
+
+def _split(traced, conv, reference, directions):
+    """Return local features and what is left for all positions to share, float64 arrays."""
+    x, r = (torch.tensor(each, device=_device(traced)) for each in (conv, reference))
+    directions = None if directions is None else torch.tensor(directions)
+    segments = SEGMENTS[conv.ndim]
+    while True:
+        found = torch_secants.contributions(traced, x, r, directions, segments)
+        local, constant, output = (each.numpy() for each in found)
+        gap = local.sum(tuple(range(local.ndim - 1))) + constant - output
+        small = np.linalg.norm(gap) <= GAP * np.linalg.norm(output)
+        if small or segments >= MOST_SEGMENTS:  # what is left then is the pair's check to judge
+            return local, constant
+        segments *= 4
+
+
+def _device(traced):
+    return next((each.device for each in traced.constants.values()), torch.device("cpu"))
+
+
+# --- inside of a module ---------------------------------------------------------------------------
+
+
+class _Inside:
+    """A module in evaluation mode, and a layer whose output is looked at, or replaced."""
+
+    def __init__(self, module, size, data_format):
+        self.module, self.size, self.data_format = module, size, data_format
+        first = next((each for each in module.parameters() if each.is_floating_point()), None)
+        self.like = torch.zeros(()) if first is None else first.detach()
+        self.layer = self.axes = self.words = None
+        self.maps = ()  # the (h, w) of the feature maps that were seen, the last one first
+
+    def weights(self):
+        return [as_array("module", each) for each in self.module.state_dict().values()]
+
+    def output_of(self, batch):
+        with self._running():
+            return self._call(batch)
+
+    def look(self, batch):
+        """Return the layer's output (N, *positions, C) and the module's (N, D), float32 arrays."""
+        seen = []
+        with self._running(lambda output: seen.append(output)):
+            vectors = self._call(batch)
+        if len(seen) != 1:
+            raise ValueError(
+                f"layer: {self.words} is called {len(seen)} times in one run, so that its output "
+                "is not one feature map"
+            )
+        maps = seen[0].permute(self.axes)
+        return tuple(np.float32(as_array("module", each)) for each in (maps, vectors))
+
+    def replaced(self, batch, values):
+        """Return the module's output for a batch with other values (N, *positions, C) put in."""
+        back = tuple(np.argsort(self.axes))
+
+        def put(output):
+            return values.permute(back).to(output.dtype)
+
+        with self._running(put):
+            return self._call(batch)
+
+    def trace(self, batch):
+        """Return what follows the layer, of one image, as `torch_secants.Traced`."""
+        seen = []
+        with self._running(lambda output: seen.append(output)):
+            self._call(batch)
+        with ONE_AT_A_TIME:
+            return torch_secants.trace(
+                lambda values: self.replaced(batch, values), seen[0].permute(self.axes)
+            )
+
+    def is_all(self, two):
+        """Return whether the output depends on the image through the layer alone, of two images."""
+        maps, outputs = self.look(two)
+        values = torch.tensor(maps[:1], device=self.like.device)
+        swapped = as_array("module", self.replaced(two[1:], values))[0]
+        one, other = outputs.astype(np.float64)
+        return np.linalg.norm(swapped - one) <= 1e-3 * np.linalg.norm(other - one)
+
+    def choose(self, layer, samples, axes=None):
+        """Look at a layer, a submodule or its dotted name, whose axes are known or found."""
+        names = {each: name for name, each in self.module.named_modules()}
+        if isinstance(layer, str):
+            known = dict(self.module.named_modules())
+            if layer not in known or not layer:
+                near = ", ".join(list(known)[-12:])
+                raise ValueError(f"layer: the module has no {layer!r}; among its own: {near}")
+            layer = known[layer]
+        if layer not in names or layer is self.module:
+            raise ValueError(
+                f"layer: expected a submodule or its dotted name, got {type(layer).__name__}"
+            )
+        self.layer, self.words = layer, f"{names[layer]} ({type(layer).__name__})"
+        self.axes, seen = axes, []
+        if axes is not None:
+            return
+        with self._running(lambda output: seen.append(output)):
+            self._call(samples[:3])
+        if not seen:
+            raise ValueError(f"layer: {self.words} is not called, or puts out no tensor")
+        self.axes = self._axes(seen[0].shape, 3)
+        if self.axes is None:
+            raise ValueError(
+                f"layer: the output of {self.words} has shape {tuple(seen[0].shape)}, expected a "
+                "feature map (N, C, h, w) or (N, h, w, C), or tokens (N, T, C)"
+            )
+
+    def calls(self, samples):
+        """Return (layer, axes) of the layers called once that put out maps or tokens, in order."""
+        seen, handles = [], []
+
+        def hook(layer, _inputs, output):
+            tensor = _tensor_of(output)
+            if tensor is not None:
+                seen.append((layer, tuple(tensor.shape)))
+
+        for each in self.module.modules():
+            if each is not self.module:
+                handles.append(each.register_forward_hook(hook))
+        try:
+            with self._running():
+                self._call(samples[:3])
+        finally:
+            for handle in handles:
+                handle.remove()
+        layers = [layer for layer, _ in seen]
+        found = [(layer, self._axes(shape, 3), shape) for layer, shape in seen]
+        found = [each for each in found if each[1] and layers.count(each[0]) == 1]
+        self.maps = tuple(
+            tuple(shape[axis] for axis in axes[1:-1]) for _, axes, shape in found[::-1]
+            if len(axes) == 4
+        )
+        return [(layer, axes) for layer, axes, _ in found]
+
+    def _axes(self, shape, count):
+        """Return the order of axes that makes a tensor (N, *positions, C), or None."""
+        if len(shape) == 3 and count in shape[:2] and np.prod(shape) > count * max(shape[2], 1):
+            return (0, 1, 2) if shape[0] == count else (1, 0, 2)
+        if len(shape) != 4 or shape[0] != count:
+            return None
+        height, width = self.size
+        orders = {"channels_first": (0, 2, 3, 1), "channels_last": (0, 1, 2, 3)}
+        fits = {}
+        for order, axes in orders.items():
+            h, w = (shape[axis] for axis in axes[1:3])
+            fits[order] = h * w > 1 and abs(h * width - w * height) <= max(height, width)
+        if self.data_format is not None:
+            return orders.get(self.data_format)
+        return next((orders[order] for order, fit in fits.items() if fit), None)
+
+    def _call(self, batch):
+        batch = torch.as_tensor(np.asarray(batch)).to(self.like.device, self.like.dtype)
+        try:
+            output = self.module(batch)
+        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            raise ValueError(f"network: it failed on a batch {tuple(batch.shape)}: {reason}") from error
+        if not isinstance(output, torch.Tensor) or output.ndim < 2 or len(output) != len(batch):
+            got = tuple(output.shape) if hasattr(output, "shape") else type(output).__name__
+            raise ValueError(
+                f"module: expected embeddings (N, D) of {len(batch)} images, got {got}; wrap it in "
+                "a module that returns them"
+            )
+        return output.reshape(len(output), -1)
+
+    @contextmanager
+    def _running(self, intercept=None):
+        """Put the module into evaluation mode, with no gradients, and give its layer's output away.
+
+        What the function that it is given to returns, but None, takes its place.
+        """
+
+        def hook(_layer, _inputs, output):
+            tensor = _tensor_of(output)
+            other = None if tensor is None else intercept(tensor)
+            if other is None:
+                return None
+            if isinstance(output, torch.Tensor):
+                return other
+            return type(output)([other if each is tensor else each for each in output])
+
+        with ONE_AT_A_TIME:
+            training = {each: each.training for each in self.module.modules()}
+            handle = intercept and self.layer.register_forward_hook(hook)
+            try:
+                for each in training:
+                    each.training = False
+                with torch.no_grad():
+                    yield
+            finally:
+                if handle:
+                    handle.remove()
+                for each, flag in training.items():
+                    each.training = flag
+
+
+def _tensor_of(output):
+    """Return the first tensor of a layer's output, as of a block that returns weights as well."""
+    if isinstance(output, (tuple, list)):
+        output = next((each for each in output if isinstance(each, torch.Tensor)), None)
+    return output if isinstance(output, torch.Tensor) and output.is_floating_point() else None
+
+
+def _find_layer(inside, samples):
+    """Choose the last layer that all of the image goes through, and of which most positions count.
+
+    Returns what follows it, traced.
+    """
+    for layer, axes in reversed(inside.calls(samples)):
+        inside.choose(layer, samples, axes)
+        if inside.is_all(samples[:2]):
+            traced = inside.trace(samples[:1])
+            if traced is not None and _tells_positions_apart(traced):
+                return traced
+    raise ValueError(
+        "layer: from the output back to the input, no layer was found that all of the image goes "
+        "through as a feature map or tokens; name one, whose output is looked at"
+    )
+
+
+def _tells_positions_apart(traced):
+    """Return whether the output depends on most positions of a layer, or on a few alone."""
+    generator, moved = torch.Generator().manual_seed(0), 0
+    count = int(np.prod(traced.output.shape))
+    for _ in range(8):  # of which maxima lie in many places
+        ends = [torch.randn(traced.source.shape[1:], generator=generator) for _ in range(2)]
+        ends = [each.to(_device(traced)) for each in ends]
+        weights = torch.randn((1, count), generator=generator)
+        local, _, _ = torch_secants.contributions(traced, *ends, weights)
+        moved = moved + (local.abs() > 1e-9 * local.abs().max()).any(-1).double()
+    return float((moved > 0).double().mean()) > 0.5
