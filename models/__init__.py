@@ -1,7 +1,15 @@
-"""Embedding networks, by name or made by hand; TensorFlow is imported when one is loaded."""
+"""Embedding networks, by name or made by hand; a framework is imported when one needs it."""
+
+from importlib import import_module
 
 from simvis.models.loading import NETWORKS, check_options, example_pair, load_network
 from simvis.models.network import MODEL_FILES, EmbeddingNetwork, start_tensorflow
+
+_HOMES = {  # looked up when they are asked for, since not everybody has what they import
+    "from_functions": "functions",
+    "from_onnx": "onnx_models",
+    "from_torch": "torch_models",
+}
 
 __all__ = [
     "MODEL_FILES",
@@ -11,4 +19,16 @@ __all__ = [
     "example_pair",
     "load_network",
     "start_tensorflow",
+    *_HOMES,
 ]
+
+
+def __getattr__(name):
+    if name not in _HOMES:
+        raise AttributeError(f"module 'models' has no attribute {name!r}")
+    try:
+        return getattr(import_module(f"simvis.models.{_HOMES[name]}"), name)
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"{name} needs {error.name}, install it: pip install {error.name}"
+        ) from None

@@ -3,7 +3,7 @@
 import numpy as np
 
 from simvis.image_ops import as_image
-from simvis.models.network import NOT_CHECKED, EmbeddingNetwork, directions_apart
+from simvis.models.network import EmbeddingNetwork, directions_apart
 from simvis.similarity_ops import POOLINGS, pool_features, tokens_to_map
 
 # How far directions may be apart, by the number format of what a network puts out.
@@ -110,9 +110,7 @@ def from_functions(
             tolerance = tolerance_of(embed(batch[:1]))
         pooling, power = _find_pooling(maps, vectors, pooling, power, projection, tolerance)
     pooling, power = pooling or "average", power or 3.0
-    words = f"{'GeM' if pooling == 'gem' else pooling} pooling"
-    words += f" of power {power:.4g}" if pooling == "gem" else ""
-    words += "" if projection is None else " and a linear head"
+    words = pooled_words(pooling, power, projection)
     return EmbeddingNetwork(
         name=name,
         input_size=input_size,
@@ -122,7 +120,7 @@ def from_functions(
         activations=to_maps,
         embed=None if embed is None else to_vectors,
         power=power,
-        description=f"{words}, of functions{'' if embed else ', ' + NOT_CHECKED}",
+        description=f"{words}, of functions",
         tolerance=tolerance or TOLERANCE,
     )
 
@@ -167,6 +165,13 @@ def _best_power(apart):
     return whole if abs(found.x - whole) < 1e-3 * whole else float(found.x)
 
 
+def pooled_words(pooling, power, projection):
+    """Say how activations become an embedding."""
+    words = f"{'GeM' if pooling == 'gem' else pooling} pooling"
+    words += f" of power {power:.4g}" if pooling == "gem" else ""
+    return words + ("" if projection is None else " and a linear head")
+
+
 # --- what other frameworks return -----------------------------------------------------------------
 
 
@@ -201,6 +206,29 @@ def as_batch(values, count):
 def tolerance_of(values):
     """Return how far directions may be apart, by the number format of what a network returned."""
     return TOLERANCES.get(str(getattr(values, "dtype", "")).rpartition(".")[2], TOLERANCE)
+
+
+def of_pooling(look, pooling, power, projection, place, **fields):
+    """Make the EmbeddingNetwork of a pooling and a linear head after a layer.
+
+    look : function of a batch -> the layer's output as maps (N, h, w, C), and the network's (N, D)
+    """
+
+    def run(batch):
+        conv, output = look(batch)
+        conv = np.maximum(conv, 0) if pooling == "gem" else conv  # as it clips them itself
+        return conv, *((output, None) if projection is None else (None, output))
+
+    return EmbeddingNetwork(
+        **fields,
+        pooling=pooling,
+        power=power or 3.0,
+        projection=projection,
+        activations=lambda batch: run(batch)[0],
+        embed=lambda batch: look(batch)[1],
+        forward=run,
+        description=f"{pooled_words(pooling, power, projection)} after {place}",
+    )
 
 
 def sample_images(size):

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from simvis.similarity_ops import tokens_to_map
+
 MOST_PREFIX_TOKENS = 16
 CORNERS = 255 * np.stack(np.meshgrid([0, 1], [0, 1], [0, 1]), -1).reshape(8, 3)  # of RGB
 
@@ -112,3 +114,54 @@ def check_places(look, to_batch, size):
             f"model: the map does not depend on {' and '.join(unseen)} of {size[0]} x {size[1]}: "
             "the model crops the image inside; do that in preprocess= instead"
         )
+
+
+# --- how activations lie in an array --------------------------------------------------------------
+
+ORDERS = {"channels_first": (0, 2, 3, 1), "channels_last": (0, 1, 2, 3)}
+
+
+def axes_of(shape, count, size, data_format=None):
+    """Return the order of axes that makes (N, *positions, C) of a shape, or None if nothing does.
+
+    Parameters
+    ----------
+    shape : of a tensor of so many images: a feature map, or tokens (N, T, C) or (T, N, C)
+    size : (height, width) of the images, to which a feature map's sides are in proportion
+    data_format : None, "channels_first" or "channels_last", if it is said
+
+    Examples
+    --------
+    >>> axes_of((3, 512, 7, 7), 3, (224, 224))
+    (0, 2, 3, 1)
+    """
+    if len(shape) == 3 and count in shape[:2]:
+        axes = (0, 1, 2) if shape[0] == count else (1, 0, 2)
+        return axes if shape[axes[1]] > 1 else None
+    if len(shape) != 4 or shape[0] != count:
+        return None
+    for order, axes in ORDERS.items():
+        height, width = (shape[axis] for axis in axes[1:3])
+        apart = abs(height * size[1] - width * size[0])
+        fits = height * width > 1 and apart <= max(size)
+        if order == data_format or (data_format is None and fits):
+            return axes
+    return None
+
+
+class Layout:
+    """How a layer's activations (N, *positions, C) lie in the image: `words`, and `lay`, as maps."""
+
+    def __init__(self, shape, grid, prefix, size, maps):
+        self.grid, self.prefix, self.words = None, 0, ""
+        if len(shape) == 3:
+            self.grid, self.prefix = token_grid(shape[1], grid, prefix, size, maps, None)
+            self.words = f", tokens as {self.grid[0]} x {self.grid[1]}"
+            self.words += f" after {self.prefix} others" if self.prefix else ""
+
+    def lay(self, conv):
+        """Return activations (N, *positions, C) as maps (N, h, w, C)."""
+        if self.grid is None:
+            return conv
+        stop = self.prefix + self.grid[0] * self.grid[1]
+        return tokens_to_map(conv[:, :stop], self.grid, self.prefix)

@@ -4,8 +4,9 @@ A `Piece` is all that lies between two tensors of a network, of which the second
 image through the first alone; here it is no more than a function of arrays.
 """
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -28,17 +29,49 @@ class Piece:
         return np.asarray(self.function(np.asarray(values, np.float32)), np.float64)
 
 
-def pooling_and_head(pieces):
-    """Return (pooling, power, projection) of pieces that follow each other, the first a pooling.
+def pooling_and_head(line, between, grid=None, prefix=0):
+    """Return (pooling, power, projection) of what leads from activations to an embedding.
 
-    The projection is None or (kernel (C, D), bias (D,)), but for a positive factor for each image,
-    which a cosine does not see.  A `NotLinear` names the piece that is something else.
+    Parameters
+    ----------
+    line : tensors with a `shape` (1, ...), the first being the activations (1, *positions, C), that
+        all ways lead through, the embedding being the last
+    between : function of two of them that returns the `Piece` between them
+    grid, prefix : if some of the tokens are no places, the (h, w) of those that are, and how many
+        stand before them
+
+    Returns
+    -------
+    pooling, power : see `pooling_of`
+    projection : None or (kernel (C, D), bias (D,)), but for a positive factor for each image, which
+        a cosine does not see
+
+    Raises a `NotLinear` that names what is something else.
     """
-    first, *tail = pieces
-    pooled = pooling_of(first)
-    if pooled is None:
-        raise NotLinear(f"{first.name} is no pooling")
-    return *pooled, fold(tail, first.shape[-1])
+    channels = line[0].shape[-1]
+    for i in range(1, len(line)):
+        if math.prod(line[i].shape) != channels:
+            continue
+        first = between(line[0], line[i])
+        if grid is not None and math.prod(grid) != line[0].shape[1]:
+            first = _of_places(first, grid, prefix)
+        pooled = pooling_of(first)
+        if pooled is not None:
+            tail = [between(*pair) for pair in zip(line[i:], line[i + 1 :], strict=False)]
+            return *pooled, fold(tail, channels)
+    raise NotLinear("no pooling of its positions was found")
+
+
+def _of_places(piece, grid, prefix):
+    """Return a piece as a function of those tokens alone that are places, all others being noise."""
+    count, rng = math.prod(grid), np.random.default_rng(0)
+
+    def function(values):
+        tokens = rng.standard_normal((len(values), *piece.shape)).astype(np.float32)
+        tokens[:, prefix : prefix + count] = values
+        return piece.function(tokens)
+
+    return replace(piece, function=function, shape=(count, piece.shape[-1]))
 
 
 def pooling_of(piece, kinds=("average", "max")):

@@ -6,8 +6,8 @@ pools and is linear then, which calling its pieces shows, `similarity_ops` knows
 everything else is split up by secants, see `torch_secants`.
 """
 
+from collections import Counter
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from threading import RLock
 
@@ -21,14 +21,14 @@ from simvis.models.functions import (
     as_array,
     as_batch,
     checked_size,
+    of_pooling,
     sample_images,
     tolerance_of,
 )
-from simvis.models.network import EmbeddingNetwork, directions_apart
-from simvis.models.places import check_places, token_grid
-from simvis.models.probes import NotLinear, Piece, fold, pooling_of, rescales
+from simvis.models.network import EmbeddingNetwork
+from simvis.models.places import Layout, axes_of, check_places
+from simvis.models.probes import NotLinear, Piece, pooling_and_head, rescales
 from simvis.models.steps import bottlenecks, leading_to
-from simvis.similarity_ops import tokens_to_map
 
 SEGMENTS = {2: 8, 3: 1}  # of the way from a grey image, at first: of tokens, and of feature maps
 MOST_SEGMENTS = 64
@@ -107,67 +107,45 @@ def from_torch(
     else:
         inside.choose(layer, samples)
         traced = inside.trace(samples[:1])
-    count, place = inside.look(samples[:1])[0].shape[1:-1], inside.words
-    if len(count) == 1:
-        grid, prefix = token_grid(*count, grid, prefix, size, inside.maps, None)
-        place += f", tokens as {grid[0]} x {grid[1]}"
-        place += f" after {prefix} others" if prefix else ""
-    else:
-        grid, prefix = None, 0
+    shape = inside.look(samples[:1])[0].shape
+    layout = Layout(shape, grid, prefix, size, inside.maps)
+    place = inside.words + layout.words
     if tolerance is None:
         said = inside.output_of(samples[:1]), next(module.parameters(), None)
         tolerance = max(map(tolerance_of, said))
 
-    def lay(conv):
-        """Return activations (N, *positions, C) as maps (N, h, w, C)."""
-        if grid is None:
-            return conv
-        return tokens_to_map(conv[:, : prefix + grid[0] * grid[1]], grid, prefix)
+    def look(batch):
+        conv, output = inside.look(batch)
+        return layout.lay(conv), output
 
-    check_places(lambda batch: lay(inside.look(batch)[0]), to_batch, size)
+    check_places(lambda batch: look(batch)[0], to_batch, size)
     fields = {
         "name": name or type(module).__name__,
         "input_size": size,
         "preprocess": to_batch,
         "tolerance": tolerance,
         "weights": lambda: [*inside.weights(), to_batch(sample_images(size))],
-        "embed": lambda batch: inside.look(batch)[1],
     }
     line = bottlenecks(traced.steps, traced.source, traced.output)
     line = [each for each in line if each.dtype]  # the others are tuples of tensors
-    half = tolerance > TOLERANCE
+    between = partial(_piece, traced, half=tolerance > TOLERANCE)
     try:
-        found = _pooling_and_head(traced, line, grid, prefix, half)
+        found = pooling_and_head(line, between, layout.grid, layout.prefix)
     except NotLinear as problem:
         if pooling is not None:
             raise ValueError(f"pooling: {pooling} is not what follows {place}: {problem}") from None
-        output = _before_rescaling(traced, line, half)
-        return _by_secants(inside, traced, output, lay, place, fields)
+        while len(line) > 2 and line[-2].shape == line[-1].shape and rescales(between(*line[-2:])):
+            line.pop()  # a last normalisation, which a cosine does not see
+        return _by_secants(inside, traced, line[-1], layout.lay, place, fields)
     if pooling not in (None, found[0]):
         raise ValueError(f"pooling: {found[0]} follows {place}, not {pooling}")
-    return _pooled(inside, *found, lay, place, fields)
+    return of_pooling(look, *found, place, **fields)
 
 
 # --- what follows the layer -----------------------------------------------------------------------
 
 
-def _pooling_and_head(traced, line, grid, prefix, half):
-    """Return (pooling, power, projection) of what follows the layer, or raise a `NotLinear`."""
-    channels = line[0].shape[-1]
-    for i in range(1, len(line)):
-        if np.prod(line[i].shape) != channels:
-            continue
-        first = _piece(traced, line[0], line[i], half)
-        if grid is not None and line[0].shape[1] != grid[0] * grid[1]:
-            first = _of_places(first, grid, prefix)
-        pooled = pooling_of(first)
-        if pooled is not None:
-            tail = [_piece(traced, *pair, half) for pair in zip(line[i:], line[i + 1 :], strict=False)]
-            return *pooled, fold(tail, channels)
-    raise NotLinear("it does something else")
-
-
-def _piece(traced, source, target, half):
+def _piece(traced, source, target, *, half):
     """Return what lies between two tensors as a `Piece`."""
     steps = leading_to(traced.steps, [target], [source])
     device = _device(traced)
@@ -181,49 +159,6 @@ def _piece(traced, source, target, half):
         return np.stack(found)
 
     return Piece(function, source.shape[1:], target.name, half)
-
-
-def _of_places(piece, grid, prefix):
-    """Return a piece as a function of those tokens alone that are places, all others being noise."""
-    count, rng = grid[0] * grid[1], np.random.default_rng(0)
-
-    def function(values):
-        tokens = rng.standard_normal((len(values), *piece.shape)).astype(np.float32)
-        tokens[:, prefix : prefix + count] = values
-        return piece.function(tokens)
-
-    return replace(piece, function=function, shape=(count, piece.shape[-1]))
-
-
-def _before_rescaling(traced, line, half):
-    """Return what a last normalisation, which a cosine does not see, is given."""
-    while len(line) > 2 and line[-2].shape == line[-1].shape:
-        if not rescales(_piece(traced, *line[-2:], half)):
-            break
-        line = line[:-1]
-    return line[-1]
-
-
-def _pooled(inside, pooling, power, projection, lay, place, fields):
-    """Make the EmbeddingNetwork of a pooling and a linear head."""
-
-    def run(batch):
-        conv, output = inside.look(batch)
-        conv = np.maximum(conv, 0) if pooling == "gem" else conv  # as it clips them itself
-        return lay(conv), *((output, None) if projection is None else (None, output))
-
-    words = f"{'GeM' if pooling == 'gem' else pooling} pooling"
-    words += f" of power {power:.4g}" if pooling == "gem" else ""
-    words += "" if projection is None else " and a linear head"
-    return EmbeddingNetwork(
-        **fields,
-        pooling=pooling,
-        power=power or 3.0,
-        projection=projection,
-        activations=lambda batch: run(batch)[0],
-        forward=run,
-        description=f"{words} after {place}",
-    )
 
 
 def _by_secants(inside, traced, output, lay, place, fields):
@@ -260,6 +195,7 @@ def _by_secants(inside, traced, output, lay, place, fields):
         pooling="average",
         projection=None,
         activations=lambda batch: run(batch)[0],
+        embed=lambda batch: inside.look(batch)[1],
         forward=run,
         # the maps of a pair need no more of the local features than lies along both embeddings
         pair_forward=partial(run, pairs_only=True),
@@ -309,7 +245,7 @@ class _Inside:
     def look(self, batch):
         """Return the layer's output (N, *positions, C) and the module's (N, D), float32 arrays."""
         seen = []
-        with self._running(lambda output: seen.append(output)):
+        with self._running(lambda output: seen.append(output.clone())):  # or it may be overwritten
             vectors = self._call(batch)
         if len(seen) != 1:
             raise ValueError(
@@ -339,9 +275,12 @@ class _Inside:
                 lambda values: self.replaced(batch, values), seen[0].permute(self.axes)
             )
 
-    def is_all(self, two):
-        """Return whether the output depends on the image through the layer alone, of two images."""
-        maps, outputs = self.look(two)
+    def is_all(self, two, known=None):
+        """Return whether the output depends on the image through the layer alone, of two images.
+
+        What is known are the layer's output of the first one, and the module's output of both.
+        """
+        maps, outputs = known or self.look(two)
         values = torch.tensor(maps[:1], device=self.like.device)
         swapped = as_array("module", self.replaced(two[1:], values))[0]
         one, other = outputs.astype(np.float64)
@@ -368,7 +307,7 @@ class _Inside:
             self._call(samples[:3])
         if not seen:
             raise ValueError(f"layer: {self.words} is not called, or puts out no tensor")
-        self.axes = self._axes(seen[0].shape, 3)
+        self.axes = self._axes(seen[0].shape)
         if self.axes is None:
             raise ValueError(
                 f"layer: the output of {self.words} has shape {tuple(seen[0].shape)}, expected a "
@@ -376,47 +315,33 @@ class _Inside:
             )
 
     def calls(self, samples):
-        """Return (layer, axes) of the layers called once that put out maps or tokens, in order."""
+        """Return (layer, axes, maps) of the layers called once that put out maps or tokens.
+
+        They are in the order in which they end; maps are those of the first of three images.
+        """
         seen, handles = [], []
 
         def hook(layer, _inputs, output):
             tensor = _tensor_of(output)
-            if tensor is not None:
-                seen.append((layer, tuple(tensor.shape)))
+            axes = None if tensor is None else self._axes(tensor.shape)
+            if axes:
+                maps = tensor.permute(axes)[:1]
+                seen.append((layer, axes, np.float32(as_array("module", maps.clone()))))
 
         for each in self.module.modules():
             if each is not self.module:
                 handles.append(each.register_forward_hook(hook))
         try:
-            with self._running():
-                self._call(samples[:3])
+            self.output_of(samples[:3])
         finally:
             for handle in handles:
                 handle.remove()
-        layers = [layer for layer, _ in seen]
-        found = [(layer, self._axes(shape, 3), shape) for layer, shape in seen]
-        found = [each for each in found if each[1] and layers.count(each[0]) == 1]
-        self.maps = tuple(
-            tuple(shape[axis] for axis in axes[1:-1]) for _, axes, shape in found[::-1]
-            if len(axes) == 4
-        )
-        return [(layer, axes) for layer, axes, _ in found]
+        self.maps = tuple(maps.shape[1:3] for _, axes, maps in seen[::-1] if len(axes) == 4)
+        counts = Counter(layer for layer, *_ in seen)
+        return [each for each in seen if counts[each[0]] == 1]
 
-    def _axes(self, shape, count):
-        """Return the order of axes that makes a tensor (N, *positions, C), or None."""
-        if len(shape) == 3 and count in shape[:2] and np.prod(shape) > count * max(shape[2], 1):
-            return (0, 1, 2) if shape[0] == count else (1, 0, 2)
-        if len(shape) != 4 or shape[0] != count:
-            return None
-        height, width = self.size
-        orders = {"channels_first": (0, 2, 3, 1), "channels_last": (0, 1, 2, 3)}
-        fits = {}
-        for order, axes in orders.items():
-            h, w = (shape[axis] for axis in axes[1:3])
-            fits[order] = h * w > 1 and abs(h * width - w * height) <= max(height, width)
-        if self.data_format is not None:
-            return orders.get(self.data_format)
-        return next((orders[order] for order, fit in fits.items() if fit), None)
+    def _axes(self, shape):
+        return axes_of(tuple(shape), 3, self.size, self.data_format)
 
     def _call(self, batch):
         batch = torch.as_tensor(np.asarray(batch)).to(self.like.device, self.like.dtype)
@@ -424,7 +349,9 @@ class _Inside:
             output = self.module(batch)
         except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-            raise ValueError(f"network: it failed on a batch {tuple(batch.shape)}: {reason}") from error
+            raise ValueError(
+                f"network: it failed on a batch {tuple(batch.shape)}: {reason}"
+            ) from error
         if not isinstance(output, torch.Tensor) or output.ndim < 2 or len(output) != len(batch):
             got = tuple(output.shape) if hasattr(output, "shape") else type(output).__name__
             raise ValueError(
@@ -476,11 +403,12 @@ def _find_layer(inside, samples):
 
     Returns what follows it, traced.
     """
-    for layer, axes in reversed(inside.calls(samples)):
+    outputs = as_array("module", inside.output_of(samples[:2]))
+    for layer, axes, maps in reversed(inside.calls(samples)):
         inside.choose(layer, samples, axes)
-        if inside.is_all(samples[:2]):
+        if inside.is_all(samples[:2], (maps, outputs)):
             traced = inside.trace(samples[:1])
-            if traced is not None and _tells_positions_apart(traced):
+            if _tells_positions_apart(traced):
                 return traced
     raise ValueError(
         "layer: from the output back to the input, no layer was found that all of the image goes "

@@ -76,31 +76,35 @@ def trace(function, example):
 
 def _as_steps(graph, dtype):
     """Return fx's graph as `Traced`: what depends on the activations are steps, all else values."""
-    tensors, constants, steps, source, output = {}, {}, [], None, None
-
-    def value(argument):
-        return torch.fx.node.map_arg(argument, lambda node: constants[node])
-
+    tensors, steps, source, output = {}, [], None, None
     for node in graph.graph.nodes:
         if node.op == "placeholder":
             source = tensors[node] = _tensor(node)
-        elif node.op == "get_attr":
-            constants[node] = _converted(getattr(graph, node.target), dtype)
         elif node.op == "output":
             (output,) = node.all_input_nodes
         elif any(each in tensors for each in node.all_input_nodes):
-            node.args, node.kwargs = _converted((node.args, node.kwargs), dtype)
             tensors[node] = _tensor(node)
             sources = tuple(tensors[n] for n in node.all_input_nodes if n in tensors)
             steps.append(Step(node, None, sources, (tensors[node],)))
-        else:
-            args, kwargs = _converted((value(node.args), value(node.kwargs)), dtype)
-            constants[node] = node.target(*args, **kwargs)
     if output not in tensors:
         raise ValueError("layer: the output does not depend on it")
     steps = leading_to(steps, [tensors[output]])
-    needed = {n for step in steps for n in step.operation.all_input_nodes}
-    constants = {node: each for node, each in constants.items() if node in needed}
+    # of all else, which the image alone leads to, only what the steps need is computed
+    needed = {n for step in steps for n in step.operation.all_input_nodes} - tensors.keys()
+    wanted = set(needed)
+    for node in reversed(graph.graph.nodes):
+        if node in wanted:
+            wanted.update(node.all_input_nodes)
+    values = {}
+    for node in graph.graph.nodes:
+        if node.op == "call_function":
+            node.args, node.kwargs = _converted((node.args, node.kwargs), dtype)
+        if node in wanted and node.op == "get_attr":
+            values[node] = _converted(getattr(graph, node.target), dtype)
+        elif node in wanted:
+            args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
+            values[node] = node.target(*args, **kwargs)
+    constants = {node: value for node, value in values.items() if node in needed}
     return Traced(steps, source, tensors[output], constants, dtype)
 
 
