@@ -3,7 +3,7 @@
 from importlib import import_module
 
 from simvis.models.loading import NETWORKS, check_options, example_pair, load_network
-from simvis.models.network import MODEL_FILES, EmbeddingNetwork, start_tensorflow
+from simvis.models.network import MODEL_FILES, EmbeddingNetwork, start_tensorflow, stride_of
 
 _HOMES = {  # looked up when they are asked for, since not everybody has what they import
     "from_functions": "functions",
@@ -19,6 +19,7 @@ __all__ = [
     "example_pair",
     "load_network",
     "start_tensorflow",
+    "stride_of",
     *_HOMES,
 ]
 
@@ -29,6 +30,5 @@ def __getattr__(name):
     try:
         return getattr(import_module(f"simvis.models.{_HOMES[name]}"), name)
     except ModuleNotFoundError as error:
-        raise ImportError(
-            f"{name} needs {error.name}, install it: pip install {error.name}"
-        ) from None
+        words = f"{name} needs {error.name}: pip install {error.name}"
+        raise ImportError(words) from None

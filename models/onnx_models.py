@@ -219,10 +219,10 @@ class _Model:
         nodes = [step.operation for step in steps]
         wanted = {each for node in nodes for each in node.input}
         for node in reversed(self.proto.graph.node):  # constants that nodes make
-            if wanted.intersection(node.output) and node not in nodes:
-                if not any(each in self.made for each in node.input):
-                    nodes.insert(0, node)
-                    wanted.update(node.input)
+            made = any(each in self.made for each in node.input)
+            if wanted.intersection(node.output) and node not in nodes and not made:
+                nodes.insert(0, node)
+                wanted.update(node.input)
         kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(source.dtype))
         graph = onnx.helper.make_graph(
             nodes,

@@ -1,5 +1,7 @@
 """Where in the image the positions of a network lie: measured by changing parts of the image."""
 
+import math
+
 import numpy as np
 
 from simvis.similarity_ops import tokens_to_map
@@ -150,12 +152,13 @@ def axes_of(shape, count, size, data_format=None):
 
 
 class Layout:
-    """How a layer's activations (N, *positions, C) lie in the image: `words`, and `lay`, as maps."""
+    """How a layer's activations (N, *positions, C) lie in the image; `words` says so."""
 
     def __init__(self, shape, grid, prefix, size, maps):
-        self.grid, self.prefix, self.words = None, 0, ""
+        self.grid, self.prefix, self.words, self.sides = None, 0, "", shape[1:3]
         if len(shape) == 3:
             self.grid, self.prefix = token_grid(shape[1], grid, prefix, size, maps, None)
+            self.sides = self.grid
             self.words = f", tokens as {self.grid[0]} x {self.grid[1]}"
             self.words += f" after {self.prefix} others" if self.prefix else ""
 
@@ -165,3 +168,8 @@ class Layout:
             return conv
         stop = self.prefix + self.grid[0] * self.grid[1]
         return tokens_to_map(conv[:, :stop], self.grid, self.prefix)
+
+    def rows(self, conv):
+        """Return a tensor (1, *positions, C) as the places' rows (1, h * w, C)."""
+        rows = conv.flatten(1, -2)
+        return rows if self.grid is None else rows[:, self.prefix :][:, : math.prod(self.grid)]

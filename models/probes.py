@@ -63,7 +63,7 @@ def pooling_and_head(line, between, grid=None, prefix=0):
 
 
 def _of_places(piece, grid, prefix):
-    """Return a piece as a function of those tokens alone that are places, all others being noise."""
+    """Return a piece as a function of the tokens that are places, all others being noise."""
     count, rng = math.prod(grid), np.random.default_rng(0)
 
     def function(values):

@@ -25,14 +25,12 @@ from simvis.models.functions import (
     sample_images,
     tolerance_of,
 )
-from simvis.models.network import EmbeddingNetwork
+from simvis.models.network import EmbeddingNetwork, grey_batch, stride_of
 from simvis.models.places import Layout, axes_of, check_places
 from simvis.models.probes import NotLinear, Piece, pooling_and_head, rescales
 from simvis.models.steps import bottlenecks, leading_to
 
-SEGMENTS = {2: 8, 3: 1}  # of the way from a grey image, at first: of tokens, and of feature maps
-MOST_SEGMENTS = 64
-GAP = 1e-6  # of the embedding, that the sum of the local features may leave in float64
+STEPS = {2: 8, 3: 1}  # of the way from a grey image: of tokens, and of feature maps
 ONE_AT_A_TIME = RLock()  # of threads that look inside of a module, which they share
 
 
@@ -129,17 +127,16 @@ def from_torch(
     line = bottlenecks(traced.steps, traced.source, traced.output)
     line = [each for each in line if each.dtype]  # the others are tuples of tensors
     between = partial(_piece, traced, half=tolerance > TOLERANCE)
+    along = _Contributions(inside, layout, samples, grey_batch(to_batch, size))
     try:
         found = pooling_and_head(line, between, layout.grid, layout.prefix)
     except NotLinear as problem:
         if pooling is not None:
             raise ValueError(f"pooling: {pooling} is not what follows {place}: {problem}") from None
-        while len(line) > 2 and line[-2].shape == line[-1].shape and rescales(between(*line[-2:])):
-            line.pop()  # a last normalisation, which a cosine does not see
-        return _by_secants(inside, traced, line[-1], layout.lay, place, fields)
+        return _derived(inside, along, fields)
     if pooling not in (None, found[0]):
         raise ValueError(f"pooling: {found[0]} follows {place}, not {pooling}")
-    return of_pooling(look, *found, place, **fields)
+    return of_pooling(look, *found, place, **fields, contributions=along)
 
 
 # --- what follows the layer -----------------------------------------------------------------------
@@ -161,65 +158,135 @@ def _piece(traced, source, target, *, half):
     return Piece(function, source.shape[1:], target.name, half)
 
 
-def _by_secants(inside, traced, output, lay, place, fields):
+def _derived(inside, along, fields):
     """Make the EmbeddingNetwork whose activations are local features, times their number.
 
     Their average is the embedding then, and all of `similarity_ops` applies.
     """
-    size = fields["input_size"]
-    grey = fields["preprocess"]([np.full((*size, 3), 128, np.uint8)])
-    reference = inside.look(grey)[0][0]
-    # what else the image leads to, beside the layer, is a constant of its own trace
-    alone = inside.is_all(fields["preprocess"](sample_images(size)[:2]))
 
-    def run(batch, pairs_only=False):
-        convs, outputs = inside.look(batch)
-        if not np.isfinite(outputs).all():
-            raise ValueError("network: its own output is not finite")
-        directions = None
-        if pairs_only and outputs.shape[1] > 2:
-            units = outputs / np.linalg.norm(outputs.astype(np.float64), axis=1, keepdims=True)
-            directions = np.linalg.qr(units.T).Q.T
-        maps = []
-        for i, conv in enumerate(convs):
-            own = traced if alone else inside.trace(batch[i : i + 1])
-            own = own.until(output.operation.name)
-            local, constant = _split(own, conv, reference, directions)
-            laid = lay(local[None])[0]
-            others = local.sum(tuple(range(local.ndim - 1))) - laid.sum((0, 1))
-            maps.append(laid * laid[..., 0].size + constant + others)
+    def embed(batch):
+        return inside.look(batch)[1]
+
+    def run(batch):
+        outputs = embed(batch)
+        maps = [
+            np.moveaxis(parts, 0, -1) * parts[0].size + constant
+            for parts, constant in along(batch, [np.eye(outputs.shape[1])] * len(batch))
+        ]
         return np.stack(maps).astype(np.float32), outputs, None
 
+    place = inside.words + along.layout.words
     return EmbeddingNetwork(
         **fields,
         pooling="average",
         projection=None,
         activations=lambda batch: run(batch)[0],
-        embed=lambda batch: inside.look(batch)[1],
+        embed=embed,
         forward=run,
-        # the maps of a pair need no more of the local features than lies along both embeddings
-        pair_forward=partial(run, pairs_only=True),
+        contributions=along,
+        derived=True,
         description=f"all that follows {place}, by secants from a grey image",
     )
 
 
-def _split(traced, conv, reference, directions):
-    """Return local features and what is left for all positions to share, float64 arrays."""
-    x, r = (torch.tensor(each, device=_device(traced)) for each in (conv, reference))
-    directions = None if directions is None else torch.tensor(directions)
-    segments = SEGMENTS[conv.ndim]
-    while True:
-        found = torch_secants.contributions(traced, x, r, directions, segments)
-        local, constant, output = (each.numpy() for each in found)
-        gap = local.sum(tuple(range(local.ndim - 1))) + constant - output
-        small = np.linalg.norm(gap) <= GAP * np.linalg.norm(output)
-        if small or segments >= MOST_SEGMENTS:  # what is left then is the pair's check to judge
-            return local, constant
-        segments *= 4
+class _Contributions:
+    """What each position of a layer adds to an embedding seen along directions.
+
+    It is called as `models.contributions.Contributions` are.
+    """
+
+    def __init__(self, inside, layout, samples, grey):
+        self.inside, self.layout, self.samples, self.grey = inside, layout, samples, grey
+        self.layers, self.traced, self.references = {}, {}, {}
+
+    def __call__(self, batch, directions, stride=None, references=None, regions=(), **pooling):
+        """Return (maps (K, h, w), constants (K,)) for each image of a batch."""
+        if stride not in self.layers:
+            self.layers[stride] = self._layer(stride)
+        inside, layout, alone = self.layers[stride]
+        upper, outputs = inside.look(batch)
+        if references is not None:
+            lower = inside.look(references)[0]
+        else:
+            if stride not in self.references:
+                self.references[stride] = inside.look(self.grey)[0]
+            lower = np.repeat(self.references[stride], len(batch), 0)
+        found = []
+        for i, along in enumerate(directions):
+            if not np.isfinite(outputs[i]).all():
+                raise ValueError("network: its own output is not finite")
+            weights = np.float32(regions[i]) if pooling else np.zeros(0, np.float32)
+            key = stride, weights.tobytes(), *(id(each) for each in pooling.values())
+            if key not in self.traced or not alone:  # what else an image leads to is constant then
+                self.traced = {} if len(self.traced) > 8 else self.traced
+                self.traced[key] = self._trace(inside, batch[i : i + 1], weights, pooling), pooling
+            parts, constant, output = torch_secants.contributions(
+                self.traced[key][0], upper[i], lower[i], along, STEPS[upper[i].ndim]
+            )
+            if not pooling:  # as it is without its last normalisation, or in half precision
+                scale = np.linalg.norm(outputs[i]) / np.linalg.norm(output)
+                parts, constant = parts * scale, constant * scale
+            laid = np.moveaxis(layout.lay(np.moveaxis(parts, 0, -1)[None])[0], -1, 0)
+            others = parts.reshape(len(parts), -1).sum(1) - laid.sum((1, 2))
+            found.append((laid, constant + others))
+        return found
+
+    def _layer(self, stride):
+        """Return the last layer of a stride that all goes through, its layout, and that it is."""
+        own = stride_of(self.inside.size, self.layout.sides)
+        if stride in (None, own):
+            return self.inside, self.layout, self.inside.is_all(self.samples[:2])
+        known = set()
+        outputs = as_array("module", self.inside.output_of(self.samples[:2]))
+        for layer, axes, maps in reversed(self.inside.calls(self.samples)):
+            if len(axes) != 4:
+                continue
+            pixels = stride_of(self.inside.size, maps.shape[1:3])
+            if pixels == stride:
+                found = _Inside(self.inside.module, self.inside.size, self.inside.data_format)
+                found.choose(layer, self.samples, axes)
+                if found.is_all(self.samples[:2], (maps, outputs)):
+                    return found, Layout(maps.shape, None, None, self.inside.size, ()), True
+            elif pixels < own:
+                known.add(pixels)
+        words = f"there are {', '.join(map(str, sorted(known)))}" if known else "it has one grid"
+        raise ValueError(
+            f"stride: the module has no layer of {stride} pixels to a cell that all of it leads "
+            f"through; {words}"
+        )
+
+    def _trace(self, inside, image, weights, pooling):
+        """Return what follows a layer, without a last normalisation, or with a pooling instead."""
+        if pooling:
+            weights = torch.tensor(weights, device=self.inside.like.device)
+
+            def follow(values):
+                conv = inside.replaced(image, values, self.inside)
+                return _pooled(self.layout.rows(conv), weights.flatten(), **pooling)
+
+            return inside.trace(image, follow)
+        traced = inside.trace(image)
+        line = [t for t in bottlenecks(traced.steps, traced.source, traced.output) if t.dtype]
+        while len(line) > 2 and line[-2].shape == line[-1].shape:
+            if not rescales(_piece(traced, *line[-2:], half=False)):
+                break
+            line.pop()  # a last normalisation, which a cosine does not see
+        return traced.until(line[-1])
 
 
-def _device(traced):
-    return next((each.device for each in traced.constants.values()), torch.device("cpu"))
+def _pooled(rows, weights, pooling, power=3.0, projection=None):
+    """Return what `similarity_ops.pool_features` makes of activations (1, N, C), a tensor."""
+    weights = weights.to(rows)
+    if pooling == "max":
+        feature = rows[:, weights > 0].amax(1)
+    else:
+        rows = rows.clamp(min=0) ** power if pooling == "gem" else rows
+        feature = (rows * weights[:, None]).sum(1) / weights.sum()
+        feature = feature ** (1 / power) if pooling == "gem" else feature
+    if projection is None:
+        return feature
+    kernel, bias = (torch.tensor(np.asarray(each)).to(rows) for each in projection)
+    return feature @ kernel + bias
 
 
 # --- inside of a module ---------------------------------------------------------------------------
@@ -255,25 +322,29 @@ class _Inside:
         maps = seen[0].permute(self.axes)
         return tuple(np.float32(as_array("module", each)) for each in (maps, vectors))
 
-    def replaced(self, batch, values):
-        """Return the module's output for a batch with other values (N, *positions, C) put in."""
-        back = tuple(np.argsort(self.axes))
+    def replaced(self, batch, values, other=None):
+        """Return the module's output for a batch with other values (N, *positions, C) put in.
+
+        Or the output of another layer, (N, *positions, C), that of another `_Inside` of the module.
+        """
+        back, seen = tuple(np.argsort(self.axes)), []
 
         def put(output):
             return values.permute(back).to(output.dtype)
 
         with self._running(put):
-            return self._call(batch)
+            if other is None:
+                return self._call(batch)
+            with other._running(lambda output: seen.append(output)):
+                self._call(batch)
+            return seen[0].permute(other.axes)
 
-    def trace(self, batch):
-        """Return what follows the layer, of one image, as `torch_secants.Traced`."""
-        seen = []
-        with self._running(lambda output: seen.append(output)):
-            self._call(batch)
+    def trace(self, batch, follow=None):
+        """Return what follows the layer, of one image, or a function of it, traced."""
+        values = torch.tensor(self.look(batch)[0], device=self.like.device)
+        follow = follow or (lambda values: self.replaced(batch, values))
         with ONE_AT_A_TIME:
-            return torch_secants.trace(
-                lambda values: self.replaced(batch, values), seen[0].permute(self.axes)
-            )
+            return torch_secants.trace(follow, values)
 
     def is_all(self, two, known=None):
         """Return whether the output depends on the image through the layer alone, of two images.
@@ -418,12 +489,12 @@ def _find_layer(inside, samples):
 
 def _tells_positions_apart(traced):
     """Return whether the output depends on most positions of a layer, or on a few alone."""
-    generator, moved = torch.Generator().manual_seed(0), 0
+    rng, moved = np.random.default_rng(0), 0
     count = int(np.prod(traced.output.shape))
     for _ in range(8):  # of which maxima lie in many places
-        ends = [torch.randn(traced.source.shape[1:], generator=generator) for _ in range(2)]
-        ends = [each.to(_device(traced)) for each in ends]
-        weights = torch.randn((1, count), generator=generator)
-        local, _, _ = torch_secants.contributions(traced, *ends, weights)
-        moved = moved + (local.abs() > 1e-9 * local.abs().max()).any(-1).double()
-    return float((moved > 0).double().mean()) > 0.5
+        ends = rng.standard_normal((2, *traced.source.shape[1:]))
+        ((part,), _, _) = torch_secants.contributions(
+            traced, *ends, rng.standard_normal((1, count))
+        )
+        moved = moved + (np.abs(part) > 1e-9 * np.abs(part).max())
+    return np.mean(moved > 0) > 0.5

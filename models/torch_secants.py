@@ -15,6 +15,7 @@ integrated Jacobians (Moeller, Nikolaev, Pado, EMNLP 2023).
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -22,7 +23,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from simvis.models.steps import Step, Tensor, leading_to
 
 aten = torch.ops.aten
-HALF = (torch.float16, torch.bfloat16)
+GAP = 1e-6  # of the embedding, that may be left over
+MOST_STEPS = 64
 # Pointwise operations of one tensor that are linear, whose slope need not be measured.
 LINEAR = {aten.add, aten.sub, aten.rsub, aten.mul, aten.neg, aten.clone, aten._to_copy}
 LINEAR |= {aten.to, aten.copy, aten.alias, aten.where, aten.masked_fill, aten.lift_fresh_copy}
@@ -42,9 +44,8 @@ class Traced:
     constants: dict  # of fx's nodes to tensors
     dtype: torch.dtype
 
-    def until(self, name):
-        """Return it with another output, the tensor of that name."""
-        target = next(t for step in self.steps for t in step.outputs if t.operation.name == name)
+    def until(self, target):
+        """Return it with another of its tensors for an output."""
         return replace(self, steps=leading_to(self.steps, [target]), output=target)
 
 
@@ -136,13 +137,13 @@ def run(traced, steps, values):
     values = dict(values)
     with torch.no_grad():
         for step in steps:
-            values[step.outputs[0]] = _call(step.operation, values, traced.constants)
+            values[step.outputs[0]] = _call(step, values, traced.constants)
     return values
 
 
-def _call(node, values, constants):
-    """Call the operation of a node on values by the `Tensor` that they are of."""
-    known = {tensor.operation: value for tensor, value in values.items()}
+def _call(step, values, constants):
+    """Call the operation of a step on values by the `Tensor` that they are of."""
+    node, known = step.operation, {each.operation: values[each] for each in step.sources}
     args, kwargs = torch.fx.node.map_arg(
         (node.args, node.kwargs), lambda each: known.get(each, constants.get(each))
     )
@@ -152,32 +153,45 @@ def _call(node, values, constants):
 # --- secants --------------------------------------------------------------------------------------
 
 
-def contributions(traced, x, reference, directions=None, steps=1):
-    """Return what each position adds, what the reference has, and the output itself.
+def contributions(traced, x, reference, directions, steps=1):
+    """Return what each position adds, what the reference has, and all of the output.
 
     Parameters
     ----------
     traced : Traced
-    x, reference : float tensors (*positions, C), of which the last axis is summed over
-    directions : None, for all numbers of the output, or a float tensor (K, D)
-    steps : int >= 1, into which the way from the reference to x is cut
+    x, reference : float arrays (*positions, C), of which the last axis is summed over
+    directions : float array (K, D)
+    steps : int >= 1, into which the way from the reference to x is cut, at first; four times as
+        many follow, until all of the difference is found, see GAP
 
     Returns
     -------
-    local : float64 (*positions, K) tensor on the CPU
-    constant, output : (K,) tensors, <F(r), d> and <F(x), d>, float64 on the CPU
+    parts : float64 (K, *positions) array
+    constant : (K,) array, <F(r), d>
+    output : (D,) array, F(x)
     """
-    x, reference = x.to(traced.dtype), reference.to(traced.dtype)
-    local = 0
+    device = next((each.device for each in traced.constants.values()), None)
+    x, reference, directions = (
+        torch.tensor(np.asarray(each), dtype=traced.dtype, device=device)
+        for each in (x, reference, directions)
+    )
+    while True:
+        parts, lower, upper = _in_steps(traced, x, reference, directions, steps)
+        gap = parts.flatten(1).sum(1) - directions @ (upper - lower)
+        small = gap.norm() <= GAP * directions.norm() * upper.norm()
+        if small or steps >= MOST_STEPS:  # what is left then is the pair's check to judge
+            found = parts, directions @ lower, upper
+            return tuple(each.detach().double().cpu().numpy() for each in found)
+        steps *= 4
+
+
+def _in_steps(traced, x, reference, directions, steps):
+    parts, first = 0, None
     with torch.enable_grad():
         for k in range(steps):
             ends = [reference + (x - reference) * each / steps for each in (k, k + 1)]
-            source, output, (lower, upper) = _linearized(traced, *(e[None] for e in ends))
-            if directions is None:
-                directions = torch.eye(output.numel(), device=output.device)
-            directions = directions.to(output)
-            if k == 0:
-                constant = directions @ lower
+            source, output, (lower, upper) = _linearized(traced, *(each[None] for each in ends))
+            first = lower if first is None else first
             slopes = []
             for direction in directions:
                 (slope,) = torch.autograd.grad(
@@ -185,9 +199,8 @@ def contributions(traced, x, reference, directions=None, steps=1):
                 )
                 slope = torch.zeros_like(source) if slope is None else slope
                 slopes.append((slope[0] * (ends[1] - ends[0])).sum(-1))
-            local = local + torch.stack(slopes, -1)
-    last = directions @ upper
-    return tuple(each.detach().double().cpu() for each in (local, constant, last))
+            parts = parts + torch.stack(slopes)
+    return parts, first, upper
 
 
 def _linearized(traced, lower, upper):
@@ -260,7 +273,8 @@ def _secant(step, linear, low, high, constants):
         (only,) = floating
 
         def function(values):
-            return _call(node, {**low, only: values}, constants)
+            others = {each: low[each] for each in sources}
+            return _call(step, {**others, only: values}, constants)
 
         return _slope(function, low[only], high[only], *y) * linear[only]
     # The derivative half way: exact for what is linear, and for products of two.
@@ -275,7 +289,7 @@ def _secant(step, linear, low, high, constants):
             middle[each] = _At.apply((ends[0] + ends[1]) / 2, linear[each])
         else:
             middle[each] = (ends[0] + ends[1]) / 2
-    return _call(node, middle, constants)
+    return _call(step, middle, constants)
 
 
 def _floating(value):
@@ -352,7 +366,7 @@ def _maximum(node, linear, a, b):
 
 
 def _var_mean(x, dim=None, *, correction=None, keepdim=False):
-    dim = list(range(x.ndim)) if not dim else dim
+    dim = dim if dim else list(range(x.ndim))
     mean = x.mean(dim, keepdim=True)
     count = x.numel() // max(mean.numel(), 1) - (1 if correction is None else correction)
     variance = ((x - mean) * (x - mean)).sum(dim, keepdim=keepdim) / count

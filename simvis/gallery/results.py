@@ -14,14 +14,7 @@ from simvis.batch.pipeline import prefetch
 from simvis.batch.records import as_text
 from simvis.files import RESULTS, one_line
 from simvis.image_ops import write_whole
-from simvis.maps import (
-    Method,
-    PairMaps,
-    compute_maps,
-    is_quicker_by_pairs,
-    network_words,
-    run_network,
-)
+from simvis.maps import Method, PairMaps, find_maps, network_words, see
 from simvis.overlay import Look, mark, overlay
 from simvis.plotting.contact_sheet import contact_sheet
 from simvis.similarity_ops import best_box, local_features, strongest_part
@@ -135,7 +128,7 @@ class SearchResult:
     def _explorer(self, hit):
         """Return what the explorer of the query and a hit is made from."""
         network, (conv1, conv2) = self.network, (hit.maps.conv1, hit.maps.conv2)
-        if network.pair_forward:  # the page needs more of them than the maps did
+        if conv1 is None:  # the page needs more than the maps did
             conv1, conv2 = network.activations(network.preprocess([self.query, hit.image]))
         return {
             **{"image1": self.query, "image2": hit.image, "conv1": conv1, "conv2": conv2},
@@ -171,21 +164,20 @@ class Query(NamedTuple):
     pixels: np.ndarray  # uint8 (H, W, 3)
     vector: np.ndarray  # (D,), the embedding
     method: Method  # its region1 is the part of the image that is searched with
-    # float32 (h, w, C), and the network's own embedding or None; or None instead of both, if each
-    # pair of the query and a hit goes through the network together
-    activations: tuple | None
+    seen: tuple  # float32 (h, w, C) and the network's own embedding, or None, see `maps.see`
 
 
-def run_query(network, pixels, region=None, point=None, by_part=False):
+def run_query(network, pixels, region=None, point=None, by_part=False, **fine):
     """Run an image, uint8 (H, W, 3), through the network, once; return the `Query` that it makes.
 
-    With ``by_part``, hits will be ordered by their best box.  Raises a ValueError if the network
-    sees nothing in the image, its region or its point.
+    With ``by_part``, hits will be ordered by their best box.  ``fine`` are the stride and the
+    reference of a `Method`.  Raises a ValueError if the network sees nothing in the image, its
+    region or its point.
     """
     # boxes need all of the local features, and so does a part of the image
-    by_pairs = not by_part and is_quicker_by_pairs(network, Method(region1=region, point1=point))
-    need = "embeddings" if by_pairs else "maps"
-    convs, embeddings = network.run(network.preprocess([pixels]), need=need)
+    convs, embeddings = see(
+        network.preprocess([pixels]), network, Method(region1=region, point1=point), by_part
+    )
     weights, size = None, pixels.shape[:2]
     if point is not None:
         region = image_ops.box_of_point(point, size, convs[0].shape[:2])
@@ -195,7 +187,8 @@ def run_query(network, pixels, region=None, point=None, by_part=False):
     vector = own if weights is None and own is not None else network.pooled(convs[0], weights)
     if not np.any(vector) or not np.isfinite(vector).all():
         raise ValueError("the network sees nothing there: the embedding is zero, or not finite")
-    return Query(pixels, vector, Method(region1=region), None if by_pairs else (convs[0], own))
+    conv = None if convs is None else convs[0]
+    return Query(pixels, vector, Method(region1=region, **fine), (conv, own))
 
 
 def look_at(rows, images, query, network, look=None, by_part=False):
@@ -204,7 +197,6 @@ def look_at(rows, images, query, network, look=None, by_part=False):
     ``images`` is the ImageFolder that they lie in, ``look`` None or the Look of their overlays.
     With ``by_part``, they are ordered by their best box instead of by their whole.
     """
-    by_pairs = not by_part and is_quicker_by_pairs(network, query.method)
 
     def load(found):
         row, _ = found
@@ -216,21 +208,15 @@ def look_at(rows, images, query, network, look=None, by_part=False):
             return None, "it has changed since it was indexed, index the folder again"
         return image, ""
 
-    def activations(*pixels):
-        batch = network.preprocess(list(pixels))
-        convs, embeddings = run_network(network, batch, query.method, by_pairs)
-        return zip(convs, [None] * len(convs) if embeddings is None else embeddings, strict=True)
-
     hits = []
     for (row, similarity), (image, note) in zip(rows, prefetch(load, rows, READ), strict=True):
         hit = Hit(0, row.path, float(similarity), note=note)
         if image is not None:
-            if query.activations:
-                pair = [query.activations, *activations(image)]
-            else:
-                pair = list(activations(query.pixels, image))
-            hit = _explained(hit, pair, image, query, network, look or Look())
-            own = network.pooled(pair[1][0]) if pair[1][1] is None else pair[1][1]
+            convs, embeddings = see(network.preprocess([image]), network, query.method, by_part)
+            conv, own = (None if each is None else each[0] for each in (convs, embeddings))
+            seen = [None if conv is None else (query.seen[0], conv), (query.seen[1], own)]
+            hit = _explained(hit, image, query, seen, network, look or Look())
+            own = network.pooled(conv) if own is None else own
             own = np.asarray(own, np.float64)
             away = np.linalg.norm(own / np.linalg.norm(own) - row.embedding)
             if not max(away, abs(hit.similarity - similarity)) <= network.tolerance:
@@ -242,12 +228,11 @@ def look_at(rows, images, query, network, look=None, by_part=False):
     return [replace(hit, rank=rank) for rank, hit in enumerate(hits, 1)]
 
 
-def _explained(hit, pair, image, query, network, look):
+def _explained(hit, image, query, seen, network, look):
     """Return a hit with its map, overlay and box."""
-    (convs, embeddings), names = zip(*pair, strict=True), ("the query", hit.path)
-    sizes = query.pixels.shape[:2], image.shape[:2]
+    images, names = (query.pixels, image), ("the query", hit.path)
     try:
-        maps = compute_maps(convs, sizes, network, query.method, names, embeddings=embeddings)
+        maps = find_maps(images, network, query.method, names, seen=seen)
     except ValueError as error:
         return replace(hit, note=one_line(error), image=image)
     shown, share = maps.similarity2, 1 / maps.similarity2.size
@@ -256,7 +241,7 @@ def _explained(hit, pair, image, query, network, look):
         hit,
         similarity=maps.similarity,
         whole_similarity=maps.whole_similarity,
-        box=image_ops.box_of_cells(strongest_part(shown), sizes[1]),
+        box=image_ops.box_of_cells(strongest_part(shown), image.shape[:2]),
         note="the query itself" if maps.whole_similarity >= ALIKE else "",
         image=image,
         overlay=laid,
