@@ -145,12 +145,13 @@ def from_torch(
 def _piece(traced, source, target, *, half):
     """Return what lies between two tensors as a `Piece`."""
     steps = leading_to(traced.steps, [target], [source])
-    device = _device(traced)
 
     def function(values):
         found = []
         for each in values:
-            given = torch.tensor(each, dtype=traced.dtype, device=device).reshape(source.shape)
+            given = torch.tensor(each, dtype=traced.dtype, device=traced.device).reshape(
+                source.shape
+            )
             value = torch_secants.run(traced, steps, {source: given})[target]
             found.append(value.flatten().cpu().numpy())
         return np.stack(found)

@@ -43,6 +43,7 @@ class Traced:
     output: Tensor
     constants: dict  # of fx's nodes to tensors
     dtype: torch.dtype
+    device: torch.device
 
     def until(self, target):
         """Return it with another of its tensors for an output."""
@@ -72,10 +73,10 @@ def trace(function, example):
     finally:
         torch.backends.mha.set_fastpath_enabled(fastpath)
     with torch.no_grad():
-        return _as_steps(graph, double)
+        return _as_steps(graph, double, example.device)
 
 
-def _as_steps(graph, dtype):
+def _as_steps(graph, dtype, device):
     """Return fx's graph as `Traced`: what depends on the activations are steps, all else values."""
     tensors, steps, source, output = {}, [], None, None
     for node in graph.graph.nodes:
@@ -106,7 +107,7 @@ def _as_steps(graph, dtype):
             args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
             values[node] = node.target(*args, **kwargs)
     constants = {node: value for node, value in values.items() if node in needed}
-    return Traced(steps, source, tensors[output], constants, dtype)
+    return Traced(steps, source, tensors[output], constants, dtype, device)
 
 
 def _tensor(node):
@@ -170,9 +171,8 @@ def contributions(traced, x, reference, directions, steps=1):
     constant : (K,) array, <F(r), d>
     output : (D,) array, F(x)
     """
-    device = next((each.device for each in traced.constants.values()), None)
     x, reference, directions = (
-        torch.tensor(np.asarray(each), dtype=traced.dtype, device=device)
+        torch.tensor(np.asarray(each), dtype=traced.dtype, device=traced.device)
         for each in (x, reference, directions)
     )
     while True:
