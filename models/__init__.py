@@ -2,7 +2,13 @@
 
 from importlib import import_module
 
-from simvis.models.loading import NETWORKS, check_options, example_pair, load_network
+from simvis.models.loading import (
+    NETWORKS,
+    check_options,
+    example_pair,
+    is_python,
+    load_network,
+)
 from simvis.models.network import MODEL_FILES, EmbeddingNetwork, start_tensorflow, stride_of
 
 _HOMES = {  # looked up when they are asked for, since not everybody has what they import
@@ -17,6 +23,7 @@ __all__ = [
     "EmbeddingNetwork",
     "check_options",
     "example_pair",
+    "is_python",
     "load_network",
     "start_tensorflow",
     "stride_of",
