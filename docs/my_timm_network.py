@@ -18,6 +18,4 @@ def build():
     def preprocess(images):
         return torch.stack([prepare(Image.fromarray(image)) for image in images])
 
-    return from_torch(
-        module, input_size=config["input_size"][1:], preprocess=preprocess, name=NAME
-    )
+    return from_torch(module, input_size=config["input_size"][1:], preprocess=preprocess, name=NAME)

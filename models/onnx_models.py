@@ -24,6 +24,7 @@ from simvis.models.probes import NotLinear, Piece, pooling_and_head
 from simvis.models.steps import Step, Tensor, bottlenecks, leading_to
 
 TOLERANCE = 2e-5  # of float32
+ANY = 2**30  # images at once
 MOST_MAPS = 6  # that are tried, from the last one on
 KINDS = {"float": np.float32, "float16": np.float16, "double": np.float64, "uint8": np.uint8}
 
@@ -141,7 +142,7 @@ class _Model:
         self.input, self.output = inputs[0], output or names[0]
         shape = self.input.type.tensor_type.shape
         count = shape.dim[0].dim_value if shape.dim else 0
-        self.at_once = count or 2**30  # images, of a graph that takes so many and no others
+        self.at_once = count or ANY  # images, of a graph that takes so many and no others
         self.source = Tensor((), "", self.input.name)
         self.steps, made = [], {self.input.name: self.source}
         for node in graph.node:
@@ -170,7 +171,13 @@ class _Model:
         names = [each.operation for each in line]
         values = self.run(self.session(names[:-1]), batch)
         values = dict(zip([names[-1], *names[:-1]], values, strict=True))
-        axes = {each: axes_of(values[each].shape, 1, size, data_format) for each in names}
+        count = 1 if self.at_once == ANY else self.at_once
+        axes = {each: axes_of(values[each].shape, count, size, data_format) for each in names}
+        # of one image each, since pieces are called with one
+        values = {
+            name: value[:1] if value.shape[:1] == (count,) else value
+            for name, value in values.items()
+        }
         maps = [each for each in names if axes[each]]
         node = next((s.operation for s in self.steps if layer and s.operation.name == layer), None)
         chosen = [node.output[0] if node else layer] if layer else maps[::-1][:MOST_MAPS]
@@ -201,7 +208,7 @@ class _Model:
     def run(self, session, batch):
         """Return a session's outputs of at most `at_once` images, filled up if need be."""
         kind = session.get_inputs()[0].type.removeprefix("tensor(").removesuffix(")")
-        missing = self.at_once - len(batch) if self.at_once < 2**30 else 0
+        missing = self.at_once - len(batch) if self.at_once != ANY else 0
         batch = np.concatenate([batch, batch[-1:].repeat(missing, 0)]) if missing else batch
         try:
             return session.run(None, {session.get_inputs()[0].name: batch.astype(KINDS[kind])})
