@@ -1,4 +1,4 @@
-"""A network of PyTorch for --network my_torch_network.py:build; put your own module in its place."""
+"""A network of PyTorch for --network my_torch_network.py:build; put your own module in."""
 
 import numpy as np
 import torch

@@ -17,31 +17,28 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from simvis.models.keras_models.graph import (
-    Step,
-    Tensor,
-    bottlenecks,
-    flatten,
-    following,
-    has_graph,
-    layers,
-    leading_to,
-    named,
-    run,
-)
+from simvis.models.keras_models.graph import flatten, has_graph, layers
 from simvis.models.keras_models.probes import (
     AVERAGES,
     MAXIMA,
-    NotLinear,
     fold,
     is_half,
     normalization_of,
     pieces,
     pooling_of,
-    rescales,
     run_given_scales,
 )
 from simvis.models.network import stride_of
+from simvis.models.probes import NotLinear, rescales
+from simvis.models.steps import (
+    Step,
+    Tensor,
+    bottlenecks,
+    following,
+    leading_to,
+    named,
+    run,
+)
 
 
 @dataclass(frozen=True)

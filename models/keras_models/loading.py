@@ -10,7 +10,7 @@ from simvis import image_ops
 from simvis.models.contributions import TOLERANCE, Contributions, Layer
 from simvis.models.keras_models import sources
 from simvis.models.keras_models.attribution import analyse, at_stride
-from simvis.models.keras_models.graph import find_layer, intercepted, leading_to, named, run
+from simvis.models.keras_models.graph import find_layer, intercepted
 from simvis.models.keras_models.places import may_move, token_places
 from simvis.models.keras_models.probes import run_given_scales
 from simvis.models.network import (
@@ -21,6 +21,7 @@ from simvis.models.network import (
     to_numpy,
 )
 from simvis.models.places import check_places, token_grid
+from simvis.models.steps import leading_to, named, run
 from simvis.similarity_ops import tokens_to_map
 
 

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from simvis.models.keras_models.graph import leading_to, run
+from simvis.models.steps import leading_to, run
 
 # Layers that leave everything where it was in the image, and small paddings.
 IN_PLACE = (

@@ -1,9 +1,10 @@
-"""--network FILE.py:FUNCTION, for both programs and Ray's workers, and what it never is read from."""
+"""--network FILE.py:FUNCTION: for both programs and Ray's workers, and on nobody else's word."""
 
 import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -137,10 +138,10 @@ def test_the_example_in_the_docs_runs(folder, name, capsys, monkeypatch):
         write_model(folder / "embedder.onnx", "gem")
     else:
         pytest.importorskip(name, exc_type=(ImportError, RuntimeError))
-    path = shutil.copy(ROOT / "docs" / f"my_{name}_network.py", folder)
+    path = Path(shutil.copy(ROOT / "docs" / f"my_{name}_network.py", folder))
     if name == "timm":  # without its weights, which would be downloaded, and a small one
-        text = open(path).read().replace("PRETRAINED =", "_ =")
+        text = path.read_text().replace("PRETRAINED =", "_ =")
         small = 'NAME, PRETRAINED = "vit_tiny_patch16_224", False\n'
-        open(path, "w").write(text.replace("\n\n\ndef build", f"\n{small}\n\ndef build"))
+        path.write_text(text.replace("\n\n\ndef build", f"\n{small}\n\ndef build"))
     assert visualize_similarity.main(["--network", f"{path}:build"]) == 0, capsys.readouterr().err
     assert "network's" in capsys.readouterr().out
