@@ -7,6 +7,12 @@ import numpy as np
 from simvis.similarity_ops import tokens_to_map
 
 MOST_PREFIX_TOKENS = 16
+
+
+class NotInPlace(ValueError):
+    """Says where the cells of a map do not lie over the whole image, row by row."""
+
+
 CORNERS = 255 * np.stack(np.meshgrid([0, 1], [0, 1], [0, 1]), -1).reshape(8, 3)  # of RGB
 
 
@@ -44,7 +50,7 @@ def token_grid(count, grid, prefix, size, maps, places):
         best = max(fits, key=fits.get, default=None)
         if best and fits[best] > 0.8:
             return best, int(seen[0])
-        raise ValueError(
+        raise NotInPlace(
             f"grid: the {len(seen)} of {count} tokens that look at places do not lie row by row "
             f"over the whole image; crop, pad or turn it in preprocess= instead, or {say}"
         )
@@ -106,13 +112,13 @@ def check_places(look, to_batch, size):
         if not np.isfinite(along).all():
             return
         if far > 3 * near or mirrored or turned:
-            raise ValueError(
+            raise NotInPlace(
                 f"model: what changes at the {names[axis][end]} of the image changes the map "
                 "elsewhere: the model pads, turns or mirrors the image inside; do that in "
                 "preprocess= instead, or say layer= for a map before that, with pooling='network'"
             )
     if unseen:
-        raise ValueError(
+        raise NotInPlace(
             f"model: the map does not depend on {' and '.join(unseen)} of {size[0]} x {size[1]}: "
             "the model crops the image inside; do that in preprocess= instead"
         )
@@ -173,3 +179,31 @@ class Layout:
         """Return a tensor (1, *positions, C) as the places' rows (1, h * w, C)."""
         rows = conv.flatten(1, -2)
         return rows if self.grid is None else rows[:, self.prefix :][:, : math.prod(self.grid)]
+
+
+CELLS = 7  # of a map that is made of the image itself, along its shorter side
+
+
+class Pixels:
+    """As a `Layout`, of the image itself, whose pixels are summed up by cells."""
+
+    words, sides, grid, prefix = "", None, None, 0
+
+    def lay(self, conv):
+        """Return what pixels (N, H, W, K) add as maps (N, h, w, K)."""
+        return np.moveaxis(sum_of_cells(np.moveaxis(conv, -1, 1)), 1, -1)
+
+
+def sum_of_cells(parts):
+    """Sum up (..., H, W) over the cells of a grid, the last ones of which may be smaller.
+
+    Examples
+    --------
+    >>> sum_of_cells(np.ones((15, 30)))[:2, :2]
+    array([[4., 4.],
+           [4., 4.]])
+    """
+    side = max(1, min(parts.shape[-2:]) // CELLS)
+    for axis in (-2, -1):
+        parts = np.add.reduceat(parts, np.arange(0, parts.shape[axis], side), axis)
+    return parts

@@ -26,7 +26,7 @@ from simvis.models.functions import (
     tolerance_of,
 )
 from simvis.models.network import EmbeddingNetwork, grey_batch, stride_of
-from simvis.models.places import Layout, axes_of, check_places
+from simvis.models.places import ORDERS, Layout, NotInPlace, Pixels, axes_of, check_places
 from simvis.models.probes import NotLinear, Piece, pooling_and_head, rescales
 from simvis.models.steps import bottlenecks, leading_to
 
@@ -116,7 +116,6 @@ def from_torch(
         conv, output = inside.look(batch)
         return layout.lay(conv), output
 
-    check_places(lambda batch: look(batch)[0], to_batch, size)
     fields = {
         "name": name or type(module).__name__,
         "input_size": size,
@@ -124,10 +123,17 @@ def from_torch(
         "tolerance": tolerance,
         "weights": lambda: [*inside.weights(), to_batch(sample_images(size))],
     }
+    along = _Contributions(inside, layout, samples, grey_batch(to_batch, size))
+    try:
+        check_places(lambda batch: look(batch)[0], to_batch, size)
+    except NotInPlace:  # which the image itself is, whatever becomes of it
+        if pooling is not None or not inside.choose_image(samples):
+            raise
+        along.layout = Pixels()
+        return _derived(inside, along, fields)
     line = bottlenecks(traced.steps, traced.source, traced.output)
     line = [each for each in line if each.dtype]  # the others are tuples of tensors
     between = partial(_piece, traced, half=tolerance > TOLERANCE)
-    along = _Contributions(inside, layout, samples, grey_batch(to_batch, size))
     try:
         found = pooling_and_head(line, between, layout.grid, layout.prefix)
     except NotLinear as problem:
@@ -234,8 +240,10 @@ class _Contributions:
 
     def _layer(self, stride):
         """Return the last layer of a stride that all goes through, its layout, and that it is."""
+        if stride is None or self.inside.layer is None:
+            return self.inside, self.layout, self.inside.is_all(self.samples[:2])
         own = stride_of(self.inside.size, self.layout.sides)
-        if stride in (None, own):
+        if stride == own:
             return self.inside, self.layout, self.inside.is_all(self.samples[:2])
         known = set()
         outputs = as_array("module", self.inside.output_of(self.samples[:2]))
@@ -312,6 +320,9 @@ class _Inside:
 
     def look(self, batch):
         """Return the layer's output (N, *positions, C) and the module's (N, D), float32 arrays."""
+        if self.layer is None:
+            vectors = as_array("module", self.output_of(batch))
+            return np.float32(np.transpose(batch, self.axes)), np.float32(vectors)
         seen = []
         with self._running(lambda output: seen.append(output.clone())):  # or it may be overwritten
             vectors = self._call(batch)
@@ -329,6 +340,9 @@ class _Inside:
         Or the output of another layer, (N, *positions, C), that of another `_Inside` of the module.
         """
         back, seen = tuple(np.argsort(self.axes)), []
+        if self.layer is None:
+            with self._running():
+                return self._call(values.permute(back))
 
         def put(output):
             return values.permute(back).to(output.dtype)
@@ -386,6 +400,14 @@ class _Inside:
                 "feature map (N, C, h, w) or (N, h, w, C), or tokens (N, T, C)"
             )
 
+    def choose_image(self, samples):
+        """Look at the image itself; return whether a batch is (N, C, H, W) or (N, H, W, C)."""
+        self.layer, self.words = None, "the image"
+        orders = [axes for axes in ORDERS.values() if samples.ndim == 4]
+        fits = [a for a in orders if tuple(samples.shape[i] for i in a[1:3]) == self.size]
+        self.axes = fits[0] if fits else None
+        return bool(fits)
+
     def calls(self, samples):
         """Return (layer, axes, maps) of the layers called once that put out maps or tokens.
 
@@ -416,7 +438,8 @@ class _Inside:
         return axes_of(tuple(shape), 3, self.size, self.data_format)
 
     def _call(self, batch):
-        batch = torch.as_tensor(np.asarray(batch)).to(self.like.device, self.like.dtype)
+        batch = batch if isinstance(batch, torch.Tensor) else torch.as_tensor(np.asarray(batch))
+        batch = batch.to(self.like.device, self.like.dtype)
         try:
             output = self.module(batch)
         except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:

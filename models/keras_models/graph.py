@@ -11,6 +11,7 @@ from functools import partial
 from threading import Lock
 
 import keras
+from keras.src.ops.core import StopGradient  # which has no public name
 
 from simvis.models.steps import Step, Tensor
 
@@ -68,6 +69,8 @@ def _unroll(model, inputs, steps):
             else:
                 outputs = [_tensor(each) for each in node.outputs]
                 run = partial(_call_node, node)
+                if isinstance(node.operation, StopGradient):  # which is for training alone
+                    run = list
                 steps.append(Step(node.operation, run, tuple(sources), tuple(outputs)))
             known.update(zip(map(id, node.outputs), outputs, strict=True))
     return [known[id(each)] for each in graph.outputs]
@@ -94,6 +97,14 @@ def layers(model, path=""):
     for layer in getattr(model, "_layers", ()) if inner is None else inner:
         yield path + layer.name, layer
         yield from layers(layer, f"{path}{layer.name}/")
+
+
+def output_named(model, name):
+    """Return the layer that makes the output of that key, of a model of a dict, or None."""
+    outputs = getattr(model, "output", None) if has_graph(model) else None
+    if not isinstance(outputs, dict) or name not in outputs:
+        return None
+    return outputs[name]._keras_history.operation
 
 
 def find_layer(model, name):

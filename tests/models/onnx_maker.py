@@ -7,7 +7,7 @@ onnx = pytest.importorskip("onnx")
 
 
 def write_model(path, kind, count="N", dtype=np.float32):
-    """Write a convolution, a pooling, a linear head and a normalisation, or two layers for "mlp"."""
+    """Write a convolution, a pooling, a linear head and a normalisation; or two layers."""
     from onnx import helper, numpy_helper
 
     rng = np.random.default_rng(0)

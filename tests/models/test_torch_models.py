@@ -264,19 +264,8 @@ REFUSED = {
         {"layer": "c"},
         "layer: what follows it cannot be traced",
     ),
-    "cropped inside": (
-        lambda: type("C", (nn.Sequential,), {"forward": _cropped})(*PLAIN["average"]()),
-        {"layer": "5"},
-        "the model crops the image",
-    ),
 }
 CONV = nn.Conv2d(3, 4, 8, 8)
-
-
-def _cropped(self, x):
-    for layer in self:
-        x = layer(x[:, :, 16:48, 16:48] if layer is self[0] else x)
-    return x
 
 
 @pytest.mark.parametrize("kind", REFUSED)
@@ -284,6 +273,40 @@ def test_what_is_refused(kind):
     build, options, words = REFUSED[kind]
     with pytest.raises(ValueError, match=words):
         from_torch(build(), **{"input_size": SIZE, "preprocess": channels_first, **options})
+
+
+class Red(nn.Module):
+    """A network with cells of 8 pixels that see how much redder than green they are."""
+
+    def __init__(self, geometry):
+        super().__init__()
+        self.geometry, self.conv = geometry, nn.Conv2d(3, 2, 8, 8, bias=False)
+        self.conv.weight.data = torch.zeros(2, 3, 8, 8)
+        self.conv.weight.data[0, 0], self.conv.weight.data[0, 1] = 1 / 64, -1 / 64
+
+    def forward(self, x):
+        return torch.relu(self.conv(self.geometry(x))).mean((2, 3)) + 0.01
+
+
+GEOMETRY = {
+    "a crop": lambda x: x[:, :, 8:56, 16:64],
+    "a pad": lambda x: functional.pad(x, (32, 32, 32, 32)),
+    "resized": lambda x: functional.interpolate(x[:, :, 8:56, 8:56], size=(64, 64)),
+    "mirrored": lambda x: x.flip(-1),
+    "turned": lambda x: x.transpose(2, 3),
+}
+
+
+@pytest.mark.parametrize("kind", GEOMETRY)
+def test_geometry_inside_of_a_module_is_followed(kind):
+    network = make(Red(GEOMETRY[kind]), layer="conv")
+    assert "the image" in network.description
+    for y, x in ((16, 40), (40, 24)):
+        image = np.full((*SIZE, 3), 60, np.uint8)
+        image[y : y + 8, x : x + 8] = 255, 0, 0
+        conv = network.activations(network.preprocess([image]))[0, ..., 0]
+        peak = (np.array(np.unravel_index(conv.argmax(), conv.shape)) + 0.5) * 9
+        assert abs(peak - (y + 4, x + 4)).max() < 8
 
 
 def test_load_network_names_the_way():
