@@ -112,7 +112,7 @@ def _network_of(found, *, model, layer, pooling, size, how, grid, prefix, graph,
         "input_size": size,
         "preprocess": to_batch,
         "weights": contents,
-        "tolerance": 1e-2 if found.half else 1e-3,
+        "tolerance": 1e-2 if found.half else 1e-4,
         "description": f"{_words(found, pooling, grid, prefix)}, pixels {pixels}",
     }
 
