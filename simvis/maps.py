@@ -11,6 +11,7 @@ from PIL import Image, ImageFilter
 
 from simvis import __version__, image_ops
 from simvis.image_ops import write_whole
+from simvis.matches import fine_matches
 from simvis.models import EmbeddingNetwork, stride_of
 from simvis.similarity_ops import (
     POOLINGS,
@@ -188,8 +189,6 @@ def find_maps(images, network, method, names, pairwise=False, seen=None):
     maps = compute_maps(convs, sizes, network, method, names, pairwise, embeddings, along)
     if not (along and method.matches):
         return maps
-    from simvis.matches import fine_matches
-
     weights = [
         None if region is None else image_ops.region_weights(region, size, conv.shape[:2])
         for region, size, conv in zip(method.regions, sizes, convs, strict=True)
