@@ -28,7 +28,7 @@ from tensorflow.python.framework import ops  # the registry of gradients has no 
 from tqdm import tqdm
 
 SMOOTH = ("Softplus", "Sigmoid", "Tanh", "Erf", "Erfc", "Expm1", "Log1p", "Sin", "Cos", "Atan")
-STEPS = ("Round", "Rint", "Floor", "Ceil", "Sign")  # as of quantized layers; flat but for jumps
+STEPS = ("Round",)  # as of quantized layers: flat but for jumps
 UNARY = (*SMOOTH, *STEPS, "Relu", "Relu6", "Elu", "Selu", "LeakyRelu", "Softsign", "Log", "Abs")
 LINEAR = {
     *("AddV2", "Add", "AddN", "Sub", "Neg", "BiasAdd", "Cast", "Identity", "IdentityN", "Conv2D"),

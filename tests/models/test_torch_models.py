@@ -394,3 +394,57 @@ def test_relu_has_the_slope_between_its_ends():
         traced, [[3.0, -1.0]], [[-1.0, 1.0]], np.eye(2)
     )
     assert parts.tolist() == [[3.0], [-1.0]] and constant.tolist() == [0.0, 1.0]
+
+
+# --- the maps are where what was learned is -------------------------------------------------------
+
+
+def patches(count, seed):
+    """Return noise with one of six colours in one of 4 x 4 patches, the colours and the places."""
+    rng = np.random.default_rng(seed)
+    images = rng.integers(80, 176, (count, *SIZE, 3), dtype=np.uint8)
+    colours, places = rng.integers(0, 6, count), rng.integers(0, 16, count)
+    for image, colour, place in zip(images, colours, places, strict=True):
+        y, x = 16 * (place // 4), 16 * (place % 4)
+        parts = [colour + 1 & 1, colour + 1 & 2, colour + 1 & 4]
+        image[y : y + 16, x : x + 16] = 255 * np.array(parts).astype(bool)
+    return images, colours, places
+
+
+def small_network():
+    conv = [nn.Conv2d(3, 24, 16, 16), nn.ReLU(), nn.Conv2d(24, 24, 1), nn.ReLU(), AVERAGE]
+    return nn.Sequential(*conv, nn.Flatten(), nn.Linear(24, 32), nn.GELU(), nn.Linear(32, 8))
+
+
+@pytest.mark.parametrize(
+    "build, layer, share",
+    [
+        (small_network, None, 0.9),
+        pytest.param(lambda: Transformer("cls"), "patches", 0.7, marks=pytest.mark.slow),
+    ],
+)
+def test_the_patch_that_tells_the_label_comes_first(build, layer, share):
+    torch.manual_seed(1)
+    module = build()
+    classify = nn.Sequential(module, nn.GELU(), nn.LazyLinear(6))
+    images, colours, _ = patches(1024, seed=1)
+    batch, labels = torch.tensor(channels_first(list(images))), torch.tensor(colours)
+    classify(batch[:2])
+    optimizer = torch.optim.Adam(classify.parameters(), 3e-3)
+    for _ in range(12):
+        for start in range(0, 1024, 32):
+            some = slice(start, start + 32)
+            loss = functional.cross_entropy(classify(batch[some]), labels[some])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    assert (classify(batch).argmax(1) == labels).double().mean() > 0.95
+    images, colours, places = patches(30, seed=2)
+    alike = [np.flatnonzero(colours == colour) for colour in range(6)]
+    pairs = [pair for each in alike for pair in zip(each[::2], each[1::2], strict=False)]
+    network, first = make(module, layer=layer), []
+    for pair in pairs:
+        shown = visualize_pair(*images[list(pair)], network)
+        maps = shown.similarity1, shown.similarity2
+        first += [np.argmax(each) == places[i] for each, i in zip(maps, pair, strict=True)]
+    assert len(first) >= 20 and np.mean(first) > share  # of maps at random, one in sixteen
