@@ -10,7 +10,7 @@ const UNIFORM_SHARES = 3; // of the absolute range, as in overlay.py
 // All that the user can change. A point is {image, x, y, pinned} and a region a box [x0, y0, x1, y1],
 // in pixels of the original images, as for the program's --point and --region, or "mask", the one that
 // the page came with.
-const state = { ...DATA.settings, cover: false };
+const state = { ...structuredClone(DATA.settings), cover: false };
 let marking = false; // whether the next drag of a finger marks a region
 
 // Each image's data with its elements, and what was last computed and drawn of it.
