@@ -139,6 +139,29 @@ def image():
     return synthetic(1, 2)[0][0]
 
 
+@pytest.mark.parametrize("every, drawn", [(2, [0, 3, 6, 9, 12]), (6, [0, 6, 12])])
+def test_steps_that_run_several_at_once_are_counted_all(every, drawn, tmp_path):
+    model = build()
+    model.compile("sgd", "mse", steps_per_execution=3)
+    images, _, _ = synthetic(48, 0)
+    pair = tuple(images[:2])
+    targets = np.zeros((48, 2))
+    maps = SimilarityMaps([pair], folder=tmp_path, batches=every)
+    model.fit(images, targets, batch_size=8, epochs=2, verbose=0, callbacks=[maps])
+    assert sorted(int(path.name[:6]) for path in tmp_path.glob("*.png")) == drawn
+
+
+def test_a_model_that_is_built_on_its_first_batch(tmp_path):
+    copies = [layer.from_config(layer.get_config()) for layer in build().layers]
+    model = keras.Sequential(copies)
+    assert not model.built
+    model.compile("sgd", "mse")
+    images, _, _ = synthetic(16, 0)
+    maps = SimilarityMaps([tuple(images[:2])], folder=tmp_path)
+    model.fit(images, np.zeros((16, 2)), verbose=0, callbacks=[maps])
+    assert len(list(tmp_path.glob("*.png"))) == 2
+
+
 def test_a_network_that_collapses_is_told(tmp_path):
     one, other = synthetic(2, 2)[0]
 
@@ -174,6 +197,23 @@ def test_a_layer_is_watched_before_a_head_that_is_not_linear(image, tmp_path):
     model.fit(image[None], np.array([0]), verbose=0, callbacks=[maps])
     (content, *_) = events(tmp_path)["similarity_maps/01_image1_image2"].values()
     assert Image.open(io.BytesIO(content)).size[0] == 400  # room for a legend
+
+
+def test_maps_may_be_fine(image, tmp_path):
+    other, shapes = 255 - image, []
+
+    class Look(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            network = load_network(self.model, layer="last_conv")
+            pair = visualize_pair(image, other, network, stride=2)
+            shapes.append((pair.similarity1.shape, pair.picture(legend=True, note="epoch 1")))
+
+    maps = SimilarityMaps([(image, other)], folder=tmp_path, stride=2, layer="last_conv")
+    train([Look(), maps])
+    (shape, picture), path = shapes[0], tmp_path / "000001_01_image1_image2.png"
+    assert shape == (16, 16) and (image_ops.load_image(path) == picture).all()
+    with pytest.raises(ValueError, match="stride: .* no layer of 8 pixels .* there are 1, 2, 4"):
+        train([SimilarityMaps([(image, other)], folder=tmp_path, stride=8, layer="last_conv")])
 
 
 def test_a_network_that_breaks_is_a_warning_and_goes_on(image, tmp_path):
@@ -214,6 +254,7 @@ def test_a_folder_that_fails_ends_no_training(image, tmp_path, fault):
     [
         ({}, "log_dir, folder: give one"),
         ({"folder": "f", "epochs": 0}, "epochs: expected an integer >= 1, got 0"),
+        ({"folder": "f", "stride": 0}, "stride: expected a whole number of pixels"),
         ({"folder": "f", "batches": 1.5}, "batches: expected an integer >= 1, got 1.5"),
     ],
 )
