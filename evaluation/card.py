@@ -15,7 +15,7 @@ from simvis import cli, image_ops
 from simvis.files import left_out_words, list_images, no_image, plain
 from simvis.image_ops import write_whole
 from simvis.maps import check_whole, option
-from simvis.models import load_network
+from simvis.models import load_network, start_tensorflow
 from simvis.models.loading import AUTHORS
 
 PROGRAM, PAGE, TABLE = "python -m evaluation", "card.html", "card.csv"
@@ -71,6 +71,7 @@ def report(request):
     """Measure, and write the page and the table; return the exit status."""
     folder, output = Path(request.images), Path(plain(request.output))
     files, labels, words = find_images(folder, request)
+    start_tensorflow()
     network = request.network.load(graph=True)
     from evaluation import unmasked
     from evaluation.tables import csv_text

@@ -236,14 +236,15 @@ class Measured:
         again in the blurred image (high is good), as in RISE.
         """
         network, size = self.network, self.network.input_size
-        (sharp, partner), grid = network.preprocess([image, alike]), [min(PATCHES, n) for n in size]
-        target, blurred = run(network, partner[None])[0], blur(sharp)
+        batch, grid = network.preprocess([image, alike]), [min(PATCHES, n) for n in size]
+        target, sharp = run(network, batch[1:])[0], image_ops.resize(image, size)
+        blurred = blur(sharp.astype(np.float32)).round().astype(np.uint8)
         orders = {f"maps, {grain}": similarity for grain, similarity in maps.items()}
         for grain in maps:
-            name, arguments = f"Grad-CAM, {grain}", (self.grains[grain], sharp, target)
+            name, arguments = f"Grad-CAM, {grain}", (self.grains[grain], batch[:1], target)
             orders[name] = self.attempt(name, self.grad_cam, *arguments)
         name = "integrated gradients"
-        orders[name] = self.attempt(name, self.integrated_gradients, sharp, target)
+        orders[name] = self.attempt(name, self.integrated_gradients, batch[:1], target)
         orders |= {"blob": blob(grid), "random": rng.random(grid)}
         down, across = (np.arange(n) * cells // n for n, cells in zip(size, grid, strict=True))
 
@@ -251,7 +252,8 @@ class Measured:
             at_once, found = max(1, AT_ONCE // (size[0] * size[1])), []
             for start in range(0, len(covered), at_once):
                 pixels = covered[start : start + at_once].reshape(-1, *grid)[:, down][:, :, across]
-                found.append(run(network, np.where(pixels[..., None], blurred, sharp)))
+                images = list(np.where(pixels[..., None], blurred, sharp))
+                found.append(run(network, network.preprocess(images)))
             return cosines(np.concatenate(found), target[None])[:, 0]
 
         for name, values in orders.items():
@@ -260,23 +262,23 @@ class Measured:
                 self.add(COVERING, name, "deletion", area_under(watch(covered)))
                 self.add(COVERING, name, "insertion", area_under(watch(~covered)))
 
-    def grad_cam(self, stride, image, target):
+    def grad_cam(self, stride, batch, target):
         """Return Grad-CAM of the cosine at a layer, float64 (h, w) >= 0, see `rivals.grad_cam`."""
         front, slopes, to_map = self.slopes_at(stride)
-        points, *others = front(image[None])
+        points, *others = front(batch)
         slope = slopes(points, target, others)
         weights = slope.mean(tuple(range(1, slope.ndim - 1)), keepdims=True)
         values = (points * weights).sum(-1).clip(0).astype(np.float64)
         return (to_map(values)[0] if to_map else values)[0]
 
-    def integrated_gradients(self, image, target, steps=16):
+    def integrated_gradients(self, batch, target, steps=16):
         """Return those of the pixels from grey, float64 (H, W), see `rivals`."""
         front, slopes, _to_map = self.slopes_at(1)
-        (grey,), total = grey_of(self.network), 0
+        grey, total = grey_of(self.network), 0
         for step in (np.arange(steps, dtype=np.float32) + 0.5) / steps:
-            points, *others = front((grey + step * (image - grey))[None])
+            points, *others = front(grey + step * (batch - grey))
             total += slopes(points, target, others)[0]
-        return (total / steps * (image - grey)).sum(-1).astype(np.float64)
+        return (total / steps * (batch - grey)[0]).sum(-1).astype(np.float64)
 
     def slopes_at(self, stride):
         if stride not in self._slopes:

@@ -97,10 +97,12 @@ def parts_at(convolutions, stride):
     for name, _size, step, *_ in _blocks():
         grid *= step
         last[grid] = f"{name}._project_conv"
-    if stride not in (1, 2, 4, 8, 16):
+    if stride == 1:
+        return tf.identity, build_folded(convolutions)
+    if stride not in (2, 4, 8, 16):
         raise ValueError(f"stride: expected 1, 2, 4, 8, 16 or none, got {stride!r}")
     names = list(convolutions)
-    split = names.index(last[stride]) + 1 if stride > 1 else 0
+    split = names.index(last[stride]) + 1
     return tuple(
         build_folded({name: convolutions[name] for name in some})
         for some in (names[:split], names[split:])
