@@ -20,7 +20,7 @@ from evaluation.views import load_views
 from simvis import image_ops
 from simvis.models import load_network
 from simvis.models.network import of_function
-from simvis.pair import EXAMPLE_PAIR, visualize_pair
+from simvis.pair import visualize_pair
 
 DOCS = ROOT / "docs" / "report_card.md"
 SIDE, PATTERNS = 64, 4
@@ -212,7 +212,8 @@ def folder(tmp_path, monkeypatch):
     for number, (image, label) in enumerate(zip(*photographs(8), strict=True)):
         image_ops.save_image(make(tmp_path / "photos" / label / f"{number}.png"), image)
     inputs = keras.Input((SIDE, SIDE, 3))
-    conv = keras.layers.Conv2D(4, 8, strides=8, activation="relu")(inputs)
+    padded = keras.layers.ZeroPadding2D(4)(inputs)
+    conv = keras.layers.Conv2D(4, 8, strides=8, activation="relu")(padded)
     keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(conv)).save("model.keras")
     return tmp_path
 
@@ -237,6 +238,7 @@ def test_the_program_writes_what_it_says(folder, capsys):
             figures = [float(row[name]) for name in ("value", "low", "high")]
             assert "{:.2f} ({:.2f} to {:.2f})".format(*figures) in page
     assert "no layer of" in rows["Not measured", "stride 4", "why"]["value"]
+    assert ("Covering", "integrated gradients", "deletion") in rows
 
 
 @pytest.mark.parametrize(
@@ -295,10 +297,11 @@ def test_a_large_network_is_measured_with_moving_statistics(folder, monkeypatch,
     assert "hotels, 1 pair of 8 images" in capsys.readouterr().out
 
 
-def test_maps_of_pixels_add_up_too():
-    images = [image_ops.resize(view, (96, 96)) for view in map(image_ops.load_image, EXAMPLE_PAIR)]
-    pair = visualize_pair(*images, load_network("rooms", input_size=(96, 96)), stride=1)
-    assert pair.similarity1.shape == (96, 96)
+@pytest.mark.parametrize("name, side", [("rooms", SIDE), ("model.keras", 8)])  # or as cells
+def test_maps_of_pixels_add_up_too(folder, name, side):
+    network = load_network(name, input_size=(SIDE, SIDE))
+    pair = visualize_pair(*photographs(2)[0], network, stride=1)
+    assert pair.similarity1.shape == (side, side)
     assert_allclose(pair.similarity1.sum(), pair.similarity, atol=1e-4)
 
 
