@@ -24,6 +24,7 @@ from simvis.overlay import Look
 
 PROGRAM = "search_gallery.py"
 PART = "order the first N by their best box of cells instead, which finds small objects"
+LIKE = "more like these images of the gallery, which were right hits, and not like --unlike"
 FORCE = "also if more than half of the gallery's images would change or go"
 OUTPUT = "of the contact sheet, the overlays and results.csv (default: STEM_found)"
 
@@ -131,6 +132,9 @@ class Find(NetworkCommand):
     image: str = option("what to search with", "IMAGE", flags=())
     region: Region = option("only this part of it, in pixels", BOX)
     point: tuple | None = option("only what a cell of the network sees at this pixel", POINT)
+    ignore: Region = option("leave this part of it out", BOX)
+    like: list = option(LIKE, "PATH", (), nargs="+")
+    unlike: list = option("images of the gallery that were wrong", "PATH", (), nargs="+")
     top: int = option(f"hits, 1 to {MOST} (default: 12)", "N", default=12)
     exact: bool = option("look at all images, without the index", default=False)
     rerank: int = option(PART, "N", default=0)
@@ -141,6 +145,7 @@ class Find(NetworkCommand):
 
     def run(self):
         how = {"exact": self.exact, "rerank": self.rerank, "look": self.look}
+        how |= {"ignore": self.ignore, "like": self.like, "unlike": self.unlike}
         gallery = self.open(self.images)
         found = gallery.find(self.image, self.region, self.point, self.top, **how)
         cli.write_all(
@@ -148,7 +153,7 @@ class Find(NetworkCommand):
         )
         print(f"network     {found.network.name}: {found.network.description}")
         print(f"searched    {found.images:,} images")
-        cli.report_masks(region=self.region)
+        cli.report_masks(region=self.region, ignore=self.ignore)
         for hit in found.hits:
             note = f", {hit.note}" if hit.note else ""
             path = hit.path.replace("\n", "\\n")

@@ -24,6 +24,7 @@ def visualize_triplet(
     power=None,
     explain=None,
     region=None,
+    ignore=None,
     colormap=None,
     alpha=0.5,
     upsample="bilinear",
@@ -43,6 +44,7 @@ def visualize_triplet(
     anchor, positive, negative : paths, PIL images or RGB uint8 (H, W, 3) arrays
     network, pooling, power, explain, alpha, upsample, size : as for `visualize_pair`
     region : None, a box (x0, y0, x1, y1) in pixels of the anchor, or a mask of its size
+    ignore : None, a box or a mask, likewise, which is left out of the region or the anchor
     colormap : None for coolwarm, or any of matplotlib's that has a middle
 
     Returns
@@ -62,7 +64,7 @@ def visualize_triplet(
     >>> bool(np.isclose(triplet.difference_map.sum(), triplet.difference))
     True
     """
-    method = Method(pooling, power, explain, region1=region)
+    method = Method(pooling, power, explain, region1=region, ignore1=ignore)
     look = Look(colormap, alpha, upsample, "zero", size)
     images, names = take_images((anchor, positive, negative))
     check_places(method, [image.shape[:2] for image in images[:2]])
@@ -146,7 +148,7 @@ def compare(images, network, method, look, names):
         closer=closer,
         farther=farther,
         shown=shown,
-        overlays=(mark(first, method.region1, None, images[0].shape[:2]), *others),
+        overlays=(mark(first, closer.method.region1, None, images[0].shape[:2]), *others),
         value_ranges=(*own, *both),
         look=look,
     )

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -21,6 +22,7 @@ from simvis.maps import Embedding, check_place
 DAMAGED = "the gallery is damaged, or of another version of this program"
 FORMAT = 1  # of what a gallery says of itself
 MOST = 1000  # hits of a search
+SAME = 1e-6  # the length, at the least, of the difference of two embeddings that are not the same
 # Options of load_network that name files, which are not opened because a gallery names them.
 FILE_OPTIONS = ("checkpoint", "mean_image", "weights", "import_file", "allow_unsafe")
 LONGEST = 8192  # letters of a folder
@@ -74,7 +76,7 @@ class Gallery:
 
     def __init__(self, path, network=None, *, images=None, **options):
         self.path, self._images = str(path), images
-        self._given, self._options = network, options
+        self._given, self._options, self._known = network, options, None
         self._network = network if isinstance(network, models.EmbeddingNetwork) else None
 
     def index(self, folder, *, batch_size=None, engine=None, workers=None, force=False):
@@ -148,7 +150,20 @@ class Gallery:
         changed = len(set(left) - new)
         return Indexed(len(table), len(new), changed, len(gone), table.failed(), words)
 
-    def find(self, image, region=None, point=None, top=12, *, exact=False, rerank=0, look=None):
+    def find(
+        self,
+        image,
+        region=None,
+        point=None,
+        top=12,
+        *,
+        ignore=None,
+        like=(),
+        unlike=(),
+        exact=False,
+        rerank=0,
+        look=None,
+    ):
         """Search for an image, or a part of it, and see why each hit is one: a `SearchResult`.
 
         Parameters
@@ -157,6 +172,10 @@ class Gallery:
         region : None, a box (x0, y0, x1, y1) in pixels, or a mask of the image's size
         point : None or (x, y) in pixels: the part of the image that one cell shows there
         top : int, how many hits
+        ignore : None, a box or a mask, likewise, that is left out of the region or the image
+        like, unlike : sequences of paths in the gallery, hits that were right and wrong
+            With any of them, the question is the mean embedding of the right ones, of unit length
+            each, minus that of the wrong ones; the query stands in if none is right.
         exact : bool, look at all images, however many there are
         rerank : int
             So many images, the first by their whole, are ordered by their best part instead.
@@ -166,25 +185,32 @@ class Gallery:
         with the gallery.
         """
         pixels = image_ops.as_image(image)
-        check_search(pixels.shape[:2], region, point, top, rerank)
-        table, identity = self._open()
-        images, network = self._folder(identity), self._load()
-        _check_same_network(self.path, identity["network"], identity_of(network))
-        query = run_query(network, pixels, region, point, by_part=bool(rerank))
-        if len(query.vector) != table.dimension:
-            raise ValueError(f"{self.path}: the gallery is damaged: its embeddings do not fit")
-        nearest = table.nearest(query.vector, max(top, rerank), exact)
-        rows = table.rows(path for path, _ in nearest)
-        found = [(rows[path], similarity) for path, similarity in nearest]
+        check_search(pixels.shape[:2], region, point, top, rerank, ignore)
+        now = self.open()
+        query = run_query(now.network, pixels, region, point, ignore, by_part=bool(rerank))
+        query = now.marked(query, like, unlike)
+        found, by_part = now.nearest(query, max(top, rerank), exact), bool(rerank)
         named = isinstance(image, (str, os.PathLike))
         return SearchResult(
-            hits=look_at(found, images, query, network, look, by_part=bool(rerank))[:top],
+            hits=look_at(found, now.images, query, now.network, look, by_part=by_part)[:top],
             query=pixels,
             name=str(image) if named else "the query",
-            network=network,
-            images=len(table),
+            network=now.network,
+            images=len(now.table),
             method=query.method,
+            like=tuple(like),
+            unlike=tuple(unlike),
         )
+
+    def open(self):
+        """Return the gallery as it is now, `Opened`, with its network, which fits it.
+
+        Raises a ValueError or an OSError that says what is wrong with it.
+        """
+        table, identity = self._open()
+        images, network = self._folder(identity), self._load()
+        _check_same_network(self.path, identity["network"], self._identity(network))
+        return Opened(self.path, table, images, network)
 
     def info(self):
         """Return what the gallery says of itself, a dict of plain values."""
@@ -284,6 +310,13 @@ class Gallery:
             raise ValueError(f"network: with batch statistics an image {words}")
         return self._network
 
+    def _identity(self, network):
+        if not _is_name(self._given):  # whose weights may change from one search to the next
+            return identity_of(network)
+        if self._known is None:
+            self._known = identity_of(network)
+        return self._known
+
     def _of_model(self, graph):
         return load_explained(self._given, **self._options, graph=graph)
 
@@ -314,6 +347,46 @@ class Gallery:
         return str(name), given
 
 
+class Opened(NamedTuple):
+    """A gallery as it was at one time: all that a search needs of it."""
+
+    path: str
+    table: ImageTable
+    images: ImageFolder
+    network: models.EmbeddingNetwork
+
+    def nearest(self, query, count, exact=False):
+        """Return the images that are most similar to a `results.Query`, as for `look_at`."""
+        if len(query.vector) != self.table.dimension:
+            raise ValueError(f"{self.path}: the gallery is damaged: its embeddings do not fit")
+        nearest = self.table.nearest(query.vector, count, exact)
+        rows = self.table.rows(path for path, _ in nearest)
+        return [(rows[path], similarity) for path, similarity in nearest]
+
+    def marked(self, query, like=(), unlike=()):
+        """Return a query for more like these images and not like those, itself for none.
+
+        Its vector is the mean of the former's embeddings, or the query's own if there are none,
+        minus the mean of the latter's, all of unit length.
+        """
+        like, unlike = list(like), list(unlike)
+        if not (like or unlike):
+            return query
+        rows = self.table.rows({*like, *unlike})
+        for name, paths in (("like", like), ("unlike", unlike)):
+            for path in paths:
+                if path not in rows or rows[path].embedding is None:
+                    raise ValueError(f"{name}: the gallery holds no embedding of {path}")
+        own = np.asarray(query.vector, np.float64)
+        right = [rows[path].embedding for path in like] or [own / np.linalg.norm(own)]
+        vector = np.mean(right, axis=0, dtype=np.float64)
+        if unlike:
+            vector -= np.mean([rows[path].embedding for path in unlike], axis=0, dtype=np.float64)
+        if not np.linalg.norm(vector) > SAME:
+            raise ValueError("like, unlike: they are the same, nothing tells one from the other")
+        return query._replace(vector=vector, activations=None, is_direction=True)
+
+
 def load_explained(name, power=None, explain=None, **options):
     """Return `models.load_network` of a name, with what of it is explained."""
     Embedding(power=power, explain=explain)  # raises for what they cannot be
@@ -336,11 +409,12 @@ def identity_of(network):
     }
 
 
-def check_search(size, region=None, point=None, top=12, rerank=0):
+def check_search(size, region=None, point=None, top=12, rerank=0, ignore=None):
     """Raise a ValueError unless an image of this (height, width) can be searched with so."""
     if region is not None and point is not None:
         raise ValueError("region, point: give one of them")
     check_place("region", "", region, size)
+    check_place("ignore", "", ignore, size)
     check_place("point", "", point, size)
     for name, count, least in (("top", top, 1), ("rerank", rerank, 0)):
         if not (isinstance(count, int) and least <= count <= MOST):

@@ -4,6 +4,7 @@ import csv
 import io
 import re
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,14 +47,23 @@ class Hit:
     # (x0, y0, x1, y1) in pixels, around the map's `strongest_part`, or the `best_box`
     box: tuple | None = None
     note: str = ""  # what else there is to say, as why there is no map
-    image: np.ndarray | None = None  # uint8 (H, W, 3), as is the overlay
-    overlay: np.ndarray | None = None
-    maps: PairMaps | None = None  # of the query and the hit
+    image: np.ndarray | None = None  # uint8 (H, W, 3)
+    map: np.ndarray | None = None  # float64 (h, w), which sums to the similarity
+    look: Look | None = None  # of the overlay
+    maps: PairMaps | None = None  # of the query and the hit, unless hits were marked
 
     @property
     def score(self):
         """What hits are ordered by."""
         return self.similarity if self.part_similarity is None else self.part_similarity
+
+    @cached_property
+    def overlay(self):
+        """The map over the image, uint8 (H, W, 3), or None."""
+        if self.map is None:
+            return None
+        _, (laid,), _ = overlay([self.image], [self.map], self.look, [1 / self.map.size])
+        return laid
 
     def marked(self):
         """Return the overlay with the box drawn on it, uint8 (H, W, 3), or None."""
@@ -76,6 +86,8 @@ class SearchResult:
     network: object  # EmbeddingNetwork
     images: int  # how many were searched
     method: Method  # that the maps were made with
+    like: tuple = ()  # paths of hits that were right, and of those that were wrong
+    unlike: tuple = ()
 
     @property
     def region(self):
@@ -95,6 +107,8 @@ class SearchResult:
 
     def words(self):
         part = "" if self.region is None else "its marked part "
+        if self.like or self.unlike:
+            part = f"more like {len(self.like)} and less like {len(self.unlike)} marked images, "
         return f"{part}against {self.images:,} images; {network_words(self.network, self.method)}"
 
     def save(self, folder):
@@ -125,18 +139,20 @@ class SearchResult:
                 hit.score,
                 *(hit.image, hit.overlay, hit.box),
                 notes=(hit.note,) if hit.note else (),
-                pair=hit.maps and self._explorer(hit),
+                pair=None if hit.map is None else self.explorer(hit),
             )
             for hit in self.hits
         ]
         query = Card(Path(self.name).name, None, self._marked_query())
         write_cards(path, cards, title="What looks like this?", words=self.words(), query=query)
 
-    def _explorer(self, hit):
+    def explorer(self, hit):
         """Return what the explorer of the query and a hit is made from."""
-        network, (conv1, conv2) = self.network, (hit.maps.conv1, hit.maps.conv2)
-        if network.pair_forward:  # the page needs more of them than the maps did
+        network, maps = self.network, hit.maps
+        if maps is None or network.pair_forward:  # the page needs more of them than the maps did
             conv1, conv2 = network.activations(network.preprocess([self.query, hit.image]))
+        else:
+            conv1, conv2 = maps.conv1, maps.conv2
         return {
             **{"image1": self.query, "image2": hit.image, "conv1": conv1, "conv2": conv2},
             **{name: getattr(network, name) for name in EXPLAINED},
@@ -174,21 +190,25 @@ class Query(NamedTuple):
     # float32 (h, w, C), and the network's own embedding or None; or None instead of both, if each
     # pair of the query and a hit goes through the network together
     activations: tuple | None
+    is_direction: bool = False  # the vector is no embedding, but what some have and others lack
 
 
-def run_query(network, pixels, region=None, point=None, by_part=False):
+def run_query(network, pixels, region=None, point=None, ignore=None, by_part=False):
     """Run an image, uint8 (H, W, 3), through the network, once; return the `Query` that it makes.
 
     With ``by_part``, hits will be ordered by their best box.  Raises a ValueError if the network
-    sees nothing in the image, its region or its point.
+    sees nothing in the image, its region or its point, or if nothing is left of it.
     """
     # boxes need all of the local features, and so does a part of the image
-    by_pairs = not by_part and is_quicker_by_pairs(network, Method(region1=region, point1=point))
+    method = Method(region1=region, point1=point, ignore1=ignore)
+    by_pairs = not by_part and is_quicker_by_pairs(network, method)
     need = "embeddings" if by_pairs else "maps"
     convs, embeddings = network.run(network.preprocess([pixels]), need=need)
     weights, size = None, pixels.shape[:2]
     if point is not None:
         region = image_ops.box_of_point(point, size, convs[0].shape[:2])
+    if ignore is not None:
+        region = image_ops.region_without(region, ignore, size)
     if region is not None:
         weights = image_ops.region_weights(region, size, convs[0].shape[:2])
     own = None if embeddings is None else embeddings[0]
@@ -205,6 +225,7 @@ def look_at(rows, images, query, network, look=None, by_part=False):
     With ``by_part``, they are ordered by their best box instead of by their whole.
     """
     by_pairs = not by_part and is_quicker_by_pairs(network, query.method)
+    by_pairs = by_pairs and not query.is_direction
 
     def load(found):
         row, _ = found
@@ -225,54 +246,75 @@ def look_at(rows, images, query, network, look=None, by_part=False):
     for (row, similarity), (image, note) in zip(rows, prefetch(load, rows, READ), strict=True):
         hit = Hit(0, row.path, float(similarity), note=note)
         if image is not None:
-            if query.activations:
-                pair = [query.activations, *activations(image)]
+            hit = replace(hit, image=image, look=look or Look())
+            if query.is_direction:
+                ((conv, own),) = activations(image)
+                hit = _along(hit, conv, query.vector, network)
             else:
-                pair = list(activations(query.pixels, image))
-            hit = _explained(hit, pair, image, query, network, look or Look())
-            own = network.pooled(pair[1][0]) if pair[1][1] is None else pair[1][1]
+                first = query.activations
+                if first:
+                    second = next(activations(image))
+                else:
+                    first, second = activations(query.pixels, image)
+                hit, (conv, own) = _explained(hit, first, second, query, network), second
+            own = network.pooled(conv) if own is None else own
             own = np.asarray(own, np.float64)
             away = np.linalg.norm(own / np.linalg.norm(own) - row.embedding)
             if not max(away, abs(hit.similarity - similarity)) <= network.tolerance:
                 hit = replace(hit, note="the gallery holds another embedding than the network's")
-            if by_part and hit.maps is not None:
-                hit = _with_best_box(hit, query.vector, network)
+            if by_part and hit.map is not None:
+                hit = _with_best_box(hit, conv, query.vector, network)
         hits.append(hit)
     hits.sort(key=lambda hit: -hit.score)
     return [replace(hit, rank=rank) for rank, hit in enumerate(hits, 1)]
 
 
-def _explained(hit, pair, image, query, network, look):
-    """Return a hit with its map, overlay and box."""
-    (convs, embeddings), names = zip(*pair, strict=True), ("the query", hit.path)
-    sizes = query.pixels.shape[:2], image.shape[:2]
+def _explained(hit, first, second, query, network):
+    """Return a hit with its map and box, given what the network made of the query and of it."""
+    (convs, embeddings), names = zip(first, second, strict=True), ("the query", hit.path)
+    sizes = query.pixels.shape[:2], hit.image.shape[:2]
     try:
         maps = compute_maps(convs, sizes, network, query.method, names, embeddings=embeddings)
     except ValueError as error:
-        return replace(hit, note=one_line(error), image=image)
-    shown, share = maps.similarity2, 1 / maps.similarity2.size
-    _, (laid,), _ = overlay([image], [shown], look, [share])
+        return replace(hit, note=one_line(error))
     return replace(
         hit,
         similarity=maps.similarity,
         whole_similarity=maps.whole_similarity,
-        box=image_ops.box_of_cells(strongest_part(shown), sizes[1]),
+        box=image_ops.box_of_cells(strongest_part(maps.similarity2), sizes[1]),
         note="the query itself" if maps.whole_similarity >= ALIKE else "",
-        image=image,
-        overlay=laid,
+        map=maps.similarity2,
         maps=maps,
     )
 
 
-def _with_best_box(hit, vector, network):
-    """Return a hit with the box of it that looks most like what was searched with."""
-    local = local_features(
-        hit.maps.conv2,
+def _along(hit, conv, vector, network):
+    """Return a hit with the map and box of how far it lies along a direction.
+
+    With local features l that sum to f and a direction d, it is <l, d> / (|f| |d|).
+    """
+    local = _local(conv, network)
+    length = np.linalg.norm(local.sum(axis=(0, 1))) * np.linalg.norm(vector)
+    if not 0 < length < np.inf:
+        return replace(hit, note="the network sees nothing in it")
+    found = local @ vector / length
+    box = image_ops.box_of_cells(strongest_part(found), hit.image.shape[:2])
+    return replace(hit, similarity=float(found.sum()), box=box, map=found)
+
+
+def _local(conv, network):
+    return local_features(
+        conv,
         network.pooling,
         projection=network.projection if network.explain == "head" else None,
         power=network.power,
         data_format="channels_last",
     )
+
+
+def _with_best_box(hit, conv, vector, network):
+    """Return a hit with the box of it that looks most like what was searched with."""
+    local = _local(conv, network)
     similarity, (y0, x0, y1, x1) = best_box(local, vector)
     cells = np.zeros(local.shape[:2], bool)
     cells[y0:y1, x0:x1] = True
