@@ -2,6 +2,7 @@
 
 python search_gallery.py index FOLDER
 python search_gallery.py find IMAGE --region X0,Y0,X1,Y1
+python search_gallery.py serve
 """
 
 import sys
@@ -18,14 +19,17 @@ from simvis import cli
 from simvis.files import plain
 from simvis.gallery.gallery import MOST, Gallery
 from simvis.gallery.results import SHEET, TABLE, check_results_folder
+from simvis.gallery.table import needs
 from simvis.image_ops import IMAGE_ENDINGS
-from simvis.maps import BOX, POINT, Embedding, Region, option
+from simvis.maps import BOX, POINT, Embedding, Region, check_number, option
 from simvis.overlay import Look
 
 PROGRAM = "search_gallery.py"
 PART = "order the first N by their best box of cells instead, which finds small objects"
 LIKE = "more like these images of the gallery, which were right hits, and not like --unlike"
 FORCE = "also if more than half of the gallery's images would change or go"
+PORT = 8765
+HOST = "listen to this address, which other machines may reach (default: 127.0.0.1)"
 OUTPUT = "of the contact sheet, the overlays and results.csv (default: STEM_found)"
 
 
@@ -165,6 +169,41 @@ class Find(NetworkCommand):
         return 0
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Serve(NetworkCommand):
+    """Search by hand in a browser, on this machine."""
+
+    images: str | None = option("where the images are now, or the URI that they are at", "FOLDER")
+    port: int = option(f"of its address, 0 for a free one (default: {PORT})", "N", PORT)
+    host: str = option(HOST, "H", "127.0.0.1")
+    no_browser: bool = option("do not open the page", default=False)
+
+    def __post_init__(self):
+        check_number("port", self.port, 0, 65535, "0 to 65535")
+
+    def run(self):
+        try:
+            from simvis.serving.server import make_server, open_browser
+        except ImportError as error:
+            raise ValueError(needs(error.name)) from None
+
+        def tell():
+            cli.tell_at_once(PROGRAM, f"serving     {address}\n")
+            if not self.no_browser:
+                open_browser(address)
+
+        options = cli.typed_again(self.network) + cli.typed_again(self.method)
+        options += ["--images", self.images] if self.images else []
+        service, address = make_server(
+            self.open(self.images), self.host, self.port, options=options, tell=tell
+        )
+        if self.host not in ("127.0.0.1", "localhost", "::1"):
+            words = "whoever reaches it and has the token sees the gallery, over plain http"
+            cli.complain(PROGRAM, f"warning: {self.host} is open to other machines: {words}")
+        service.run()
+        return 0
+
+
 class Info(Command):
     """Say what a gallery holds."""
 
@@ -204,7 +243,8 @@ class Compact(Command):
         return 0
 
 
-COMMANDS = {"index": Index, "find": Find, "info": Info, "remove": Remove, "compact": Compact}
+COMMANDS = {"index": Index, "find": Find, "serve": Serve}
+COMMANDS |= {"info": Info, "remove": Remove, "compact": Compact}
 
 
 def report_failed(failed, most=5):

@@ -202,13 +202,15 @@ class Gallery:
             unlike=tuple(unlike),
         )
 
-    def open(self):
+    def open(self, graph=False):
         """Return the gallery as it is now, `Opened`, with its network, which fits it.
+
+        With ``graph``, the network is compiled, which pays for many searches.
 
         Raises a ValueError or an OSError that says what is wrong with it.
         """
         table, identity = self._open()
-        images, network = self._folder(identity), self._load()
+        images, network = self._folder(identity), self._load(graph)
         _check_same_network(self.path, identity["network"], self._identity(network))
         return Opened(self.path, table, images, network)
 

@@ -103,7 +103,7 @@ class SearchResult:
         cells = [
             (hit.marked(), f"{hit.rank}   {hit.score:.4f}", hit.path, hit.note) for hit in self.hits
         ]
-        return contact_sheet(self._marked_query(), Path(self.name).name, self.words(), cells)
+        return contact_sheet(self.marked_query(), Path(self.name).name, self.words(), cells)
 
     def words(self):
         part = "" if self.region is None else "its marked part "
@@ -123,15 +123,25 @@ class SearchResult:
             if _is_ours(old.name):
                 old.unlink()
         # the table first: what is with it is ours
-        write_whole(folder / TABLE, lambda file: file.write(self._table()))
+        write_whole(folder / TABLE, lambda file: file.write(self.table()))
+        for name, picture in self.pictures():
+            image_ops.save_image(folder / name, picture)
+
+    def pictures(self):
+        """Yield the name and the uint8 (H, W, 3) pixels of each hit's overlay, and of the sheet."""
         for hit in self.hits:
             if hit.overlay is not None:
-                image_ops.save_image(folder / OVERLAY.format(hit.rank), hit.marked())
-        image_ops.save_image(folder / SHEET, self.picture())
+                yield OVERLAY.format(hit.rank), hit.marked()
+        yield SHEET, self.picture()
 
     def save_page(self, path):
         """Write a page of the query and its hits, to look at in any browser."""
-        from simvis.pages.cards import Card, write_cards
+        content = self.page()
+        write_whole(path, lambda file: file.write(content))
+
+    def page(self):
+        """Return the file that `save_page` writes, as bytes."""
+        from simvis.pages.cards import Card, cards_page
 
         cards = [
             Card(
@@ -143,8 +153,8 @@ class SearchResult:
             )
             for hit in self.hits
         ]
-        query = Card(Path(self.name).name, None, self._marked_query())
-        write_cards(path, cards, title="What looks like this?", words=self.words(), query=query)
+        query = Card(Path(self.name).name, None, self.marked_query())
+        return cards_page(cards, title="What looks like this?", words=self.words(), query=query)
 
     def explorer(self, hit):
         """Return what the explorer of the query and a hit is made from."""
@@ -161,10 +171,12 @@ class SearchResult:
             "network": f"{network.name}: {network.description}",
         }
 
-    def _marked_query(self):
+    def marked_query(self):
+        """Return the query with its region outlined, uint8 (H, W, 3)."""
         return mark(self.query, self.region, None, self.query.shape[:2])
 
-    def _table(self):
+    def table(self):
+        """Return results.csv, as bytes."""
         text = io.StringIO(newline="")
         writer = csv.writer(text)
         writer.writerow(FIELDS)
@@ -193,17 +205,20 @@ class Query(NamedTuple):
     is_direction: bool = False  # the vector is no embedding, but what some have and others lack
 
 
-def run_query(network, pixels, region=None, point=None, ignore=None, by_part=False):
+def run_query(network, pixels, region=None, point=None, ignore=None, by_part=False, seen=None):
     """Run an image, uint8 (H, W, 3), through the network, once; return the `Query` that it makes.
 
-    With ``by_part``, hits will be ordered by their best box.  Raises a ValueError if the network
-    sees nothing in the image, its region or its point, or if nothing is left of it.
+    With ``by_part``, hits will be ordered by their best box.  ``seen``, a dict, keeps what the
+    network made of the image for other queries with it.  Raises a ValueError if the network sees
+    nothing in the image, its region or its point, or if nothing is left of it.
     """
     # boxes need all of the local features, and so does a part of the image
     method = Method(region1=region, point1=point, ignore1=ignore)
     by_pairs = not by_part and is_quicker_by_pairs(network, method)
-    need = "embeddings" if by_pairs else "maps"
-    convs, embeddings = network.run(network.preprocess([pixels]), need=need)
+    seen, need = {} if seen is None else seen, "embeddings" if by_pairs else "maps"
+    if need not in seen:
+        seen[need] = network.run(network.preprocess([pixels]), need=need)
+    convs, embeddings = seen[need]
     weights, size = None, pixels.shape[:2]
     if point is not None:
         region = image_ops.box_of_point(point, size, convs[0].shape[:2])

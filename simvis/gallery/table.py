@@ -114,6 +114,18 @@ class ImageTable:
         path, *file = (table.column(name).to_pylist() for name in table.column_names)
         return dict(zip(path, map(File, *file), strict=True))
 
+    def paths(self, text=""):
+        """Return the paths that hold a text, in either case, of images with an embedding, sorted.
+
+        They are an Arrow array.
+        """
+        import pyarrow.compute as pc
+
+        with self._in_words():
+            found = self.dataset.to_table(columns=["path"], filter="error IS NULL").column("path")
+        found = found.filter(pc.match_substring(found, text, ignore_case=True))
+        return found.take(pc.sort_indices(found)).combine_chunks()
+
     def failed(self):
         """Return a dict of path to why it has no embedding, of those that have none."""
         with self._in_words():
@@ -299,8 +311,13 @@ def import_lance():
     try:
         import lance
     except ImportError as error:
-        raise ValueError(
-            f'a gallery needs {error.name}: pip install ".[gallery]" in a checkout, else '
-            'pip install "similarity-visualization[gallery]"'
-        ) from None
+        raise ValueError(needs(error.name)) from None
     return lance
+
+
+def needs(module):
+    """Return what to do if a module is missing that only galleries need."""
+    return (
+        f'a gallery needs {module}: pip install ".[gallery]" in a checkout, else '
+        'pip install "similarity-visualization[gallery]"'
+    )

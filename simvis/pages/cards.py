@@ -9,7 +9,7 @@ import numpy as np
 
 from simvis import image_ops
 from simvis.pages.explorer import explorer_data
-from simvis.pages.page import policy, shrunk, template, write_page
+from simvis.pages.page import fill_page, policy, shrunk, template
 
 LONGEST_SIDE, QUERYS_LONGEST_SIDE = 360, 640  # pixels of the images in the page
 
@@ -66,6 +66,12 @@ def write_cards(path, cards, *, title, words="", query=None):
     ...     (Path(folder) / "cards.html").read_text()[:15]
     '<!doctype html>'
     """
+    content = cards_page(cards, title=title, words=words, query=query)
+    image_ops.write_whole(path, lambda file: file.write(content))
+
+
+def cards_page(cards, *, title, words="", query=None):
+    """Return the file that `write_cards` writes, as bytes."""
     cards = list(cards)
     templates = [template("cards.html")]
     data = {
@@ -89,7 +95,7 @@ def write_cards(path, cards, *, title, words="", query=None):
                 shown["pair"] = {n: v for n, v in pair.items() if not first or v != first[n]}
                 first = first or pair
     images = "data: 'self'" if any(card.picture is not None for card in cards) else "data:"
-    write_page(path, templates[0], policy(*templates, images=images), data)
+    return fill_page(templates[0], policy(*templates, images=images), data)
 
 
 def _card(card, longest):

@@ -19,13 +19,6 @@ let kernel = null; // (C, D) of a head after maximum or GeM pooling
 let pair = null; // what the state amounts to, see compare()
 let whole = null; // and what the whole images do
 
-function decodeBase64(text) {
-  const letters = atob(text),
-    bytes = new Uint8Array(letters.length);
-  for (let k = 0; k < letters.length; k++) bytes[k] = letters.charCodeAt(k);
-  return bytes;
-}
-
 /** Returns the Float32Array of what Python packed: gzip of its bytes by place, without the lowest. */
 async function unpack(text) {
   if (!text) return null;
@@ -38,22 +31,6 @@ async function unpack(text) {
   for (let k = 0; k < size; k++)
     words[k] = (bytes[k] << 8) | (bytes[k + size] << 16) | (bytes[k + 2 * size] << 24);
   return new Float32Array(words.buffer);
-}
-
-/** Returns between which cells the pixels of the rows and columns lie. */
-function places({ rows, columns, heat: { width, height } }, cellOf) {
-  const down = Array.from({ length: height }, (_, y) => neighbours(cellOf(y, rows, height), rows));
-  const across = Array.from({ length: width }, (_, x) =>
-    neighbours(cellOf(x, columns, width), columns),
-  );
-  return {
-    down,
-    across: {
-      before: Int32Array.from(across, (cells) => cells[0]),
-      after: Int32Array.from(across, (cells) => cells[1]),
-      share: Float64Array.from(across, (cells) => cells[2]),
-    },
-  };
 }
 
 /** Returns {weights, inside, edge}: of the cells, which pixels are in the mask, and 2, 1 or 0 around it. */
@@ -111,9 +88,7 @@ async function startImage(data, i) {
   find(".size").textContent = `${data.width} × ${data.height}${shown}`;
   Object.assign(image.heat, { width: w, height: h });
   image.pixels = image.heat.getContext("2d").createImageData(w, h);
-  const centre = (pixel, cells, pixels) => ((pixel + 0.5) * cells) / pixels;
-  image.smooth = places(image, (...at) => centre(...at) - 0.5);
-  image.blocks = places(image, (...at) => Math.floor(centre(...at)));
+  Object.assign(image, interpolations(image));
   if (data.mask) image.mask = await startMask(data.mask, image.maskCanvas, w, h);
   image.cursor = { x: data.width >> 1, y: data.height >> 1 };
   return image;
