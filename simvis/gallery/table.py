@@ -134,9 +134,10 @@ class ImageTable:
 
     def rows(self, paths):
         """Return a dict of path to `Row`, of those of the paths that there are."""
+        import pyarrow as pa
         import pyarrow.compute as pc
 
-        chosen = pc.field("path").isin(list(paths))
+        chosen = pc.field("path").isin(pa.array(list(paths), pa.string()))
         with self._in_words():
             table = self.dataset.to_table(columns=self._columns(*Row._fields), filter=chosen)
         rows = [Row(**columns) for columns in table.to_pylist()]

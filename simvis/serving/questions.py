@@ -13,6 +13,7 @@ LONGEST = 2**18  # bytes of a question
 MARKS = 64  # boxes, points, strokes or hits of each kind
 POINTS = 4000  # of all strokes of a brush
 PAINTED = 1024  # pixels of the longer side, at the most, on which they are painted
+FARTHEST = 1e9  # pixels
 TOP = 120  # hits of a page
 PHOTO = re.compile("[0-9a-f]{64}")
 
@@ -78,13 +79,13 @@ def whole(value, name):
 
 
 def numbers(asked, name, count):
-    """Return a tuple of tuples of so many finite numbers, any number of them for None."""
+    """Return a tuple of tuples of so many numbers, any number of them for None."""
     lists = asked.get(name, [])
     if not (isinstance(lists, list) and len(lists) <= MARKS):
         raise ValueError(f"{name}: expected at most {MARKS} of them")
     for each in lists:
         fits = isinstance(each, list) and count in (None, len(each))
-        if not (fits and all(type(n) in (int, float) and math.isfinite(n) for n in each)):
+        if not (fits and all(type(n) in (int, float) and abs(n) < FARTHEST for n in each)):
             raise ValueError(f"{name}: expected lists of {count or 'finite'} numbers")
     return tuple(map(tuple, lists))
 

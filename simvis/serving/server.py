@@ -81,7 +81,7 @@ class Service:
         self.address = f"http://{name}:{self.port}/?token={self.token}"
         self.desk = Desk(gallery)
         self.network, self.others = Turns(WAITING), Turns(PICTURES, threads=2)
-        self.uploads = 0
+        self.uploads, self.uploading = 0, asyncio.Semaphore(UPLOADS)
         self.cookie = f"simvis-{self.port}"  # cookies do not tell ports apart
         page, explorer = template("search.html"), template("explorer.html")
         rules = policy(page, explorer, images="'self' data:")
@@ -164,11 +164,12 @@ class Service:
         return Response(picture, media_type="image/jpeg")
 
     async def take_photo(self, request):
-        if self.uploads >= UPLOADS:
+        if self.uploads >= UPLOADS + WAITING:
             raise Busy
         self.uploads += 1
         try:
-            data = await _body(request, LARGEST)
+            async with self.uploading:
+                data = await _body(request, LARGEST)
         finally:
             self.uploads -= 1
         name = unquote(request.headers.get("x-name", ""))[:200] or "the photograph"
