@@ -5,6 +5,7 @@ python search_gallery.py find IMAGE --region X0,Y0,X1,Y1
 python search_gallery.py serve
 """
 
+import os
 import sys
 
 from simvis import interruption
@@ -200,7 +201,15 @@ class Serve(NetworkCommand):
         if self.host not in ("127.0.0.1", "localhost", "::1"):
             words = "whoever reaches it and has the token sees the gallery, over plain http"
             cli.complain(PROGRAM, f"warning: {self.host} is open to other machines: {words}")
-        service.run()
+        try:
+            service.run()
+        except (KeyboardInterrupt, SystemExit) as error:
+            if service.rest(seconds=0.5):
+                raise
+            # Python would wait for its threads, which cannot be stopped
+            interrupted = isinstance(error, KeyboardInterrupt)
+            cli.complain(PROGRAM, "interrupted" if interrupted else "terminated")
+            os._exit(130 if interrupted else 143)
         return 0
 
 

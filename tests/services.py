@@ -21,6 +21,7 @@ def served(gallery, **options):
     finally:
         service.end()
         thread.join()
+        assert service.rest(60)
 
 
 class Client:

@@ -103,22 +103,20 @@ class Service:
         """Serve, until Ctrl-C or SIGTERM, which raise KeyboardInterrupt and SystemExit."""
         in_main = threading.current_thread() is threading.main_thread()
         before = signal.signal(signal.SIGTERM, _terminate) if in_main else None
-        status = 0
         try:
             with threadpool_limits(1, "blas"):  # whose threads would spin on the network's cores
                 self.server.run(sockets=[self.socket])
-        except (KeyboardInterrupt, SystemExit) as error:
-            status = 130 if isinstance(error, KeyboardInterrupt) else 143
-            raise
         finally:
             if in_main:
                 signal.signal(signal.SIGTERM, before)
-            done = [turns.end(0.3) for turns in (self.network, self.others)]
-            if in_main and status and not all(done):
-                os._exit(status)  # a thread would be waited for, and cannot be stopped
 
     def end(self):
+        """Let ``run()``, in another thread, come to its end."""
         self.server.should_exit = True
+
+    def rest(self, seconds):
+        """Drop what waits; return whether all that is worked on is done within so long."""
+        return all([turns.end(seconds / 2) for turns in (self.network, self.others)])
 
     def _routes(self):
         @asynccontextmanager

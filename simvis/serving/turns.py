@@ -49,6 +49,7 @@ class Turns:
             raise Busy
         job = self._pool.submit(work, *given)
         self._jobs[job] = page, turn
+        job.add_done_callback(lambda done: self._jobs.pop(done, None))
         try:
             return await asyncio.wrap_future(job)
         except asyncio.CancelledError:
@@ -57,7 +58,6 @@ class Turns:
             raise
         finally:
             job.cancel()  # if it is the one who waits for it that has gone
-            self._jobs.pop(job, None)
 
     def _note(self, page, turn):
         """Give up what a page has asked before this turn."""
@@ -68,10 +68,10 @@ class Turns:
         if len(self._turns) > PAGES:
             self._turns.popitem(last=False)
         for job, (its_page, its_turn) in list(self._jobs.items()):
-            if its_page == page and its_turn < turn and job.cancel():
-                self._jobs.pop(job)  # its place is free at once
+            if its_page == page and its_turn < turn:
+                job.cancel()  # which frees its place at once
 
     def end(self, seconds):
-        """Drop what waits; return whether what is being worked on is done after so long."""
+        """Drop what waits; return whether what is being worked on is done within so long."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         return not wait(list(self._jobs), seconds).not_done

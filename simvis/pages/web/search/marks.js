@@ -70,12 +70,16 @@ function put(element, [x, y]) {
 }
 
 /** Shows what was marked, and searches with it: at once, or when the hand rests. */
-function changed(at_once = true) {
+function changed(now = true) {
   Object.assign(asked, { like: [], unlike: [] }); // the question is the picture again
   showMarks();
   clearTimeout(resting);
-  if (at_once) search();
-  else resting = setTimeout(search, REST);
+  const go = () => {
+    resting = 0;
+    search();
+  };
+  if (now) go();
+  else resting = setTimeout(go, REST);
 }
 
 function undo() {
@@ -158,9 +162,13 @@ function listenToHands() {
     setMarking(false);
   });
   // once a mark is begun, the page must not scroll under it
-  element.addEventListener("touchmove", (event) => drag?.draws && event.preventDefault(), {
-    passive: false,
-  });
+  element.addEventListener(
+    "touchmove",
+    (event) => drag?.draws && event.cancelable && event.preventDefault(),
+    {
+      passive: false,
+    },
+  );
   element.addEventListener(
     "contextmenu",
     (event) => event.pointerType === "touch" && event.preventDefault(),
