@@ -81,6 +81,60 @@ def compute_spatial_similarity(
     )
 
 
+def compute_direction_similarity(
+    conv,
+    direction,
+    pooling="average",
+    *,
+    projection=None,
+    region=None,
+    power=3.0,
+    data_format=None,
+):
+    """Return how much each position of an image adds to its unit embedding along a direction.
+
+        similarity[u] = <l[u], d> / |f|
+
+    A direction is a question.  The unit embedding of another image, or of a region of one, asks
+    what `compute_spatial_similarity` asks; the local feature of one of its positions, over the
+    length of its embedding, what that position matches; the difference of two unit embeddings, why
+    the image is closer to the one; the mean of a class, what tells that it is of this class.
+
+    Parameters
+    ----------
+    conv, pooling, projection, region, power, data_format : as for `compute_spatial_similarity`
+    direction : finite (D,) array, of any length
+
+    Returns
+    -------
+    similarity : float64 (H, W) array
+        Its sum is <f, d> / |f|, the cosine if the direction is of length 1.
+
+    Raises
+    ------
+    ValueError
+        As of `compute_spatial_similarity`.
+
+    Examples
+    --------
+    >>> compute_direction_similarity(np.eye(4).reshape(2, 2, 4), [2.0, 0.0, 0.0, -2.0])
+    array([[ 1.,  0.],
+           [ 0., -1.]])
+    """
+
+    def compute(image):
+        if image.norm == 0:
+            raise ValueError("conv: its pooled feature is all zero, the cosine is undefined")
+        along = _array(direction, "direction", len(image.embedding))
+        found = _similarity_to(image, image._replace(embedding=along, norm=1.0))
+        seen, size = image.embedding.dot(along) / image.norm, np.linalg.norm(along)
+        if not abs(found.sum() - seen) <= 1e-5 * size:
+            raise ValueError("conv: its values cancel out beyond floating-point precision")
+        return found / image.scale  # which is multiplied to what is of the activations' scale
+
+    return _of_one_image(compute, conv, pooling, projection, region, power, data_format)
+
+
 def compute_pairwise_similarity(
     conv1,
     conv2,

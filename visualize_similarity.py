@@ -39,6 +39,7 @@ from simvis.pair import (
     visualize_pair,
 )
 from simvis.triplet import TripletVisualization, compare, visualize_triplet
+from simvis.usual import with_usual
 
 __all__ = [
     "EXAMPLE_PAIR",
@@ -87,7 +88,8 @@ def run_pair(task):
         check_place("cover", number, region, sizes[number - 1])
 
     network = task.network.load()
-    maps = find_maps(images, network, task.method, task.images, task.save_pairwise)
+    method = with_usual(task.method, network)
+    maps = find_maps(images, network, method, task.images, task.save_pairwise)
     pair = draw(images, maps, task.look)
     covered = {
         number: cover_up(pair, region, number, task.cover_with)
@@ -148,7 +150,7 @@ def run_pairs(task):
         pairs,
         network,
         task.output,
-        task.method,
+        with_usual(task.method, network),
         task.look,
         pictures=not task.no_pictures,
         save_maps=bool(task.save_maps),
@@ -174,6 +176,11 @@ def report_pair(pair, written, covered):
     if pair.network_similarity is not None:
         whole = " of the whole images" if whole else ""
         print(f"network's   {pair.network_similarity:.4f}{whole}, of what it puts out itself")
+    if pair.reference1:
+        words = "{:.4f} and {:.4f} of it, shared evenly by all cells"
+        print(f"reference   {words.format(pair.reference1, pair.reference2)}")
+    if method.special is not None:
+        print("special     {:.4f} and {:.4f} of it, more than usual".format(*pair.sums))
     for point, match in ((method.point1, pair.match2), (method.point2, pair.match1)):
         if match is not None:
             print("point       {:g},{:g} adds {:.4f} of it".format(*point, match.sum()))
@@ -229,6 +236,8 @@ RULES = (  # options, whether they go together with others, these, and what is s
     (("figure", "html", "than", *COVERS), False, MANY, "is for a single pair"),
     ((*OF_TWO, *COVERS), False, ("than",), "is for a pair, without --than"),
     (COVERS, False, PARTS, "is for whole images, without a --region or --ignore"),
+    (("save_pairwise",), False, ("stride",), "is of the last layer's cells, without --stride"),
+    (("special",), False, ("than",), "is for a pair, without --than"),
     (("cover_with",), True, COVERS, "needs --cover1 or --cover2"),
     (("save_pairwise",), True, ("save_maps",), "needs --save-maps to be written to"),
     (("figure_style",), True, ("figure",), "needs --figure to be written to"),

@@ -1,7 +1,7 @@
 """Searching by hand: python -m benchmarks.serving
 
-A gallery of 10,000 images, 24 of which are there: what a page waits for, over loopback, as multiples
-of a bare run of the network on one image that is ready for it.
+A gallery of 10,000 images, 24 of which are there: what a page waits for, over loopback, in
+multiples of a bare run of the network on one image that is ready for it.
 """
 
 import http.client
@@ -42,7 +42,9 @@ def report(repeats=20):
         finally:
             service.end()
             thread.join()
-    title = f"Searching by hand, {IMAGES:,} images, imagenet network, a photograph of 640 x 427 pixels"
+    title = (
+        f"Searching by hand, {IMAGES:,} images, imagenet network, a photograph of 640 x 427 pixels"
+    )
     table(title, MEASURED, rows)
 
 

@@ -88,6 +88,25 @@ def build_folded(convolutions):
     return activations
 
 
+def parts_at(convolutions, stride):
+    """Return two functions that make the one of `build_folded` one after the other.
+
+    Between them lies the last block that puts out a cell for so many pixels.
+    """
+    last, grid = {}, 2
+    for name, _size, step, *_ in _blocks():
+        grid *= step
+        last[grid] = f"{name}._project_conv"
+    if stride not in (2, 4, 8, 16):
+        raise ValueError(f"stride: expected 2, 4, 8, 16 or none, got {stride!r}")
+    names = list(convolutions)
+    split = names.index(last[stride]) + 1
+    return tuple(
+        build_folded({name: convolutions[name] for name in some})
+        for some in (names[:split], names[split:])
+    )
+
+
 def fold_batch_norms(weights):
     """Return each convolution with the batch norm that follows it folded in.
 

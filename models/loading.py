@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -192,6 +193,7 @@ def _load_efficientnet(name, graph, input_size):
         efficientnet_lite0.build_folded(convolutions),
         projection,
         graph,
+        parts_at=partial(efficientnet_lite0.parts_at, convolutions),
         name=name,
         input_size=size,
         preprocess=lambda images: efficientnet_lite0.preprocess(images, size),
@@ -223,6 +225,7 @@ def _load_authors(name, graph, input_size, checkpoint, mean_image, batch_norm):
         resnet_v2.build(weights, batch_norm),
         resnet_v2.projection(weights),
         graph,
+        parts_at=None if batch_norm == "batch" else partial(resnet_v2.build, weights, "moving"),
         name=name,
         input_size=size,
         preprocess=lambda images: resnet_v2.preprocess(images, mean),

@@ -36,8 +36,11 @@ class EmbeddingNetwork:
     weights : None or a function that returns the arrays that the network is made of
     forward : None, or a function of a batch -> its activations, pooled feature and output, or None
         for those of the last two that it does not have: all of it in one pass
-    pair_forward : None, or, if derivatives give the activations, a quicker `forward` of a batch of
-        two images: its activations hold what the two maps need, and nothing more
+    contributions : None or a `contributions.Contributions`: what each position of a layer adds to
+        an embedding seen along a direction; of a stride, pixels of the input to a cell of the map,
+        it is the last layer of that grid that all passes through
+    derived : whether the activations are local features along every direction, which take long, so
+        that the maps of a pair are quicker made by `contributions`
     own : the pooling and the projection that the functions above compute; by default those given.
         With others put in instead, what is explained is nothing that the network puts out itself.
     """
@@ -56,7 +59,8 @@ class EmbeddingNetwork:
     tolerance: float = 1e-3
     weights: Callable | None = None
     forward: Callable | None = None
-    pair_forward: Callable | None = None
+    contributions: Callable | None = None
+    derived: bool = False
     own: tuple | None = None
 
     def __post_init__(self):
@@ -67,8 +71,7 @@ class EmbeddingNetwork:
         """Run the network on a batch; return what the maps are made of.
 
         The batch is float32 (N, H, W, 3); explain "pooled", "head", or None for the network's
-        default; need "maps", whatever they are asked, "pair", for a batch of two images, their two
-        maps alone, or "embeddings".
+        default; need "maps" or "embeddings".
 
         Returns
         -------
@@ -82,12 +85,11 @@ class EmbeddingNetwork:
             explain == "pooled" or self.projection is self.own[1]
         )
         embeds = is_own and explain == ("pooled" if self.own[1] is None else "head")
-        quick = self.pair_forward or not self.forward  # since its activations may take long
+        quick = self.derived or not self.forward
         if need == "embeddings" and embeds and self.embed and quick:
             return None, np.asarray(self.embed(batch), np.float32)
-        forward = self.pair_forward if need == "pair" and self.pair_forward else self.forward
-        if forward:
-            convs, pooled, output = forward(batch)
+        if self.forward:
+            convs, pooled, output = self.forward(batch)
             own = (pooled if explain == "pooled" else output) if is_own else None
         else:
             convs = self.activations(batch)
@@ -138,11 +140,13 @@ class EmbeddingNetwork:
             yield np.nan_to_num(np.round(mixed * 1000)).astype(np.int64)
 
 
-def of_function(run, projection, graph, own="head", **fields):
+def of_function(run, projection, graph, own="head", parts_at=None, **fields):
     """Return the EmbeddingNetwork of a TensorFlow function, an average pooling and a linear head.
 
     The function makes activations (N, h, w, C) of a float32 batch (N, H, W, 3), and runs as a
     compiled graph if graph is true; own is "pooled" or "head", what the network itself puts out.
+    ``parts_at`` takes a stride and returns two functions, which make the function one after the
+    other, the first of them what comes out of the last layer of that stride.
     """
     import tensorflow as tf
 
@@ -155,6 +159,8 @@ def of_function(run, projection, graph, own="head", **fields):
 
     forward = to_numpy(run_with_head, fields["input_size"], graph)
     place = 1 if own == "pooled" else 2
+    if parts_at is not None:
+        fields["contributions"] = _contributions_of(parts_at, fields, graph)
     return EmbeddingNetwork(
         **fields,
         pooling="average",
@@ -163,6 +169,34 @@ def of_function(run, projection, graph, own="head", **fields):
         embed=lambda batch: forward(batch)[place],
         forward=forward,
     )
+
+
+def _contributions_of(parts_at, fields, graph):
+    from simvis.models.contributions import Contributions, Layer
+
+    def layer_at(stride):
+        front, tail = parts_at(stride)
+        return Layer(to_numpy(lambda batch: [front(batch)], fields["input_size"], graph), tail)
+
+    return Contributions(layer_at, lambda: grey_batch(fields["preprocess"], fields["input_size"]))
+
+
+def grey_batch(preprocess, size):
+    """Return the batch (1, H, W, 3) of a grey image."""
+    return preprocess([np.full((*size, 3), 128, np.uint8)])
+
+
+def stride_of(size, grid):
+    """Return how many pixels of an image there are to a cell, a power of two if it is nearly one.
+
+    Examples
+    --------
+    >>> stride_of((299, 299), (35, 35)), stride_of((96, 96), (8, 8))
+    (8, 12)
+    """
+    pixels = size[0] / grid[0]
+    power = 2 ** round(np.log2(pixels))
+    return int(power if abs(np.log2(pixels / power)) < 0.25 else round(pixels))
 
 
 def to_numpy(run, input_size, graph):

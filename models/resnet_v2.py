@@ -36,9 +36,11 @@ def read_weights(prefix):
     return read_tensorflow_variables(prefix, dict(variable_shapes()), "resnet_v2_50/")
 
 
-def build(weights, batch_norm):
+def build(weights, batch_norm, at=None):
     """Return a function from a batch (N, h, w, 3) to the activations (N, h/32, w/32, 2048).
 
+    With ``at``, a stride, it is two functions, one after the other, and between them lies the last
+    unit that puts out a cell for so many pixels.
     Batch norm uses "batch", the statistics of the batch that it is given, as the authors' code
     does, or "moving", the averages of the training.
     """
@@ -79,14 +81,27 @@ def build(weights, batch_norm):
         residual = convolve(residual, f"{scope}/conv2", stride)
         return shortcut + convolve(residual, f"{scope}/conv3")
 
-    def activations(batch):
+    def front(batch):
         x = convolve(batch, "conv1", stride=2)  # (N, h/2, w/2, 64)
         x = tf.nn.max_pool2d(x, 3, 2, "SAME")  # (N, h/4, w/4, 64)
-        for scope, _inside, stride, _in, _out in _units():
+        for scope, _inside, stride, _in, _out in units[:split]:
+            x = unit(x, scope, stride)
+        return x
+
+    def tail(x):
+        for scope, _inside, stride, _in, _out in units[split:]:
             x = unit(x, scope, stride)
         return normalize(x, "postnorm")  # (N, h/32, w/32, 2048)
 
-    return activations
+    units, grid, split = list(_units()), 4, 0
+    if at is None:
+        return lambda batch: tail(front(batch))
+    if at not in (4, 8, 16):
+        raise ValueError(f"stride: expected 4, 8, 16 or none, got {at!r}")
+    for number, (_scope, _inside, stride, _in, _out) in enumerate(units, 1):
+        grid *= stride
+        split = number if grid == at else split
+    return front, tail
 
 
 def projection(weights):

@@ -15,7 +15,7 @@ import numpy as np
 
 from simvis import __version__, image_ops, models
 from simvis.files import one_line
-from simvis.maps import BOX, POINT, check_number, option
+from simvis.maps import BOX, POINT, REFERENCE_FORM, REFERENCES, check_number, option
 from simvis.similarity_ops import POOLINGS
 
 NETWORK = f"{', '.join(models.NETWORKS)}, keras:NAME or a .keras or .h5 file"
@@ -262,9 +262,14 @@ def add_options(parser, kind):
                 how = {"help": how["help"], "action": "store_true"}
             elif how["metavar"] in NUMBERS:
                 how["type"] = NUMBERS[how["metavar"]]
+            also = how.pop("also", {})
             if flags := how.pop("flags", flags_of(each)):
                 how["dest"] = each.name
             group.add_argument(*(flags or [each.name]), **how)
+            for flag, (value, words) in also.items():
+                group.add_argument(
+                    flag, dest=each.name, action="store_const", const=value, help=words
+                )
 
 
 def options_of(kind):
@@ -373,6 +378,7 @@ FORMS = {  # how a text is read whose option has this metavar
     BOX: read_region,
     POINT: lambda text: read_numbers(text, 2, "X,Y in pixels"),
     "H,W": read_size,
+    REFERENCE_FORM: lambda text: text if text in REFERENCES else image_ops.load_image(text),
 }
 NUMBERS = {"N": int, "A": float, "P": float}
 

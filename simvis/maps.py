@@ -3,18 +3,22 @@
 import json
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from hashlib import sha256
 from numbers import Real
 
 import numpy as np
+from PIL import Image, ImageFilter
 
 from simvis import __version__, image_ops
 from simvis.image_ops import write_whole
-from simvis.models import EmbeddingNetwork
+from simvis.models import EmbeddingNetwork, stride_of
 from simvis.similarity_ops import (
     POOLINGS,
+    compute_direction_similarity,
     compute_pairwise_similarity,
     compute_spatial_similarity,
+    local_features,
     point_similarity,
     pool_features,
     strongest_matches,
@@ -25,6 +29,11 @@ PARTS = "region1", "region2", "ignore1", "ignore2"  # of two images, which a Met
 BOX, POINT = "X0,Y0,X1,Y1|MASK.png", "X,Y"  # how the shell gives a region and a point
 GEM = "of GeM, >= 1 (default: the network's own, or 3)"
 HEAD = "the pooled feature, or the network's output through its linear head"
+REFERENCES = ("grey", "mean", "blur")
+REFERENCE_FORM = f"{'|'.join(REFERENCES)}|FILE"  # how the shell gives one
+STRIDE = "pixels of the network's input to a cell of the maps, as 16, 8 or 4 (default: 32 or so)"
+REFERENCE = "what fine maps tell an image from: grey, its mean colour, its blur, or another image"
+SPECIAL = "what makes the two more alike than images are to those in this folder"
 Region = tuple | np.ndarray | None
 
 
@@ -73,11 +82,22 @@ class Method(Embedding):
     point1: tuple | None = option("what this pixel of image 1 matches", POINT)
     point2: tuple | None = option("what this pixel of image 2 matches", POINT)
     matches: int = option("draw the N strongest pairs of cells", "N", default=0)
+    stride: int | None = option(
+        STRIDE, "N", group="fine maps, and other questions", also={"--fine": (8, "--stride 8")}
+    )
+    reference: str | np.ndarray | None = option(REFERENCE, REFERENCE_FORM)
+    special: str | np.ndarray | None = option(SPECIAL, "FOLDER")
+    target: np.ndarray | None = None
 
     def __post_init__(self):
         super().__post_init__()
-        if not (isinstance(self.matches, int) and 0 <= self.matches <= 99):
-            raise ValueError(f"matches: expected 0 to 99 of them, got {self.matches!r}")
+        if self.stride is not None:
+            check_whole("stride", self.stride, 1, 2048, "a whole number of pixels, 1 to 2048")
+        if isinstance(self.reference, str):
+            check_choice("reference", self.reference, REFERENCES)
+        if self.special is not None and self.target is not None:
+            raise ValueError("target: there is special, too, give one of them")
+        check_whole("matches", self.matches, 0, 99, "0 to 99 of them")
 
     @property
     def parts(self):
@@ -121,7 +141,10 @@ class PairMaps:
     match1, match2 : None or float64 (h, w) arrays, what point2 matches in image1, point1 in image2
     pairwise : None or float64 (h1, w1, h2, w2) array
     matches : int (n, 4) array of (y1, x1, y2, x2) in cells, the strongest pairs that were asked for
-    conv1, conv2 : float32 (h, w, C) arrays, the activations
+    reference1, reference2 : None or float, what the reference of fine maps has of what they sum to,
+        of which each cell carries an equal share
+    conv1, conv2 : float32 (h, w, C) arrays, the activations; None if they are derived, which takes
+        long, and the maps alone were asked for
     names : two str, the images' paths
     network, method : the EmbeddingNetwork and the Method that the maps were made with, in which
         what was to be ignored is left out of the regions
@@ -136,8 +159,10 @@ class PairMaps:
     match2: np.ndarray | None
     pairwise: np.ndarray | None
     matches: np.ndarray
-    conv1: np.ndarray
-    conv2: np.ndarray
+    reference1: float | None
+    reference2: float | None
+    conv1: np.ndarray | None
+    conv2: np.ndarray | None
     names: tuple
     network: EmbeddingNetwork
     method: Method
@@ -146,6 +171,11 @@ class PairMaps:
         shapes = "{} x {} and {} x {}".format(*self.similarity1.shape, *self.similarity2.shape)
         words = f"similarity {self.similarity:.4f}, maps {shapes}, {self.network.name} network"
         return f"{type(self).__name__}({words})"
+
+    @property
+    def sums(self):
+        """What the two maps sum to: the similarity, but for special or target."""
+        return float(self.similarity1.sum()), float(self.similarity2.sum())
 
     def save_maps(self, path, settings=None):
         """Write the maps, the images' names and the settings as a .npz file without pickles.
@@ -163,42 +193,98 @@ class PairMaps:
         write_whole(path, lambda file: np.savez(file, **arrays))
 
 
-def find_maps(images, network, method, names, pairwise=False):
-    """Run a network on two uint8 (H, W, 3) arrays; return their `PairMaps`."""
-    pair = is_quicker_by_pairs(network, method, pairwise)
-    convs, embeddings = run_network(network, network.preprocess(images), method, pair)
+def find_maps(images, network, method, names, pairwise=False, seen=None):
+    """Return the `PairMaps` of two uint8 (H, W, 3) arrays, and of what `see` returns for them."""
     sizes = [image.shape[:2] for image in images]
-    return compute_maps(convs, sizes, network, method, names, pairwise, embeddings)
+    method, along = method.of(network).on(sizes), None
+    if seen is None:
+        seen = see(network.preprocess(list(images)), network, method, pairwise)
+    convs, embeddings = seen
+    if is_along(network, method, pairwise):
+        along = partial(_contributions, images, network, method)
+    elif method.reference is not None:
+        raise ValueError("reference: is for fine maps, give a stride= too")
+    if not network.derived and method.stride == stride_of(network.input_size, convs[0].shape):
+        along = None  # which the closed form gives
+    return compute_maps(convs, sizes, network, method, names, pairwise, embeddings, along)
 
 
-def run_network(network, batch, method, pair=False):
-    """Return a batch's activations, and the network's own embeddings if the maps explain them.
+def see(batch, network, method, pairwise=False):
+    """Run a network on a batch of images; return what their maps need of it.
 
-    The embeddings are None if the maps explain something that the network does not put out, as
-    with another pooling than its own.  With ``pair``, the batch is two images whose two maps are
-    all that is needed.
+    That is their activations, or None if they are derived and not needed, and the network's own
+    embeddings, or None if the maps explain something that it does not put out, as with another
+    pooling than its own.
     """
-    convs, embeddings = network.run(batch, method.explain, "pair" if pair else "maps")
+    if network.derived and not _needs_activations(network, method, pairwise):
+        return network.run(batch, method.explain, "embeddings")
+    convs, embeddings = network.run(batch, method.explain)
     return convs, embeddings if method.of(network).pooling == network.pooling else None
 
 
-def is_quicker_by_pairs(network, method, pairwise=False):
-    """Return whether only two maps are asked for, which cost less without all activations."""
-    places = *method.regions, *method.points, *method.ignored
-    asked = pairwise or method.matches or any(place is not None for place in places)
-    return network.pair_forward is not None and not asked
+def is_along(network, method, pairwise=False):
+    """Return whether maps are made by contributions, each along a direction, from the images."""
+    return method.stride is not None or (
+        network.derived and not _needs_activations(network, method, pairwise)
+    )
 
 
-def compute_maps(convs, sizes, network, method, names, pairwise=False, embeddings=None):
+def _needs_activations(network, method, pairwise):
+    places = *method.regions, *method.ignored, *method.points
+    other = method.of(network).pooling != network.pooling
+    return pairwise or method.matches or other or any(place is not None for place in places)
+
+
+def _contributions(images, network, method, directions, weights):
+    """Return (maps, constants) of two images, see `models.contributions.Contributions`."""
+    if network.contributions is None:
+        words = "the activations of earlier layers are not known"
+        if not network.batch_independent:
+            words = 'with batch statistics no image is one of its own, say batch_norm="moving"'
+        raise ValueError(f"stride: of the {network.name} network {words}")
+    pooling, references = {}, None
+    if not network.derived:
+        pooling = {"pooling": method.pooling, "power": method.power}
+        pooling["projection"] = network.projection if method.explain == "head" else None
+    elif method.pooling != network.pooling or any(np.size(each) > 1 for each in method.regions):
+        words = "pools no layer, of which a region or another pooling could be taken"
+        raise ValueError(f"stride: the {network.name} network {words}")
+    if method.reference not in (None, REFERENCES[0]):
+        references = [
+            featureless(image, method.reference)
+            if isinstance(method.reference, str)
+            else method.reference
+            for image in images
+        ]
+        references = network.preprocess([np.rint(each).astype(np.uint8) for each in references])
+    batch = network.preprocess(list(images))
+    return network.contributions(batch, directions, method.stride, references, weights, **pooling)
+
+
+def featureless(image, how):
+    """Return what is left of a uint8 (H, W, 3) array without its features, float64 (H, W, 3).
+
+    It is of the image's "mean" colour, or its "blur", by a Gaussian of a tenth of the longer side.
+    """
+    if how == "mean":
+        return np.broadcast_to(image.mean(axis=(0, 1)), image.shape)
+    blurred = Image.fromarray(image).filter(ImageFilter.GaussianBlur(max(image.shape) / 10))
+    return np.asarray(blurred, np.float64)
+
+
+def compute_maps(convs, sizes, network, method, names, pairwise=False, embeddings=None, along=None):
     """Return the `PairMaps` of two images.
 
     Parameters
     ----------
-    convs : two float (h, w, C) arrays, their activations
+    convs : two float (h, w, C) arrays, their activations; None if `along` makes the maps of a
+        network whose activations would take long
     sizes : the images' (height, width)
     network, method, names : see PairMaps
     pairwise : bool, keep the pairwise tensor
     embeddings : None, or two float (D,) arrays, the network's own, or two None
+    along : None, or a function of each image's directions, (K, D), and region, (h, w), that returns
+        for each image (maps (K, h', w'), constants (K,)), what positions add to its embedding
 
     Raises
     ------
@@ -212,40 +298,112 @@ def compute_maps(convs, sizes, network, method, names, pairwise=False, embedding
         "projection": network.projection if method.explain == "head" else None,
         "data_format": "channels_last",
     }
-    shapes, regions = [conv.shape[:2] for conv in convs], {}
+    weights = [None, None]
     for i, region in enumerate(method.regions):
         if region is not None:
-            regions[f"region{i + 1}"] = image_ops.region_weights(region, sizes[i], shapes[i])
-    similarities = compute_spatial_similarity(*convs, **options, **regions)
-    whole = compute_spatial_similarity(*convs, **options) if regions else similarities
-    network_similarity = check_sum(
-        float(whole[0].sum()), convs, embeddings, network, options, names
-    )
-    tensor, found, matches = None, [None, None], np.zeros((0, 4), int)
-    if pairwise or method.matches or method.points != (None, None):
-        tensor = compute_pairwise_similarity(*convs, **options, **regions)
+            weights[i] = image_ops.region_weights(region, sizes[i], convs[i].shape[:2])
+    if convs is None:
+        features = [np.asarray(embedding, np.float64) for embedding in embeddings]
+        similarity = whole_similarity = network_similarity = _cosine(features, names)
+    else:
+        regions = {"region1": weights[0], "region2": weights[1]}
+        own = compute_spatial_similarity(*convs, **options, **regions)
+        similarity = whole_similarity = float(own[0].sum())
+        if any(region is not None for region in weights):
+            whole_similarity = float(compute_spatial_similarity(*convs, **options)[0].sum())
+        network_similarity = check_sum(whole_similarity, convs, embeddings, network, options, names)
+        features = [
+            pool_features(conv, **options, region=region)
+            for conv, region in zip(convs, weights, strict=True)
+        ]
+    asked = [[direction] for direction in _directions(features, method)]
     for i, point in enumerate(method.points):
         if point is not None:
-            cell = image_ops.cell_of(point, sizes[i], shapes[i])
-            found[1 - i] = point_similarity(tensor, *cell, i + 1)
+            asked[1 - i].append(_direction_of_point(convs[i], point, sizes[i], weights[i], options))
+    constants = [None, None]
+    if along is None:
+        maps = [
+            [compute_direction_similarity(conv, each, **options, region=region) for each in some]
+            for conv, some, region in zip(convs, asked, weights, strict=True)
+        ]
+    else:
+        maps, constants = _maps_along(along, asked, features, weights, convs, network)
+    tensor, matches = None, np.zeros((0, 4), int)
+    if pairwise or method.matches:
+        tensor = compute_pairwise_similarity(*convs, **options, **regions)
     if method.matches:
         matches = strongest_matches(tensor, method.matches)
+    one, two = maps
     return PairMaps(
-        similarity=float(similarities[0].sum()),
-        whole_similarity=float(whole[0].sum()),
+        similarity=similarity,
+        whole_similarity=whole_similarity,
         network_similarity=network_similarity,
-        similarity1=similarities[0],
-        similarity2=similarities[1],
-        match1=found[0],
-        match2=found[1],
+        similarity1=one[0],
+        similarity2=two[0],
+        match1=one[1] if len(one) > 1 else None,
+        match2=two[1] if len(two) > 1 else None,
         pairwise=tensor if pairwise else None,
         matches=matches,
-        conv1=convs[0],
-        conv2=convs[1],
+        reference1=constants[0],
+        reference2=constants[1],
+        conv1=None if convs is None else convs[0],
+        conv2=None if convs is None else convs[1],
         names=tuple(names),
         network=network,
         method=method,
     )
+
+
+def _directions(features, method):
+    """Return what is asked of each of two images, of their features (D,): a direction (D,)."""
+    if method.target is not None:
+        target = np.asarray(method.target, np.float64)
+        if target.shape != features[0].shape or not np.isfinite(target).all() or not target.any():
+            words = f"expected {len(features[0])} finite numbers, not all zero, got {target.shape}"
+            raise ValueError(f"target: {words}")
+        return [_unit(target)] * 2
+    usual = 0 if method.special is None else method.special
+    return [_unit(features[1]) - usual, _unit(features[0]) - usual]
+
+
+def _direction_of_point(conv, point, size, region, options):
+    """Return the local feature at a point of an image over the length of its embedding, (D,)."""
+    local = local_features(conv, **options, region=region)
+    cell = image_ops.cell_of(point, size, conv.shape[:2])
+    feature = point_similarity(local[..., None], *cell)[:, 0]
+    return feature / np.linalg.norm(local.sum((0, 1)))
+
+
+def _maps_along(along, asked, features, weights, convs, network):
+    """Return each image's maps along directions, and what of the first one the reference has."""
+    maps, constants = [], []
+    if convs is not None:
+        weights = [
+            np.ones(conv.shape[:2]) if region is None else region
+            for conv, region in zip(convs, weights, strict=True)
+        ]
+    found = along([np.stack(each) for each in asked], weights)
+    for (parts, constant), directions, feature in zip(found, asked, features, strict=True):
+        size = np.linalg.norm(feature)
+        whole = (parts + constant[:, None, None] / parts[0].size) / size
+        for each, direction in zip(whole, directions, strict=True):
+            expected = feature @ direction / size
+            if not abs(each.sum() - expected) <= network.tolerance:
+                raise ValueError(
+                    f"network: a fine map sums to {each.sum():.4f}, but the network itself says "
+                    f"{expected:.4f}; leave out stride, or say another one"
+                )
+        maps.append(list(whole))
+        constants.append(float(constant[0] / size))
+    return maps, constants
+
+
+def _cosine(features, names):
+    """Return the cosine of two embeddings; raise a ValueError that names one without direction."""
+    for name, feature in zip(names, features, strict=True):
+        if not (np.isfinite(feature).all() and feature.any()):
+            raise ValueError(f"{name}: its embedding is zero or not finite, it has no cosine")
+    return float(_unit(features[0]) @ _unit(features[1]))
 
 
 def check_sum(similarity, convs, embeddings, network, options, names):
@@ -259,12 +417,9 @@ def check_sum(similarity, convs, embeddings, network, options, names):
     sums = [_unit(pool_features(conv, **options)) for conv in convs]
     units = [_unit(embedding) for embedding in embeddings]
     own = float(units[0] @ units[1])
-    expected = units
-    if len(sums[0]) != len(units[0]):  # as of `pair_forward`, along the two embeddings alone
-        expected = np.linalg.qr(np.stack(units, 1)).R.T
     distances = [
         np.linalg.norm(one - other) if one.shape == other.shape else np.inf
-        for one, other in zip(sums, expected, strict=True)
+        for one, other in zip(sums, units, strict=True)
     ]
     if not (max(distances) <= network.tolerance and abs(similarity - own) <= network.tolerance):
         worst = int(np.argmax(distances))
@@ -304,6 +459,11 @@ def settings_of(network, method, look=None, options=None, pairwise=False):
     for i, ignored in enumerate(method.ignored, 1):
         if ignored is not None:  # which results of earlier versions do not say of themselves
             settings[f"ignore{i}"] = next(filter(None, _plain_region(ignored)))
+    for name in ("stride", "reference", "special", "target"):
+        value = getattr(method, name)
+        if np.ndim(value):
+            value = f"numbers, SHA-256 {sha256(np.asarray(value).tobytes()).hexdigest()}"
+        settings[name] = value
     return settings | ({} if look is None else vars(look))
 
 
@@ -322,14 +482,18 @@ def similarity_words(maps):
         words += " of the two regions"
     elif one or two:
         words += f" of image {1 if one else 2}'s region to image {2 if one else 1}"
+    if maps.method.special is not None:
+        words += ", {:.4f} and {:.4f} more than usual".format(*maps.sums)
+    if maps.method.target is not None:
+        words = "similarity {:.4f} and {:.4f} to the target".format(*maps.sums)
     return words + (f", {maps.whole_similarity:.4f} of the whole images" if one or two else "")
 
 
 def network_words(network, method):
     """Return in words which network was asked, and what of it the maps explain."""
     method = method.of(network)
-    if network.pair_forward and method.pooling == network.pooling:
-        return f"{network.name}, its output by derivatives"
+    if network.derived and method.pooling == network.pooling:
+        return f"{network.name}, its own output"
     pooling = f"{'GeM' if method.pooling == 'gem' else method.pooling} pooling"
     power = f" of power {method.power:g}" if method.pooling == "gem" else ""
     return f"{network.name}, {pooling}{power}{' and linear head' * (method.explain == 'head')}"
@@ -370,4 +534,10 @@ def check_choice(name, value, choices):
 def check_number(name, value, low, high, words):
     """Raise a ValueError unless a value is a finite real number in low..high."""
     if not (isinstance(value, Real) and low <= value <= high and value < np.inf):
+        raise ValueError(f"{name}: expected {words}, got {value!r}")
+
+
+def check_whole(name, value, low, high, words):
+    """Raise a ValueError unless a value is an int in low..high."""
+    if not (isinstance(value, int) and low <= value <= high):
         raise ValueError(f"{name}: expected {words}, got {value!r}")

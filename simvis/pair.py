@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFilter
 
 from simvis import image_ops, models
 from simvis.files import one_line
@@ -15,6 +14,7 @@ from simvis.maps import (
     PairMaps,
     check_choice,
     check_places,
+    featureless,
     find_maps,
     network_words,
     similarity_words,
@@ -22,6 +22,7 @@ from simvis.maps import (
 from simvis.overlay import Look, mark, overlay
 from simvis.pages.page import data_uri
 from simvis.plotting.legend import add_legend, add_matches, value_text
+from simvis.usual import with_usual
 
 EXAMPLES = Path(image_ops.__file__).resolve().parent / "example_images"
 EXAMPLE_PAIR = EXAMPLES / "room_a_view1.jpg", EXAMPLES / "room_a_view2.jpg"
@@ -46,6 +47,10 @@ def visualize_pair(
     point2=None,
     matches=0,
     pairwise=False,
+    stride=None,
+    reference=None,
+    special=None,
+    target=None,
     colormap=None,
     alpha=0.5,
     upsample="bilinear",
@@ -68,6 +73,19 @@ def visualize_pair(
         The other image shows what the point matches.
     matches : 0..99, how many of the strongest pairs of cells to find and draw
     pairwise : bool, keep the pairwise tensor
+    stride : None or int
+        Pixels of the network's input to a cell of the maps, as 16, 8 or 4; None is the last layer's
+        own.  Finer maps are exact, too: the last layer of that grid is taken that everything passes
+        through, and what follows it passes on secants, see `models.secants`.
+    reference : None, "grey", "mean", "blur" or an image
+        What a fine map tells the image from: its positions add what the image has and the reference
+        has not, and carry equal shares of the rest.  None is grey.
+    special : None, a folder of images, or a (D,) array
+        What makes the two more alike than images usually are: the mean of the unit embeddings of a
+        folder's images is taken off the partner's, so that map 1 sums to the similarity less what
+        image 1 has to that mean.
+    target : None or (D,) array
+        Any embedding, as a class centroid: what of each image points to it, instead of the other.
     colormap : None for jet, or coolwarm if normalize is "zero"; or any of matplotlib's
     alpha : 0..1, how opaque the colours are
     upsample : "bilinear", "bicubic" or "none", which shows the cells
@@ -95,12 +113,14 @@ def visualize_pair(
     True
     """
     places = region1, region2, ignore1, ignore2, point1, point2
-    method = Method(pooling, power, explain, *places, matches)
+    fine = stride, reference, special, target
+    method = Method(pooling, power, explain, *places, matches, *fine)
     look = Look(colormap, alpha, upsample, normalize, size)
     images, names = take_images((image1, image2))
     check_places(method, [image.shape[:2] for image in images])
     if not isinstance(network, models.EmbeddingNetwork):
         network = models.load_network(network)
+    method = with_usual(method, network)
     return draw(images, find_maps(images, network, method, names, pairwise), look)
 
 
@@ -191,7 +211,7 @@ class PairVisualization(PairMaps):
         from simvis.pages.explorer import write_explorer
 
         network, convs = self.network, (self.conv1, self.conv2)
-        if network.pair_forward:  # the page needs more of them than the maps did
+        if self.conv1 is None:  # the page needs more than the maps did
             convs = network.activations(network.preprocess(self.images))
         words = f"{network.name}: {network.description}"
         if self.network_similarity is not None:
@@ -309,8 +329,6 @@ def cover(image, region, filling="mean"):
     array([20, 30], dtype=uint8)
     """
     check_choice("filling", filling, FILLINGS)
-    size, fill = image.shape[:2], image.mean(axis=(0, 1))
+    size, fill = image.shape[:2], featureless(image, filling)
     weights = image_ops.region_weights(region, size, size).clip(0, 1)[..., None]
-    if filling == "blur":
-        fill = np.array(Image.fromarray(image).filter(ImageFilter.GaussianBlur(max(size) / 10)))
     return np.rint((1 - weights) * image + weights * fill).astype(np.uint8)

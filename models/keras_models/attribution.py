@@ -8,10 +8,10 @@ Of three ways, the first that fits is taken:
   number, which a cosine does not see: `similarity_ops` knows all of it;
 - given the scale of each normalisation, it grows in proportion to the activations, as mixtures of
   poolings and kernels for each position do: one derivative is exact;
-- else its Jacobian is integrated.
+- else by secants, see `models.secants`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
@@ -41,6 +41,7 @@ from simvis.models.keras_models.probes import (
     rescales,
     run_given_scales,
 )
+from simvis.models.network import stride_of
 
 
 @dataclass(frozen=True)
@@ -236,8 +237,10 @@ def explain(graph, output, pooling):
             tail = tail_from(steps, conv, output)
             if tail.normalizations is not None:
                 return Attribution(steps, image, conv, output=output, tail=tail)
-        tail = tail_from(steps, line[i], output)
-        return Attribution(steps, image, line[i], output=output, tail=tail)
+        conv = line[i]
+        if len(conv.shape) == 3:  # attention mixes tokens, so those that it has not mixed yet
+            conv = next(each for each in line if each.shape == conv.shape)
+        return Attribution(steps, image, conv, output=output, tail=tail_from(steps, conv, output))
     raise ValueError(
         f"model: {output.name} depends on no more than one position of each feature map that "
         "can be seen; say layer= for one inside of another layer"
@@ -328,6 +331,33 @@ def _is_proportional(steps, conv, output, normalizations):
             if not np.allclose(function(factor), expected, 0, tolerance * np.abs(expected).max()):
                 return False
     return True
+
+
+# --- earlier layers -------------------------------------------------------------------------------
+
+
+def at_stride(found, stride, grey):
+    """Return the `Attribution` of the last feature map of a stride that all ways lead through.
+
+    Its output is what the given Attribution pools, or its output; grey is a batch of one image.
+    """
+    target = found.conv if found.tail is None else found.output
+    steps, known = leading_to(found.steps, [target]), {}
+    if found.inside is None:
+        values = run(steps, {found.image: keras.ops.cast(grey, found.image.dtype)})
+        for each in bottlenecks(steps, found.image, target):
+            if len(shape := values[each].shape) == 4 and max(shape[1:3]) > 1:
+                known[stride_of(grey.shape[1:3], shape[1:3])] = each
+    if stride not in known:
+        words = ", ".join(map(str, sorted(known))) or "none"
+        raise ValueError(
+            f"stride: {found.output.name if found.output else found.conv.name} has no layer of "
+            f"{stride} pixels to a cell that all of it leads through; there are {words}"
+        )
+    conv = known[stride]
+    return replace(
+        found, conv=conv, output=target, tail=tail_from(steps, conv, target), pooled=None
+    )
 
 
 def _context(steps):

@@ -1,19 +1,25 @@
 """Any Keras 3 model as an EmbeddingNetwork: what is explained is found, run, and split up."""
 
-from functools import partial
 from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from simvis import image_ops
+from simvis.models.contributions import TOLERANCE, Contributions, Layer
 from simvis.models.keras_models import sources
-from simvis.models.keras_models.attribution import analyse
+from simvis.models.keras_models.attribution import analyse, at_stride
 from simvis.models.keras_models.graph import find_layer, intercepted, leading_to, named, run
-from simvis.models.keras_models.integrated_jacobians import differentiate, integrate
 from simvis.models.keras_models.places import check_places, may_move, token_grid, token_places
 from simvis.models.keras_models.probes import run_given_scales
-from simvis.models.network import MODEL_FILES, EmbeddingNetwork, failures_in_words, to_numpy
+from simvis.models.network import (
+    MODEL_FILES,
+    EmbeddingNetwork,
+    failures_in_words,
+    stride_of,
+    to_numpy,
+)
 from simvis.similarity_ops import tokens_to_map
 
 
@@ -93,8 +99,16 @@ def load(source, *, pooling, input_size, layer, preprocess, grid, prefix, graph,
         "tolerance": 1e-2 if found.half else 1e-3,
         "description": f"{_words(found, pooling, grid, prefix)}, pixels {pixels}",
     }
+
+    def layer_at(stride):
+        own = found.tail is not None and stride in (None, grid and stride_of(size, grid))
+        part = found if own else at_stride(found, stride, grey)
+        run_part = front if own else to_numpy(_front(part), size, graph)
+        return _layer_of(part, run_part, grid, prefix, tokens=own and grid is not None)
+
+    fields["contributions"] = Contributions(layer_at, lambda: grey)
     if found.tail is not None:
-        return _by_derivatives(found, front, grey, grid, prefix, fields)
+        return _by_contributions(found, front, fields)
     fields["pooling"] = pooling or found.pooling
     return _pooled(found, front, grid, prefix, fields)
 
@@ -109,7 +123,7 @@ def _words(found, pooling, grid, prefix):
         return f"{pooling or found.pooling} pooling after {place}"
     if found.tail.normalizations is not None:
         return f"all that follows {place}, in proportion to it"
-    return f"all that follows {place}, by integrated Jacobians from a grey image"
+    return f"all that follows {place}, by secants from a grey image"
 
 
 # --- running it ----------------------------------------------------------------------------------
@@ -185,31 +199,20 @@ def _pooled(found, front, grid, prefix, fields):
     )
 
 
-def _by_derivatives(found, front, grey, grid, prefix, fields):
+def _by_contributions(found, front, fields):
     """Make the EmbeddingNetwork whose activations are local features, times their number.
 
     Their average is the embedding then, and all of `similarity_ops` applies.
     """
-    reference = front(grey)[0][0]
+    along = fields["contributions"]
 
-    def run_images(batch, pairs_only=False):
-        convs, _pooled, outputs, *contexts = front(batch)
-        if not np.isfinite(outputs).all():
-            raise ValueError("network: its own output is not finite")
-        directions = None
-        if pairs_only and outputs.shape[1] > 2:
-            units = outputs / np.linalg.norm(outputs.astype(np.float64), axis=1, keepdims=True)
-            directions = np.linalg.qr(units.T).Q.T
-        maps = []
-        for i, conv in enumerate(convs):
-            own = [context[i : i + 1] for context in contexts]
-            with failures_in_words(f"activations {conv.shape}"):
-                local, constant = _local_features(found, conv, own, reference, directions)
-            if grid is not None:
-                stop = prefix + grid[0] * grid[1]
-                constant = constant + local[:prefix].sum(0) + local[stop:].sum(0)
-                local = tokens_to_map(local[:stop], grid, prefix)
-            maps.append(local * local[..., 0].size + constant)
+    def run_images(batch):
+        outputs = front(batch)[2]
+        every = np.eye(outputs.shape[1])
+        maps = [
+            np.moveaxis(parts, 0, -1) * parts[0].size + constant
+            for parts, constant in along(batch, [every] * len(batch))
+        ]
         return np.stack(maps).astype(np.float32), outputs, None
 
     return EmbeddingNetwork(
@@ -219,42 +222,50 @@ def _by_derivatives(found, front, grey, grid, prefix, fields):
         activations=lambda batch: run_images(batch)[0],
         embed=lambda batch: front(batch)[2],
         forward=run_images,
-        # the maps of a pair need no more of the local features than lies along both embeddings
-        pair_forward=partial(run_images, pairs_only=True),
+        derived=True,
     )
 
 
-def _local_features(found, conv, context, reference, directions):
-    """Return the local features of one image, see `integrated_jacobians`."""
-    tail = found.tail
+def _layer_of(found, front, grid, prefix, tokens):
+    """Return the `Layer` that an Attribution with a tail looks at; grid and prefix are of tokens.
 
-    def values_at(points):
+    They are what it looks at itself, or what follows it and is pooled.
+    """
+
+    def values_at(points, context):
         repeated = {
-            tensor: keras.ops.cast(keras.ops.repeat(values, len(points), 0), tensor.dtype)
+            tensor: keras.ops.cast(tf.repeat(values, tf.shape(points)[0], 0), tensor.dtype)
             for tensor, values in zip(tail.context, context, strict=True)
         }
         return {**repeated, found.conv: keras.ops.cast(points, found.conv.dtype)}
 
-    def output_of(values):
+    def follow_given_scales(points, *context, scales):
+        values = values_at(points, context)
+        values = run_given_scales(tail.steps, values, tail.normalizations, scales)
         return _flat(_float32(values[found.output]))
 
-    if tail.normalizations is not None:
-        scales = {}
-
-        def follow_given_scales(points):
-            values = values_at(points)
-            return output_of(run_given_scales(tail.steps, values, tail.normalizations, scales))
-
-        follow_given_scales(conv[None])  # which finds them
-        return differentiate(follow_given_scales, conv, directions)
-
-    def follow(points):
+    def follow(points, *context):
         def replace(output):
             first, *rest = keras.tree.flatten(output)
             return keras.tree.pack_sequence_as(output, [keras.ops.cast(points, first.dtype), *rest])
 
         with intercepted(found.inside, replace):
-            return output_of(run(tail.steps, values_at(points)))
+            output = _float32(run(tail.steps, values_at(points, context))[found.output])
+        if len(output.shape) == 3:  # tokens that are pooled after it
+            return output[:, prefix : prefix + grid[0] * grid[1]]
+        return output if len(output.shape) == 4 else _flat(output)
 
-    tolerance = 5e-3 if found.half else 3e-5
-    return integrate(follow, conv, reference, directions, tolerance)
+    def to_map(parts):
+        stop = prefix + grid[0] * grid[1]
+        maps = parts[:, prefix:stop].reshape(-1, *grid)
+        return maps, parts.sum(1) - maps.sum((1, 2))
+
+    tail = found.tail
+    proportional = tail.normalizations is not None
+    return Layer(
+        front=lambda batch: [front(batch)[0], *front(batch)[3:]],
+        tail=follow_given_scales if proportional else follow,
+        tolerance=5e-3 if found.half else TOLERANCE,
+        to_map=to_map if tokens else None,
+        proportional=proportional,
+    )

@@ -46,9 +46,10 @@ from simvis.image_ops import IMAGE_ENDINGS, errors_name
 from simvis.maps import (
     Method,
     compute_maps,
-    is_quicker_by_pairs,
+    find_maps,
+    is_along,
     network_words,
-    run_network,
+    see,
     settings_of,
 )
 from simvis.overlay import Look
@@ -212,21 +213,26 @@ def visualize_pairs(
     settings = settings or {**settings_of(network, method), **vars(look), "pairwise": pairwise}
     endings = [".jpg"] * pictures + [".npz"] * save_maps
 
-    quicker = is_quicker_by_pairs(network, method, pairwise)
-    load_image = image_reader(IMAGE_MEMORY if pictures else 0)
+    along = is_along(network, method, pairwise)
+    load_image = image_reader(IMAGE_MEMORY if pictures or along else 0)
 
     def read(path):
         contents = fingerprint(path) if os.path.isfile(path) else ""
         return load_image(path), contents
 
     def run(batch):
-        return run_network(network, batch, method, quicker)
+        convs, embeddings = see(batch, network, method, pairwise)
+        return [None] * len(batch) if convs is None else convs, embeddings
 
     def finish(number, convs, embeddings, sizes):
         pair, path = pairs[number], folder / file_stem(number, pairs[number])
-        maps = compute_maps(convs, sizes, network, method, pair, pairwise, embeddings)
+        images = [load_image(path) for path in pair] if pictures or along else None
+        if along:
+            seen = None if convs[0] is None else convs, embeddings
+            maps = find_maps(images, network, method, pair, pairwise, seen)
+        else:
+            maps = compute_maps(convs, sizes, network, method, pair, pairwise, embeddings)
         if pictures:
-            images = [load_image(path) for path in pair]
             image_ops.save_image(f"{path}.jpg", draw(images, maps, look).picture())
         if save_maps:
             maps.save_maps(f"{path}.npz", settings)
@@ -254,8 +260,8 @@ def visualize_pairs(
         rows = resume(folder, depends, pairs, endings)
         finished = {int(row["pair"]) for row in rows}
         left = {number: pair for number, pair in pairs.items() if number not in finished}
-        if quicker or not network.batch_independent:
-            # each pair is a batch of its own
+        if (along and network.derived) or not network.batch_independent:
+            # each pair is a batch of its own, or its activations are too many to be kept
             new = stream((path for pair in left.values() for path in pair), batch_size=2)
             activations = ((number, (next(new), next(new))) for number in left)
         else:

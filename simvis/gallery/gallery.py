@@ -386,7 +386,7 @@ class Opened(NamedTuple):
             vector -= np.mean([rows[path].embedding for path in unlike], axis=0, dtype=np.float64)
         if not np.linalg.norm(vector) > SAME:
             raise ValueError("like, unlike: they are the same, nothing tells one from the other")
-        return query._replace(vector=vector, activations=None, is_direction=True)
+        return query._replace(vector=vector, method=replace(query.method, target=vector))
 
 
 def load_explained(name, power=None, explain=None, **options):

@@ -15,14 +15,7 @@ from simvis.batch.pipeline import prefetch
 from simvis.batch.records import as_text
 from simvis.files import RESULTS, one_line
 from simvis.image_ops import write_whole
-from simvis.maps import (
-    Method,
-    PairMaps,
-    compute_maps,
-    is_quicker_by_pairs,
-    network_words,
-    run_network,
-)
+from simvis.maps import Method, PairMaps, find_maps, network_words, see
 from simvis.overlay import Look, mark, overlay
 from simvis.plotting.contact_sheet import contact_sheet
 from simvis.similarity_ops import best_box, local_features, strongest_part
@@ -50,7 +43,7 @@ class Hit:
     image: np.ndarray | None = None  # uint8 (H, W, 3)
     map: np.ndarray | None = None  # float64 (h, w), which sums to the similarity
     look: Look | None = None  # of the overlay
-    maps: PairMaps | None = None  # of the query and the hit, unless hits were marked
+    maps: PairMaps | None = None  # of the query and the hit
 
     @property
     def score(self):
@@ -158,11 +151,9 @@ class SearchResult:
 
     def explorer(self, hit):
         """Return what the explorer of the query and a hit is made from."""
-        network, maps = self.network, hit.maps
-        if maps is None or network.pair_forward:  # the page needs more of them than the maps did
+        network, (conv1, conv2) = self.network, (hit.maps.conv1, hit.maps.conv2)
+        if conv1 is None:  # the page needs more than the maps did
             conv1, conv2 = network.activations(network.preprocess([self.query, hit.image]))
-        else:
-            conv1, conv2 = maps.conv1, maps.conv2
         return {
             **{"image1": self.query, "image2": hit.image, "conv1": conv1, "conv2": conv2},
             **{name: getattr(network, name) for name in EXPLAINED},
@@ -199,26 +190,26 @@ class Query(NamedTuple):
     pixels: np.ndarray  # uint8 (H, W, 3)
     vector: np.ndarray  # (D,), the embedding
     method: Method  # its region1 is the part of the image that is searched with
-    # float32 (h, w, C), and the network's own embedding or None; or None instead of both, if each
-    # pair of the query and a hit goes through the network together
-    activations: tuple | None
-    is_direction: bool = False  # the vector is no embedding, but what some have and others lack
+    seen: tuple  # float32 (h, w, C) and the network's own embedding, or None, see `maps.see`
 
 
-def run_query(network, pixels, region=None, point=None, ignore=None, by_part=False, seen=None):
+def run_query(
+    network, pixels, region=None, point=None, ignore=None, by_part=False, known=None, **fine
+):
     """Run an image, uint8 (H, W, 3), through the network, once; return the `Query` that it makes.
 
-    With ``by_part``, hits will be ordered by their best box.  ``seen``, a dict, keeps what the
-    network made of the image for other queries with it.  Raises a ValueError if the network sees
-    nothing in the image, its region or its point, or if nothing is left of it.
+    With ``by_part``, hits will be ordered by their best box.  ``known``, a dict, keeps what the
+    network made of the image for other queries with it, and ``fine`` are the stride and the
+    reference of a `Method`.  Raises a ValueError if the network sees nothing in the image, its
+    region or its point, or if nothing is left of it.
     """
     # boxes need all of the local features, and so does a part of the image
-    method = Method(region1=region, point1=point, ignore1=ignore)
-    by_pairs = not by_part and is_quicker_by_pairs(network, method)
-    seen, need = {} if seen is None else seen, "embeddings" if by_pairs else "maps"
-    if need not in seen:
-        seen[need] = network.run(network.preprocess([pixels]), need=need)
-    convs, embeddings = seen[need]
+    whole = region is point is ignore is None and not by_part
+    known, needed = {} if known is None else known, not (network.derived and whole)
+    if needed not in known:
+        method = Method(region1=region, point1=point, ignore1=ignore)
+        known[needed] = see(network.preprocess([pixels]), network, method, by_part)
+    convs, embeddings = known[needed]
     weights, size = None, pixels.shape[:2]
     if point is not None:
         region = image_ops.box_of_point(point, size, convs[0].shape[:2])
@@ -230,7 +221,8 @@ def run_query(network, pixels, region=None, point=None, ignore=None, by_part=Fal
     vector = own if weights is None and own is not None else network.pooled(convs[0], weights)
     if not np.any(vector) or not np.isfinite(vector).all():
         raise ValueError("the network sees nothing there: the embedding is zero, or not finite")
-    return Query(pixels, vector, Method(region1=region), None if by_pairs else (convs[0], own))
+    conv = None if convs is None else convs[0]
+    return Query(pixels, vector, Method(region1=region, **fine), (conv, own))
 
 
 def look_at(rows, images, query, network, look=None, by_part=False):
@@ -239,8 +231,6 @@ def look_at(rows, images, query, network, look=None, by_part=False):
     ``images`` is the ImageFolder that they lie in, ``look`` None or the Look of their overlays.
     With ``by_part``, they are ordered by their best box instead of by their whole.
     """
-    by_pairs = not by_part and is_quicker_by_pairs(network, query.method)
-    by_pairs = by_pairs and not query.is_direction
 
     def load(found):
         row, _ = found
@@ -252,26 +242,15 @@ def look_at(rows, images, query, network, look=None, by_part=False):
             return None, "it has changed since it was indexed, index the folder again"
         return image, ""
 
-    def activations(*pixels):
-        batch = network.preprocess(list(pixels))
-        convs, embeddings = run_network(network, batch, query.method, by_pairs)
-        return zip(convs, [None] * len(convs) if embeddings is None else embeddings, strict=True)
-
     hits = []
     for (row, similarity), (image, note) in zip(rows, prefetch(load, rows, READ), strict=True):
         hit = Hit(0, row.path, float(similarity), note=note)
         if image is not None:
             hit = replace(hit, image=image, look=look or Look())
-            if query.is_direction:
-                ((conv, own),) = activations(image)
-                hit = _along(hit, conv, query.vector, network)
-            else:
-                first = query.activations
-                if first:
-                    second = next(activations(image))
-                else:
-                    first, second = activations(query.pixels, image)
-                hit, (conv, own) = _explained(hit, first, second, query, network), second
+            convs, embeddings = see(network.preprocess([image]), network, query.method, by_part)
+            conv, own = (None if each is None else each[0] for each in (convs, embeddings))
+            seen = [None if conv is None else (query.seen[0], conv), (query.seen[1], own)]
+            hit = _explained(hit, query, seen, network)
             own = network.pooled(conv) if own is None else own
             own = np.asarray(own, np.float64)
             away = np.linalg.norm(own / np.linalg.norm(own) - row.embedding)
@@ -284,52 +263,33 @@ def look_at(rows, images, query, network, look=None, by_part=False):
     return [replace(hit, rank=rank) for rank, hit in enumerate(hits, 1)]
 
 
-def _explained(hit, first, second, query, network):
+def _explained(hit, query, seen, network):
     """Return a hit with its map and box, given what the network made of the query and of it."""
-    (convs, embeddings), names = zip(first, second, strict=True), ("the query", hit.path)
-    sizes = query.pixels.shape[:2], hit.image.shape[:2]
+    images, names = (query.pixels, hit.image), ("the query", hit.path)
     try:
-        maps = compute_maps(convs, sizes, network, query.method, names, embeddings=embeddings)
+        maps = find_maps(images, network, query.method, names, seen=seen)
     except ValueError as error:
         return replace(hit, note=one_line(error))
     return replace(
         hit,
-        similarity=maps.similarity,
+        similarity=maps.similarity if query.method.target is None else maps.sums[1],
         whole_similarity=maps.whole_similarity,
-        box=image_ops.box_of_cells(strongest_part(maps.similarity2), sizes[1]),
+        box=image_ops.box_of_cells(strongest_part(maps.similarity2), hit.image.shape[:2]),
         note="the query itself" if maps.whole_similarity >= ALIKE else "",
         map=maps.similarity2,
         maps=maps,
     )
 
 
-def _along(hit, conv, vector, network):
-    """Return a hit with the map and box of how far it lies along a direction.
-
-    With local features l that sum to f and a direction d, it is <l, d> / (|f| |d|).
-    """
-    local = _local(conv, network)
-    length = np.linalg.norm(local.sum(axis=(0, 1))) * np.linalg.norm(vector)
-    if not 0 < length < np.inf:
-        return replace(hit, note="the network sees nothing in it")
-    found = local @ vector / length
-    box = image_ops.box_of_cells(strongest_part(found), hit.image.shape[:2])
-    return replace(hit, similarity=float(found.sum()), box=box, map=found)
-
-
-def _local(conv, network):
-    return local_features(
+def _with_best_box(hit, conv, vector, network):
+    """Return a hit with the box of it that looks most like what was searched with."""
+    local = local_features(
         conv,
         network.pooling,
         projection=network.projection if network.explain == "head" else None,
         power=network.power,
         data_format="channels_last",
     )
-
-
-def _with_best_box(hit, conv, vector, network):
-    """Return a hit with the box of it that looks most like what was searched with."""
-    local = _local(conv, network)
     similarity, (y0, x0, y1, x1) = best_box(local, vector)
     cells = np.zeros(local.shape[:2], bool)
     cells[y0:y1, x0:x1] = True

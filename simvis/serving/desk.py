@@ -12,6 +12,7 @@ from simvis.gallery.folder import ImageFolder
 from simvis.gallery.gallery import check_search
 from simvis.gallery.results import Query, SearchResult, look_at, run_query
 from simvis.image_ops import decode_image
+from simvis.maps import Method, see
 from simvis.pages.explorer import explorer_data
 from simvis.pages.page import small_jpeg
 from simvis.serving.questions import places
@@ -31,7 +32,7 @@ class Photo:
 
     name: str
     pixels: np.ndarray  # uint8 (H, W, 3)
-    seen: dict = field(default_factory=dict)  # see `results.run_query`
+    known: dict = field(default_factory=dict)  # see `results.run_query`
 
     @property
     def cost(self):
@@ -67,8 +68,8 @@ class Desk:
         self.photos, self.answers, self.pictures = (Kept(room) for room in ROOM.values())
         self._rows, self._numbers, self._lock = [], {}, Lock()
         black = np.zeros((*self.network.input_size, 3), np.uint8)
-        for need in ("embeddings", "maps"):  # what is compiled is compiled now
-            self.network.run(self.network.preprocess([black]), need=need)
+        for region in (None, (0, 0, 9, 9)):  # what is compiled is compiled now
+            see(self.network.preprocess([black]), self.network, Method(region1=region))
 
     def about(self):
         """Return what the page says of the gallery, a dict of plain values."""
@@ -164,18 +165,14 @@ class Desk:
         """Search the gallery as it is now."""
         now = self.gallery.open()
         self.images = now.images
-        photo, point = self._asked(question), None
-        size = photo.pixels.shape[:2]
-        if question.points:
-            if "maps" not in photo.seen:
-                batch = self.network.preprocess([photo.pixels])
-                photo.seen["maps"] = self.network.run(batch, need="maps")
-            cells = photo.seen["maps"][0].shape[1:3]
-        else:
-            cells = None
+        photo = self._asked(question)
+        given, size, cells = (self.network, photo.pixels), photo.pixels.shape[:2], None
+        if question.points:  # whose boxes are those of cells
+            query = run_query(*given, region=(0, 0, *size[::-1]), known=photo.known)
+            cells = query.seen[0].shape[:2]
         region, ignore = places(question, size, cells)
-        check_search(size, region, point, question.top, ignore=ignore)
-        query = run_query(self.network, photo.pixels, region, ignore=ignore, seen=photo.seen)
+        check_search(size, region, None, question.top, ignore=ignore)
+        query = run_query(*given, region, ignore=ignore, known=photo.known)
         like, unlike = (
             tuple(self._row(row)[0] for row in rows) for rows in (question.like, question.unlike)
         )

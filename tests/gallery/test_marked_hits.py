@@ -62,7 +62,8 @@ def test_the_rule(gallery, folder, like, unlike, rerank):
         (conv,) = network.activations(network.preprocess([hit.image]))
         length = np.linalg.norm(conv.astype(np.float64).mean(axis=(0, 1))) * 49
         assert_allclose(hit.map, conv @ direction / length, atol=1e-6)
-        assert hit.note == "" and hit.overlay.shape == hit.image.shape
+        assert hit.note == "the query itself" * (hit.path == "0/0_0000.png")
+        assert hit.overlay.shape == hit.image.shape
     assert f"more like {len(like)} and less like {len(unlike)} marked" in found.words()
 
 
@@ -89,7 +90,7 @@ def test_the_program_and_the_page(folder, tmp_path, monkeypatch, capsys):
     vectors = [rows[path].embedding.astype(np.float64) for path in RIGHT + WRONG]
     direction = (vectors[0] + vectors[1]) / 2 - vectors[2]
     every = ImageTable("rooms").nearest(direction, 9)
-    assert [line.split("  ")[-1] for line in printed] == [path for path, _ in every]
+    assert [line.split("  ")[-1].split(",")[0] for line in printed] == [path for path, _ in every]
     assert "more like 2 and less like 1" in (tmp_path / "found.html").read_text()
     assert main([*find, "--like", "none.png"]) == 2
     assert "--like: the gallery holds no embedding of none.png" in capsys.readouterr().err

@@ -37,7 +37,7 @@ def assert_contract(model, images, tolerance, output=None, way=None, **options):
     batch = network.preprocess(images)
     outputs = keras.ops.cast((output or model)(batch, training=False), "float32").numpy()
     expected = cosine_of(outputs)
-    convs, own = network.run(batch, need="pair")
+    convs, own = network.run(batch)
     last = {"data_format": "channels_last"}
     maps = compute_spatial_similarity(
         *convs, network.pooling, projection=network.projection, power=network.power, **last
