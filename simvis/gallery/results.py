@@ -14,6 +14,8 @@ from simvis import image_ops
 from simvis.batch.pipeline import prefetch
 from simvis.batch.records import as_text
 from simvis.files import RESULTS, one_line
+from simvis.gallery.copies import fold
+from simvis.gallery.unusual import LINE, count_unusual, percentile, percentile_words
 from simvis.image_ops import write_whole
 from simvis.maps import Method, PairMaps, find_maps, network_words, see
 from simvis.overlay import Look, mark, overlay
@@ -21,6 +23,7 @@ from simvis.plotting.contact_sheet import contact_sheet
 from simvis.similarity_ops import best_box, local_features, strongest_part
 
 FIELDS = ("rank", "path", "similarity", "whole_similarity", "x0", "y0", "x1", "y1", "note")
+FIELDS += ("label", "percentile", "copy_of")
 SHEET, TABLE = sorted(RESULTS[0])
 OVERLAY = "hit_{:02d}.jpg"
 ALIKE = 0.99999  # the cosine, at the least, of two whole images that are one picture
@@ -44,6 +47,12 @@ class Hit:
     map: np.ndarray | None = None  # float64 (h, w), which sums to the similarity
     look: Look | None = None  # of the overlay
     maps: PairMaps | None = None  # of the query and the hit
+    label: str | None = None
+    # how many in 100 random pairs of the gallery's images are less similar than the query's whole
+    # or part and the whole hit; None if nobody knows, and if hits are ordered by their best part
+    percentile: float | None = None
+    contents: str = ""  # SHA-256 of the file, when it was indexed
+    copies: tuple = ()  # paths of other hits that are the same picture, if these are folded into it
 
     @property
     def score(self):
@@ -64,6 +73,15 @@ class Hit:
             return None
         return mark(self.overlay, self.box, None, self.image.shape[:2])
 
+    def notes(self):
+        """Return what there is to say of it, a tuple of str."""
+        copies = len(self.copies)
+        copies = f"{copies} cop{'ies' if copies > 1 else 'y'}: {', '.join(self.copies)}" * bool(
+            copies
+        )
+        label = f"label {self.label}" if self.label else ""
+        return tuple(filter(None, (self.note, label, copies, percentile_words(self.percentile))))
+
     def __repr__(self):
         note = f", {self.note}" if self.note else ""
         return f"Hit({self.rank}, {self.path!r}, {self.similarity:.4f}{note})"
@@ -82,6 +100,10 @@ class SearchResult:
     like: tuple = ()  # paths of hits that were right, and of those that were wrong
     unlike: tuple = ()
 
+    def folded(self):
+        """Return the hits without copies of each other, which are named in ``copies``."""
+        return fold(self.hits)
+
     @property
     def region(self):
         """None, a box or a mask: the part that was searched with."""
@@ -94,7 +116,8 @@ class SearchResult:
     def picture(self):
         """Return the contact sheet, uint8 (H, W, 3): the query and the hits' overlays."""
         cells = [
-            (hit.marked(), f"{hit.rank}   {hit.score:.4f}", hit.path, hit.note) for hit in self.hits
+            (hit.marked(), f"{hit.rank}   {hit.score:.4f}", hit.path, ", ".join(hit.notes()))
+            for hit in self.folded()
         ]
         return contact_sheet(self.marked_query(), Path(self.name).name, self.words(), cells)
 
@@ -136,31 +159,27 @@ class SearchResult:
         """Return the file that `save_page` writes, as bytes."""
         from simvis.pages.cards import Card, cards_page
 
+        folded = self.folded()
         cards = [
             Card(
                 hit.path,
                 hit.score,
                 *(hit.image, hit.overlay, hit.box),
-                notes=(hit.note,) if hit.note else (),
-                pair=None if hit.map is None else self.explorer(hit),
+                notes=hit.notes(),
+                pair=hit.maps and self.explorer(hit),
+                rank=hit.rank,
             )
-            for hit in self.hits
+            for hit in folded
         ]
         query = Card(Path(self.name).name, None, self.marked_query())
-        return cards_page(cards, title="What looks like this?", words=self.words(), query=query)
+        title, count = "What looks like this?", count_unusual(folded)
+        line = None if count is None else (count, LINE)
+        return cards_page(cards, title=title, words=self.words(), query=query, line=line)
 
     def explorer(self, hit):
         """Return what the explorer of the query and a hit is made from."""
-        network, (conv1, conv2) = self.network, (hit.maps.conv1, hit.maps.conv2)
-        if conv1 is None:  # the page needs more than the maps did
-            conv1, conv2 = network.activations(network.preprocess([self.query, hit.image]))
-        return {
-            **{"image1": self.query, "image2": hit.image, "conv1": conv1, "conv2": conv2},
-            **{name: getattr(network, name) for name in EXPLAINED},
-            "regions": (self.region, None),
-            "names": (Path(self.name).name, hit.path),
-            "network": f"{network.name}: {network.description}",
-        }
+        images, names = (self.query, hit.image), (Path(self.name).name, hit.path)
+        return explorer_of(self.network, images, hit.maps, names, self.region)
 
     def marked_query(self):
         """Return the query with its region outlined, uint8 (H, W, 3)."""
@@ -171,17 +190,35 @@ class SearchResult:
         text = io.StringIO(newline="")
         writer = csv.writer(text)
         writer.writerow(FIELDS)
+        copies = {path: hit.path for hit in self.folded() for path in hit.copies}
         for hit in self.hits:
             whole = "" if hit.whole_similarity is None else f"{hit.whole_similarity:.6f}"
             box = [""] * 4 if hit.box is None else [f"{edge:.1f}" for edge in hit.box]
             path, note = as_text(hit.path), as_text(hit.note)
-            writer.writerow((hit.rank, path, f"{hit.score:.6f}", whole, *box, note))
+            percent = "" if hit.percentile is None else f"{hit.percentile:.1f}"
+            label, copy = as_text(hit.label or ""), as_text(copies.get(hit.path, ""))
+            score = f"{hit.score:.6f}"
+            writer.writerow((hit.rank, path, score, whole, *box, note, label, percent, copy))
         return text.getvalue().encode("utf-8")
 
     def _repr_html_(self):
         from simvis.pair import notebook_view
 
         return notebook_view(self.picture(), self.words())
+
+
+def explorer_of(network, images, maps, names, region=None):
+    """Return what the explorer of two images is made from, see `pages.explorer.explorer_data`."""
+    convs = maps.conv1, maps.conv2
+    if maps.conv1 is None:  # the page needs more than the maps did
+        convs = network.activations(network.preprocess(images))
+    return {
+        **{"image1": images[0], "image2": images[1], "conv1": convs[0], "conv2": convs[1]},
+        **{name: getattr(network, name) for name in EXPLAINED},
+        "regions": (region, None),
+        "names": names,
+        "network": f"{network.name}: {network.description}",
+    }
 
 
 class Query(NamedTuple):
@@ -225,11 +262,12 @@ def run_query(
     return Query(pixels, vector, Method(region1=region, **fine), (conv, own))
 
 
-def look_at(rows, images, query, network, look=None, by_part=False):
+def look_at(rows, images, query, network, look=None, by_part=False, pairs=()):
     """Return what a search found, a list of (table.Row, similarity), as `Hit` objects, best first.
 
     ``images`` is the ImageFolder that they lie in, ``look`` None or the Look of their overlays.
-    With ``by_part``, they are ordered by their best box instead of by their whole.
+    With ``by_part``, they are ordered by their best box instead of by their whole.  ``pairs`` are
+    the gallery's `unusual.pair_quantiles`.
     """
 
     def load(found):
@@ -244,7 +282,7 @@ def look_at(rows, images, query, network, look=None, by_part=False):
 
     hits = []
     for (row, similarity), (image, note) in zip(rows, prefetch(load, rows, READ), strict=True):
-        hit = Hit(0, row.path, float(similarity), note=note)
+        hit = Hit(0, row.path, float(similarity), note=note, label=row.label, contents=row.contents)
         if image is not None:
             hit = replace(hit, image=image, look=look or Look())
             convs, embeddings = see(network.preprocess([image]), network, query.method, by_part)
@@ -258,6 +296,8 @@ def look_at(rows, images, query, network, look=None, by_part=False):
                 hit = replace(hit, note="the gallery holds another embedding than the network's")
             if by_part and hit.map is not None:
                 hit = _with_best_box(hit, conv, query.vector, network)
+        if not by_part and query.method.target is None:
+            hit = replace(hit, percentile=percentile(hit.similarity, pairs))
         hits.append(hit)
     hits.sort(key=lambda hit: -hit.score)
     return [replace(hit, rank=rank) for rank, hit in enumerate(hits, 1)]

@@ -120,7 +120,11 @@ def fitted(text, font, room, keep="beginning"):
 
     Dots stand for what is cut off: its end, or, with keep="end", its beginning.
     """
-    text = " ".join(text.split()).encode("ascii", "replace").decode()
+    return cut(" ".join(text.split()).encode("ascii", "replace").decode(), font, room, keep)
+
+
+def cut(text, font, room, keep="beginning"):
+    """Return a line cut to the room in pixels, see `fitted`."""
     if font.getlength(text) <= room:
         return text
     while text and font.getlength(text + "...") > room:

@@ -24,11 +24,9 @@ class Turns:
     Examples
     --------
     >>> turns = Turns(waiting=2)
-    >>> asyncio.run(turns.do(abs, -3, page="a", turn=7))
+    >>> with ThreadPoolExecutor() as pool:  # in whose threads no loop is running yet
+    ...     pool.submit(asyncio.run, turns.do(abs, -3, page="a", turn=7)).result()
     3
-    >>> asyncio.run(turns.do(abs, -3, page="a", turn=6))
-    Traceback (most recent call last):
-    simvis.serving.turns.Superseded
     """
 
     def __init__(self, waiting, threads=1):

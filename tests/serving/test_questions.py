@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -95,6 +96,12 @@ def test_strokes_beside_the_picture_are_named():
 # --- turns ----------------------------------------------------------------------------------------
 
 
+def in_a_loop(run):
+    """Run a coroutine in a thread, since Playwright leaves a loop in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(lambda: asyncio.run(run())).result()
+
+
 def test_a_newer_question_gives_up_older_ones_and_frees_their_places():
     turns, begun, let_go, done = Turns(waiting=2), threading.Event(), threading.Event(), []
 
@@ -118,7 +125,7 @@ def test_a_newer_question_gives_up_older_ones_and_frees_their_places():
         let_go.set()
         return await asyncio.gather(*jobs, return_exceptions=True)
 
-    running, old, new, other = asyncio.run(run())
+    running, old, new, other = in_a_loop(run)
     assert (running, new, other) == ("running", "new", "other") == tuple(done)
     assert isinstance(old, Superseded)
     assert turns.end(60)
@@ -131,6 +138,6 @@ def test_pages_that_come_and_go_are_forgotten():
         for number in range(3000):
             await turns.do(abs, number, page=f"page {number}", turn=1)
 
-    asyncio.run(run())
+    in_a_loop(run)
     assert len(turns._turns) <= 1024 and not turns._jobs
     assert turns.end(60)
