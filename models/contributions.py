@@ -69,9 +69,7 @@ class Contributions:
         found : list of (maps, constant), float64 (K, h, w) and (K,), for each image: what positions
             add, and <F(reference), d>, which is not in the maps
         """
-        if stride not in self._layers:
-            self._layers[stride] = self._layer_at(stride)
-        layer = self._layers[stride]
+        layer = self._layer(stride)
         upper, *others = layer.front(batch)
         if references is not None:
             lower = layer.front(references)[0]
@@ -98,6 +96,25 @@ class Contributions:
                 constant = constant + rest
             found.append((parts, constant))
         return found
+
+    def finer_layers(self, batch, stride):
+        """Return the activations (N, h, w, C) at a stride and at those that double it, finest last.
+
+        Those that the network does not have are left out, but for the first.
+        """
+        found = [self._layer(stride).front(batch)[0]]
+        while stride < 64:
+            stride *= 2
+            try:
+                found.insert(0, self._layer(stride).front(batch)[0])
+            except ValueError:
+                continue
+        return [each for each in found if each.ndim == 4]
+
+    def _layer(self, stride):
+        if stride not in self._layers:
+            self._layers[stride] = self._layer_at(stride)
+        return self._layers[stride]
 
     def _secants_of(self, stride, layer, pooling):
         """Return the `Secants` of what follows a layer, traced once for each pooling and head."""

@@ -71,7 +71,8 @@ def visualize_pair(
     ignore1, ignore2 : None, a box or a mask, likewise, which is left out of the region or the image
     point1, point2 : None or (x, y) in pixels, (0, 0) being the top left one
         The other image shows what the point matches.
-    matches : 0..99, how many of the strongest pairs of cells to find and draw
+    matches : 0..99, how many pairs of cells to find and draw that are each other's nearest, those
+        that add the most first
     pairwise : bool, keep the pairwise tensor
     stride : None or int
         Pixels of the network's input to a cell of the maps, as 16, 8 or 4; None is the last layer's
@@ -157,15 +158,19 @@ class PairVisualization(PairMaps):
         overlays = image_ops.bring_to_one_height([self.overlay1, self.overlay2])
         picture, widths = np.hstack(overlays), [overlay.shape[1] for overlay in overlays]
         if len(self.matches):
-            (rows1, columns1), (rows2, columns2) = self.similarity1.shape, self.similarity2.shape
-            cells = (self.matches + 0.5) / (rows1, columns1, rows2, columns2)
-            lines = cells[:, [1, 0, 3, 2]] * (widths[0], len(picture), widths[1], len(picture))
-            picture = add_matches(picture, (lines + (0, 0, widths[0], 0) - 0.5).tolist())
+            lines = self.match_places() * (widths[0], len(picture), widths[1], len(picture))
+            lines = (lines + (0, 0, widths[0], 0) - 0.5).tolist()
+            picture = add_matches(picture, lines, self.match_contributions)
         if not legend:
             return picture
         left = ", ".join(filter(None, (note, similarity_words(self))))
         right = network_words(self.network, self.method)
         return add_legend(picture, widths, left, right, self._bars())
+
+    def match_places(self):
+        """Return the matches' centres, float (n, 4), (x1, y1, x2, y2) in widths and heights."""
+        shape = *self.similarity1.shape, *self.similarity2.shape
+        return ((self.matches + 0.5) / shape)[:, [1, 0, 3, 2]]
 
     def _bars(self):
         """Return the legend's bar of each overlay, or what is said where there is no map."""

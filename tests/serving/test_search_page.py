@@ -78,7 +78,7 @@ def settled(page, question=None):
     """Wait until the last question is answered, with all maps; return the hits, (path, text)."""
     if question:
         wait_until(page, f"asked && ((a) => {question})(asked)")
-    done = "!resting && shownTurn === turn && !document.querySelector('.waiting')"
+    done = "!resting && Number($('cards').dataset.turn) === turn && !document.querySelector('.waiting')"
     wait_until(page, f"asked && {done}")
     paths = page.locator("#cards .card").evaluate_all("all => all.map((e) => e.dataset.path)")
     return list(zip(paths, page.locator("#cards .similarity").all_text_contents(), strict=True))

@@ -33,6 +33,7 @@ function update() {
   pair = remember(memory, "pair", part, () =>
     state.regions.some(Boolean) ? compare(pooled(true)) : whole,
   );
+  mate = state.point && nearest(state.point);
 }
 
 let waiting = false; // for the next frame
@@ -103,7 +104,7 @@ function colourTable(name) {
   return remember(memory, `colours ${name}`, "", () => coloursOf(DATA.colormaps[name]));
 }
 
-function placeMarks({ width, height, ring, box, maskCanvas, mask }, i) {
+function placeMarks({ width, height, rows, columns, ring, there, box, maskCanvas, mask }, i) {
   const { point } = state,
     region = state.regions[i];
   ring.hidden = point?.image !== i;
@@ -111,6 +112,14 @@ function placeMarks({ width, height, ring, box, maskCanvas, mask }, i) {
     ring.style.left = `${((point.x + 0.5) / width) * 100}%`;
     ring.style.top = `${((point.y + 0.5) / height) * 100}%`;
     ring.classList.toggle("pinned", point.pinned);
+  }
+  there.hidden = mate?.image !== i;
+  if (!there.hidden) {
+    there.style.left = `${(mate.x / columns) * 100}%`;
+    there.style.top = `${(mate.y / rows) * 100}%`;
+    there.style.width = `${100 / columns}%`;
+    there.style.height = `${100 / rows}%`;
+    there.classList.toggle("unsure", !mate.mutual);
   }
   maskCanvas.hidden = region !== "mask";
   if (region === "mask") drawMask(maskCanvas, mask);

@@ -150,6 +150,50 @@ function match(point) {
     : new Float64Array(pair.maps[1 - point.image].length);
 }
 
+/** Returns the cosine of each cell's local feature with that of one cell of the other image. */
+function cosines(own, other, cell) {
+  const depth = own.feature.length,
+    vector = Float64Array.from(other.local.subarray(cell * depth, (cell + 1) * depth)),
+    sizes = norms(own).map((norm) => norm * norms(other)[cell]);
+  // by six decimals, so that equal ones tie; what is all zero is like nothing
+  return common(own, vector, 1).map((product, u) =>
+    sizes[u] > 0 ? Math.round((1e6 * product) / sizes[u]) / 1e6 : 0,
+  );
+}
+
+/** Returns the lengths of the local features. */
+function norms(pooled) {
+  const depth = pooled.feature.length;
+  pooled.norms ??= Float64Array.from({ length: pooled.local.length / depth }, (_, u) =>
+    Math.sqrt(dot(pooled.local, u * depth, pooled.local.subarray(u * depth, (u + 1) * depth))),
+  );
+  return pooled.norms;
+}
+
+/** Returns {image, y, x, cosine, mutual, adds} of the other image's cell that is nearest to a point's by
+ *  the cosine, mutual if the point's is the nearest to it, too; null if there is none. */
+function nearest({ image, x, y }) {
+  const { width, height, rows, columns } = images[image],
+    own = pair.pooled[image],
+    other = pair.pooled[1 - image];
+  const cell =
+    Math.floor(((y + 0.5) * rows) / height) * columns + Math.floor(((x + 0.5) * columns) / width);
+  const there = cosines(other, own, cell),
+    cosine = Math.max(...there),
+    found = there.indexOf(cosine);
+  if (!(pair.scale && cosine > 0)) return null;
+  const back = cosines(own, other, found),
+    across = images[1 - image].columns;
+  return {
+    image: 1 - image,
+    y: Math.floor(found / across),
+    x: found % across,
+    cosine,
+    mutual: back.indexOf(Math.max(...back)) === cell,
+    adds: cosine * norms(own)[cell] * norms(other)[found] * pair.scale,
+  };
+}
+
 /** Returns what a point adds to the similarity. */
 const valueAt = (point) =>
   cellsAt(point, images[point.image]).reduce(

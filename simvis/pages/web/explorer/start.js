@@ -18,6 +18,7 @@ let images = [];
 let kernel = null; // (C, D) of a head after maximum or GeM pooling
 let pair = null; // what the state amounts to, see compare()
 let whole = null; // and what the whole images do
+let mate = null; // the cell that the pointed one matches, see nearest()
 
 /** Returns the Float32Array of what Python packed: gzip of its bytes by place, without the lowest. */
 async function unpack(text) {
@@ -67,7 +68,18 @@ async function startImage(data, i) {
   const figure = $("figure").content.cloneNode(true).firstElementChild;
   const find = (name) => figure.querySelector(name);
   const image = { ...data, memory: {}, match: null, drag: null, anchor: null };
-  for (const name of ["stage", "box", "ring", "heat", "bar", "zero", "what", "low", "high"])
+  for (const name of [
+    "stage",
+    "box",
+    "ring",
+    "there",
+    "heat",
+    "bar",
+    "zero",
+    "what",
+    "low",
+    "high",
+  ])
     image[name] = find(`.${name}`);
   image.maskCanvas = find("canvas.mask");
   image.img = find("img");

@@ -29,7 +29,8 @@ function write() {
       : `Pixel ${point.x}, ${point.y} of image ${point.image + 1} adds ${fine(valueAt(point), images[point.image].range)} per cell` +
           (pair.similarity
             ? `, ${number((100 * valueAt(point)) / pair.similarity, 1)} % of it.`
-            : "."),
+            : ".") +
+          mateWords(),
   );
   for (const { match, range, what, low, high, zero } of images) {
     setText(low, fine(range.low, range));
@@ -38,7 +39,9 @@ function write() {
     zero.style.left = `${(-100 * range.low) / (range.high - range.low)}%`;
     setText(
       what,
-      match ? `matches the point in image ${point.image + 1}` : "adds to the similarity, per cell",
+      match
+        ? `adds with the point in image ${point.image + 1}`
+        : "adds to the similarity, per cell",
     );
   }
   $("clear").disabled = !some && !point;
@@ -46,6 +49,14 @@ function write() {
   $("estimate").hidden = !cover;
   $("cover").setAttribute("aria-pressed", cover);
   $("cells").setAttribute("aria-pressed", state.cells);
+}
+
+/** Says what the pointed cell matches, and how sure that is. */
+function mateWords() {
+  if (!mate) return "";
+  const adds = fine(mate.adds, { low: 0, high: mate.adds }),
+    sure = mate.mutual ? "mutual" : "not mutual, so unsure";
+  return ` Its match: cosine ${number(mate.cosine, 2)}, ${sure}, adds ${adds}.`;
 }
 
 /** Says which network was asked, and what of it is explained. */

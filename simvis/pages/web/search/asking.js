@@ -11,7 +11,6 @@ let asked = null;
 let trail = []; // of all that was asked, for the way back
 let step = -1; // in the trail
 let turn = 0; // the number of the last question
-let shownTurn = 0; // and of the one whose hits are shown
 
 class Refusal extends Error {
   constructor(message, status) {
@@ -98,7 +97,7 @@ async function search() {
     if (isOld()) return;
     succeed();
     showHits(await found.json());
-    shownTurn = mine;
+    $("cards").dataset.turn = mine;
     for (const card of [...cards]) {
       if (isOld()) return;
       await explain(card, mine);
