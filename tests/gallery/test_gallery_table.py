@@ -44,7 +44,9 @@ def test_nearest_is_what_numpy_says(rng, table, exact):
 def test_a_path_has_one_row(rng, table):
     vectors = unit_vectors(rng, 4, 8)
     table.put(rows_of(vectors))
+    table.set_labels({"it's 2.png": ("a label", "a mask"), "none.png": ("b", None)})
     table.put([Row("it's 2.png", 99, 8, "new", 4, 3, None, vectors[0])])
+    assert table.labels() == {"it's 2.png": ("a label", "a mask")}  # which stay
     assert len(table) == 4
     assert table.files()["it's 2.png"] == (99, 8, None)
     (row,) = table.rows(["it's 2.png", "none.png"]).values()

@@ -115,6 +115,20 @@ def test_labels_outlive_changes_moves_and_later_runs(gallery, folder):
     assert ImageTable(gallery.path).dataset.version == version + 1
 
 
+def test_what_moved_keeps_its_label_if_the_run_is_interrupted(gallery, folder):
+    gallery.index(folder, labels_from="folders")
+    (folder / "0" / "0_0003.png").rename(folder / "1" / "moved.png")
+    write_images(folder, 1, seed=1)
+
+    def interrupt(images):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Gallery(gallery.path, color_network(preprocess=interrupt)).index(folder)
+    assert labels_of(gallery)["1/moved.png"] == "0"
+    assert gallery.index(folder) == Indexed(images=10, new=1, changed=0, gone=0, failed={})
+
+
 def test_a_gallery_of_an_earlier_version_gets_labels_when_it_is_indexed(gallery, folder):
     gallery.index(folder)
     table = ImageTable(gallery.path)

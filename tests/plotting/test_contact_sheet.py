@@ -31,6 +31,7 @@ def test_letters_are_drawn_and_told_apart(name):
 
 def test_composed_and_decomposed_names_look_alike():
     name = "Zoë Ünïcödé.jpg"
+    assert letters(unicodedata.normalize("NFD", name), 14)[0] == name
     assert np.array_equal(sheet(unicodedata.normalize("NFD", name)), sheet(name))
 
 
