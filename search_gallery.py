@@ -26,7 +26,7 @@ from simvis.gallery.results import SHEET, TABLE, check_results_folder
 from simvis.gallery.table import needs
 from simvis.gallery.unusual import LINE, count_unusual
 from simvis.image_ops import IMAGE_ENDINGS
-from simvis.maps import BOX, POINT, Embedding, Region, check_number, option
+from simvis.maps import BOX, POINT, STRIDE, Embedding, Region, check_number, option
 from simvis.overlay import Look
 
 PROGRAM = "search_gallery.py"
@@ -169,12 +169,13 @@ class Find(NetworkCommand):
     images: str | None = option("where the images are now, or the URI that they are at", "FOLDER")
     output: Path | None = option(OUTPUT, "FOLDER")
     html: Path | None = option("a page to look at the hits in a browser", "FILE.html")
+    stride: int | None = option(STRIDE, "N", also={"--fine": (8, "--stride 8")})
     look: Look
 
     def run(self):
         how = {"exact": self.exact, "rerank": self.rerank, "look": self.look}
         how |= {"ignore": self.ignore, "like": self.like, "unlike": self.unlike}
-        how |= {"label": self.label, "not_label": self.not_label}
+        how |= {"label": self.label, "not_label": self.not_label, "stride": self.stride}
         gallery = self.open(self.images)
         found = gallery.find(self.image, self.region, self.point, self.top, **how)
         cli.write_all(

@@ -186,6 +186,7 @@ class Gallery:
         look=None,
         label=None,
         not_label=None,
+        stride=None,
     ):
         """Search for an image, or a part of it, and see why each hit is one: a `SearchResult`.
 
@@ -205,6 +206,7 @@ class Gallery:
         look : None or Look, of the hits' overlays
         label, not_label : None, str or sequence of str
             Only images with one of these labels; only those with none of these.
+        stride : None or int, of the hits' maps, pixels of the network's input to a cell
 
         Raises a ValueError or an OSError that names the argument at fault, or says what is wrong
         with the gallery.
@@ -212,7 +214,8 @@ class Gallery:
         pixels = image_ops.as_image(image)
         check_search(pixels.shape[:2], region, point, top, rerank, ignore)
         now, by_part = self.open(), bool(rerank)
-        query = run_query(now.network, pixels, region, point, ignore, by_part=by_part)
+        given = region, point, ignore, by_part
+        query = run_query(now.network, pixels, *given, stride=stride)
         query = now.marked(query, like, unlike)
         label, not_label = (
             [each] if isinstance(each, str) else list(each or ()) for each in (label, not_label)

@@ -120,6 +120,12 @@ class ImageTable:
         path, *file = (table.column(name).to_pylist() for name in table.column_names)
         return dict(zip(path, map(File, *file), strict=True))
 
+    @property
+    def state(self):
+        """What is another once the table is changed, or made anew."""
+        fragments = self.dataset.get_fragments()
+        return self.dataset.version, tuple(each.metadata.files[0].path for each in fragments)
+
     def paths(self, text=""):
         """Return the paths that hold a text, in either case, of images with an embedding, sorted.
 

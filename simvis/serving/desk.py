@@ -8,16 +8,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from simvis.gallery.folder import ImageFolder
+from simvis.gallery.copies import are_copies, thumbnail
 from simvis.gallery.gallery import check_search
 from simvis.gallery.results import Query, SearchResult, look_at, run_query
+from simvis.gallery.table import EXACT
+from simvis.gallery.unusual import LINE, UNUSUAL, percentile, percentile_words
 from simvis.image_ops import decode_image
 from simvis.maps import Method, see
 from simvis.pages.explorer import explorer_data
 from simvis.pages.page import small_jpeg
 from simvis.serving.questions import places
 
-ROOM = {"photos": 2**28, "answers": 2**27, "pictures": 2**25}  # bytes of what is kept in memory
+# bytes of what is kept in memory; embeddings take up to those of photographs
+ROOM = {"photos": 2**28, "answers": 2**27, "pictures": 2**25, "pixels": 2**27, "thumbnails": 2**23}
+FINE = 8  # pixels of the network's input to a cell of a fine map
+LABELS = 2000  # that a page offers
 SMALL, LARGE = 480, 1280  # pixels of the longer side of a picture
 PAGE = 48  # pictures of the gallery at once
 
@@ -45,12 +50,12 @@ class Answer(NamedTuple):
     photo: Photo
     query: Query
     found: dict  # of path to (table.Row, similarity), best first
-    images: ImageFolder
     searched: int
     region: object  # None, a box or a mask, as is
     ignore: object
     like: tuple  # paths
     unlike: tuple
+    pairs: list  # `unusual.pair_quantiles`
 
 
 class Desk:
@@ -65,7 +70,10 @@ class Desk:
     def __init__(self, gallery):
         self.gallery, now = gallery, gallery.open(graph=True)
         self.network, self.images = now.network, now.images
-        self.photos, self.answers, self.pictures = (Kept(room) for room in ROOM.values())
+        self.photos, self.answers, self.pictures, self.pixels, self.thumbnails = map(
+            Kept, ROOM.values()
+        )
+        self._embedded = None, None, None  # the state of the table, paths, embeddings
         self._rows, self._numbers, self._lock = [], {}, Lock()
         black = np.zeros((*self.network.input_size, 3), np.uint8)
         for region in (None, (0, 0, 9, 9)):  # what is compiled is compiled now
@@ -74,8 +82,14 @@ class Desk:
     def about(self):
         """Return what the page says of the gallery, a dict of plain values."""
         now = self.gallery.open()
-        words = f"{self.network.name}: {self.network.description}"
-        return {"gallery": self.gallery.path, "images": len(now.table), "network": words}
+        labels = {label for label, _ in now.table.labels().values() if label is not None}
+        return {
+            "gallery": self.gallery.path,
+            "images": len(now.table),
+            "labels": sorted(labels)[:LABELS],
+            "network": f"{self.network.name}: {self.network.description}",
+            "fine": self.network.contributions is not None,
+        }
 
     def take(self, data, name):
         """Decode a photograph's file, keep it, and return what the page is to call it."""
@@ -97,18 +111,25 @@ class Desk:
 
     def rank(self, question):
         """Return the hits for a question, without maps, a dict of plain values."""
-        answer = self._answer(question)
-        hits = [
-            self._shown(row) | {"similarity": round(similarity, 6)}
-            for row, similarity in answer.found.values()
-        ]
+        answer, rows = self._answer(question), {}
+        plain = answer.query.method.target is None  # of a direction there are no pairs
+        pairs = answer.pairs if plain else ()
+        hits = []
+        for row, similarity in answer.found.values():
+            hit = self._shown(row) | {"similarity": round(similarity, 6), "label": row.label}
+            percent = percentile(similarity, pairs)
+            usual = percent is not None and percent < UNUSUAL
+            hit |= {"unusual": percentile_words(percent), "usual": usual}
+            hits.append(hit | {"same": rows.setdefault(row.contents, hit["row"])})
         words = self.result(answer, []).words()
-        return {"hits": hits, "searched": answer.searched, "words": words}
+        return {"hits": hits, "searched": answer.searched, "words": words, "line": LINE}
 
     def explain(self, question, row):
         """Return one of the hits with its map, or why it has none, a dict of plain values."""
-        _, hit = self.hit(question, row)
+        answer, hit = self.hit(question, row)
         found = {"row": row, "similarity": hit.similarity, "note": hit.note, "box": hit.box}
+        if hit.image is not None:
+            found["same"] = self._same(answer, hit)
         if hit.map is not None:
             height, width, _ = hit.image.shape
             rows, columns = hit.map.shape
@@ -130,7 +151,9 @@ class Desk:
         path, _ = self._row(row)
         if path not in answer.found:
             raise Gone(f"{path}: it is not among the hits any more, search again")
-        (hit,) = look_at([answer.found[path]], answer.images, answer.query, self.network)
+        images = _Loaded(self._load, answer.found[path][0].contents)
+        given = [answer.found[path]], images, answer.query, self.network
+        (hit,) = look_at(*given, pairs=answer.pairs)
         return answer, replace(hit, rank=[*answer.found].index(path) + 1)
 
     def result(self, answer, hits):
@@ -172,14 +195,20 @@ class Desk:
             cells = query.seen[0].shape[:2]
         region, ignore = places(question, size, cells)
         check_search(size, region, None, question.top, ignore=ignore)
-        query = run_query(*given, region, ignore=ignore, known=photo.known)
+        fine = {"stride": FINE if question.fine else None}
+        query = run_query(*given, region, ignore=ignore, known=photo.known, **fine)
         like, unlike = (
             tuple(self._row(row)[0] for row in rows) for rows in (question.like, question.unlike)
         )
         query = now.marked(query, like, unlike)
-        found = {row.path: (row, each) for row, each in now.nearest(query, question.top)}
-        places_of = region, ignore, like, unlike
-        answer = Answer(photo, query, found, now.images, len(now.table), *places_of)
+        if question.label or question.not_label:
+            nearest = now.nearest(query, question.top, False, question.label, question.not_label)
+        else:
+            nearest = self._nearest(now, query.vector, question.top)
+        found = {row.path: (row, each) for row, each in nearest}
+        answer = Answer(
+            photo, query, found, len(now.table), region, ignore, like, unlike, now.pairs
+        )
         cost = sum(getattr(each, "nbytes", 0) for each in (region, ignore, query.method.region1))
         self.answers.put(question, answer, cost + 2**20)
         return answer
@@ -202,10 +231,41 @@ class Desk:
         return photo
 
     def _load(self, path, contents):
-        pixels, found = self.images.load(path)
-        if found != contents:
-            raise ValueError(f"{path}: it has changed since it was indexed, index the folder again")
+        """Return the pixels of an image, if it is still the one that was indexed."""
+        pixels = self.pixels.get((path, contents))
+        if pixels is None:
+            pixels, found = self.images.load(path)
+            if found != contents:
+                words = "it has changed since it was indexed, index the folder again"
+                raise ValueError(f"{path}: {words}")
+            self.pixels.put((path, contents), pixels, pixels.nbytes)
         return pixels
+
+    def _nearest(self, now, vector, count):
+        """Return what `Opened.nearest` does, of embeddings in memory if they are few."""
+        size = len(now.table) * now.table.dimension * 4
+        if len(now.table) > EXACT or size > ROOM["photos"] or len(vector) != now.table.dimension:
+            return now.nearest(Query(None, vector, None, ()), count)
+        if self._embedded[0] != now.table.state:
+            paths, _, embeddings = now.table.embedded()
+            self._embedded = now.table.state, paths, embeddings
+        _, paths, embeddings = self._embedded
+        similarities = embeddings @ (vector / np.linalg.norm(vector)).astype(np.float32)
+        order = np.argsort(-similarities, kind="stable")[:count]
+        rows = now.table.rows(paths[order].tolist())
+        return [(rows[paths[i]], float(similarities[i])) for i in order]
+
+    def _same(self, answer, hit):
+        """Return the rows of other hits, of those that were looked at, that are copies of a hit."""
+        small = thumbnail(hit.image)
+        self.thumbnails.put((hit.path, hit.contents), small, small.nbytes)
+        others = [row for row, _ in answer.found.values() if row.path != hit.path]
+        known = [(row, self.thumbnails.get((row.path, row.contents))) for row in others]
+        return [
+            self._shown(row)["row"]
+            for row, other in known
+            if row.contents == hit.contents or (other is not None and are_copies(small, other))
+        ]
 
     def _shown(self, row):
         """Return what a page knows of an image, by a number that means it and nothing else."""
@@ -222,6 +282,16 @@ class Desk:
         if not 0 <= number < len(self._rows):
             raise Gone(f"row: there is none of the number {number}")
         return self._rows[number]
+
+
+class _Loaded(NamedTuple):
+    """Stands for the folder of images in `look_at`, for one that may be in memory."""
+
+    function: object  # of a path and its contents
+    contents: str
+
+    def load(self, path):
+        return self.function(path, self.contents), self.contents
 
 
 class Kept:

@@ -29,6 +29,9 @@ class Question(NamedTuple):
     strokes: tuple = ()  # of a brush over what is ignored: (radius, x, y, x, y, ...)
     like: tuple = ()  # rows
     unlike: tuple = ()
+    label: tuple = ()  # of the images that are searched, one of these
+    not_label: tuple = ()  # and none of these
+    fine: bool = False
     top: int = 12
 
 
@@ -55,6 +58,10 @@ def read_question(asked):
     for name, rows in (("like", like), ("unlike", unlike)):
         if not (isinstance(rows, list) and len(rows) <= MARKS):
             raise ValueError(f"{name}: expected at most {MARKS} rows")
+    labels = [asked.get(name, []) for name in ("label", "not_label")]
+    for name, texts in zip(("label", "not_label"), labels, strict=True):
+        if not (isinstance(texts, list) and all(_is_label(text) for text in texts[: MARKS + 1])):
+            raise ValueError(f"{name}: expected a list of texts")
     top = asked.get("top", Question._field_defaults["top"])
     if not 1 <= whole(top, "top") <= TOP:
         raise ValueError(f"top: expected 1 to {TOP}, got {top}")
@@ -67,8 +74,15 @@ def read_question(asked):
         strokes=strokes,
         like=tuple(whole(each, "like") for each in like),
         unlike=tuple(whole(each, "unlike") for each in unlike),
+        label=tuple(labels[0][:MARKS]),
+        not_label=tuple(labels[1][:MARKS]),
+        fine=asked.get("fine") is True,
         top=top,
     )
+
+
+def _is_label(text):
+    return isinstance(text, str) and len(text) <= 1000
 
 
 def whole(value, name):

@@ -30,13 +30,13 @@ To search again, in this folder, with search_gallery.py of version {version}:
 """
 
 
-def make_report(result, answer, gallery, options):
+def make_report(result, question, answer, gallery, options):
     """Return a zip file, as bytes, of a search.
 
     Parameters
     ----------
     result : SearchResult, with the maps of its hits
-    answer : desk.Answer, which it is of
+    question, answer : questions.Question and desk.Answer that it is of
     gallery : Gallery
     options : list of str, of the network, as they were typed
     """
@@ -54,6 +54,10 @@ def make_report(result, answer, gallery, options):
             asked += [f"--{name}", f"{name}.png"]
         elif place is not None:
             asked += [f"--{name}", ",".join(f"{edge:.10g}" for edge in place)]
+    asked += ["--fine"] * question.fine
+    for name in ("label", "not_label"):
+        for text in getattr(question, name):
+            asked += [f"--{name.replace('_', '-')}={text}"]
     for name in ("like", "unlike"):
         paths = getattr(answer, name)
         asked += [f"--{name}", *paths] * bool(paths)

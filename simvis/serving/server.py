@@ -194,7 +194,7 @@ class Service:
         for each in found["hits"]:  # others have their turns between them
             answer, hit = await self.network.do(self.desk.hit, question, each["row"])
             hits.append(hit)
-        given = self.desk.result(answer, hits), answer, self.desk.gallery, self.options
+        given = self.desk.result(answer, hits), question, answer, self.desk.gallery, self.options
         file = await self.others.do(make_report, *given)
         headers = {"content-disposition": 'attachment; filename="search_report.zip"'}
         return Response(file, media_type="application/zip", headers=headers)

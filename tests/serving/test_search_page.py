@@ -78,8 +78,8 @@ def settled(page, question=None):
     """Wait until the last question is answered, with all maps; return the hits, (path, text)."""
     if question:
         wait_until(page, f"asked && ((a) => {question})(asked)")
-    done = "!resting && Number($('cards').dataset.turn) === turn && !document.querySelector('.waiting')"
-    wait_until(page, f"asked && {done}")
+    done = "Number($('cards').dataset.turn) === turn && !document.querySelector('.waiting')"
+    wait_until(page, f"asked && !resting && {done}")
     paths = page.locator("#cards .card").evaluate_all("all => all.map((e) => e.dataset.path)")
     return list(zip(paths, page.locator("#cards .similarity").all_text_contents(), strict=True))
 

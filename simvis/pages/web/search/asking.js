@@ -52,8 +52,14 @@ function question(more) {
     strokes: of("brush"),
   };
   const subject = photo ? { photo } : { row };
-  const top = Number($("top").value);
-  return { client: CLIENT, turn, ...subject, ...marks, like, unlike, top, ...more };
+  const typed = (id) => ($(id).value ? [$(id).value] : []);
+  const set = {
+    top: Number($("top").value),
+    fine: $("fine").getAttribute("aria-pressed") === "true",
+    label: typed("label"),
+    not_label: typed("not-label"),
+  };
+  return { client: CLIENT, turn, ...subject, ...marks, like, unlike, ...set, ...more };
 }
 
 /** Sends a photograph, and searches with it. */
@@ -98,10 +104,12 @@ async function search() {
     succeed();
     showHits(await found.json());
     $("cards").dataset.turn = mine;
-    for (const card of [...cards]) {
-      if (isOld()) return;
-      await explain(card, mine);
-    }
+    const left = [...cards]; // two at a time: while one is sent, the network works on the other
+    const work = async () => {
+      for (let card = left.shift(); card && !isOld(); card = left.shift())
+        await explain(card, mine);
+    };
+    await Promise.all([work(), work()]);
     if (!isOld()) say(`${cards.length} hits, all with their maps.`);
   } catch (error) {
     if (!isOld()) fail(error, search);
@@ -119,7 +127,7 @@ async function again(what) {
   }
 }
 
-/** Shows a hit's map, or why it has none. */
+/** Asks for a hit's map, and shows it, or why it has none. */
 async function explain(card, mine) {
   for (let tries = 0; mine === turn; tries++) {
     try {

@@ -5,11 +5,13 @@ const HEAT = 320; // pixels of a map's longer side, at the most
 let cards = []; // of the last ranking
 let opener = null; // the button that opened the dialog
 
-function showHits({ hits, words, searched }) {
-  cards = hits.map((hit, i) => ({ ...hit, rank: i + 1, map: null }));
+function showHits({ hits, words, searched, line }) {
+  cards = hits.map((hit, i) => ({ ...hit, rank: i + 1, map: null, copies: [] }));
   for (const card of cards) card.element = elementOf(card);
   $("words").textContent = words;
   $("cards").replaceChildren(...cards.map(({ element }) => element));
+  cards.find(({ usual }) => usual)?.element.before(make("li", "line small muted", line));
+  for (const card of cards) fold(card, [card.same]);
   say(`${cards.length} hits among ${searched} images.`);
   showVerdicts();
 }
@@ -28,9 +30,25 @@ function elementOf(card) {
   name.title = card.path;
   const head = make("p", "head", make("span", "rank small muted", String(card.rank)));
   head.append(make("span", "similarity", number(card.similarity)));
-  element.append(head, name, verdictOf(card));
+  const notes = [card.label && `label ${card.label}`, card.unusual].filter(Boolean);
+  element.append(head, name, ...notes.map((note) => make("p", "note small muted", note)));
+  element.append(make("p", "copies note small muted"), verdictOf(card));
   element.dataset.path = card.path;
   return element;
+}
+
+/** Folds cards of one picture into the first of them, which says how many there are. */
+function fold(card, rows) {
+  const same = [card, ...cards.filter(({ row }) => rows.includes(row) && row !== card.row)];
+  const [first, ...others] = same.sort((a, b) => a.rank - b.rank);
+  for (const other of others) {
+    if (other.element.hidden) continue;
+    other.element.hidden = true;
+    first.copies.push(other.path, ...other.copies);
+    const count = first.copies.length,
+      words = `${count} ${count > 1 ? "copies" : "copy"}: ${first.copies.join(", ")}`;
+    first.element.querySelector(".copies").textContent = words;
+  }
 }
 
 function verdictOf(card) {
@@ -78,13 +96,14 @@ function searchAgain() {
 
 // --- maps -----------------------------------------------------------------------------------------
 
-function showMap(card, { similarity, note, box, map }) {
+function showMap(card, { similarity, note, box, map, same = [] }) {
   const { element } = card,
     picture = element.querySelector(".picture");
   element.classList.remove("waiting");
   if (Number.isFinite(similarity))
     element.querySelector(".similarity").textContent = number(similarity);
   if (note) element.querySelector(".verdict").before(make("p", "note small muted", note));
+  fold(card, same);
   if (!map) return;
   const scale = HEAT / Math.max(card.width, card.height);
   const heat = make("canvas", "overlay");
@@ -155,7 +174,15 @@ function startHits() {
     cards.forEach(paint);
   });
   $("controls").addEventListener("submit", (event) => event.preventDefault());
-  $("top").addEventListener("input", search);
+  for (const id of ["top", "label", "not-label"]) $(id).addEventListener("change", search);
+  for (const name of DATA.labels) $("labels").append(new Option(name));
+  for (const part of document.querySelectorAll(".of-labels")) part.hidden = !DATA.labels.length;
+  $("fine").hidden = !DATA.fine;
+  $("fine").addEventListener("click", () => {
+    const on = $("fine").getAttribute("aria-pressed") !== "true";
+    $("fine").setAttribute("aria-pressed", on);
+    search();
+  });
   $("overlays").addEventListener("click", () => {
     $("overlays").setAttribute("aria-pressed", document.body.classList.toggle("overlays"));
   });
