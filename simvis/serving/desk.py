@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import NamedTuple
@@ -123,6 +124,11 @@ class Desk:
             hits.append(hit | {"same": rows.setdefault(row.contents, hit["row"])})
         words = self.result(answer, []).words()
         return {"hits": hits, "searched": answer.searched, "words": words, "line": LINE}
+
+    def fetch(self, row):
+        """Decode a hit's image, for `explain`, which says what is wrong with it."""
+        with suppress(ValueError, OSError, MemoryError):
+            self._load(*self._row(row))
 
     def explain(self, question, row):
         """Return one of the hits with its map, or why it has none, a dict of plain values."""

@@ -180,6 +180,7 @@ class Service:
     async def make_map(self, request):
         question, asked = await _question(request)
         given = question, whole(asked.get("hit"), "hit")
+        await self.others.do(self.desk.fetch, given[1])  # while the network is at another one
         return JSONResponse(await self.network.do(self.desk.explain, *given, **_turn(asked)))
 
     async def explore(self, request):

@@ -77,6 +77,8 @@ def test_a_brush_paints_what_is_near_its_line():
         ({"row": 1, "like": "a.png"}, "like: expected at most"),
         ({"row": 1, "unlike": ["a.png"]}, "unlike: expected a whole number"),
         ({"row": 1, "like": [1] * 65}, "like: "),
+        ({"row": 1, "label": "a"}, "label: expected a list"),
+        ({"row": 1, "not_label": [1]}, "not_label: expected a list"),
         ({"row": 1, "top": 0}, "top: expected 1 to 120"),
         ({"row": 1, "top": 10**9}, "top: "),
     ],

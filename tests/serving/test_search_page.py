@@ -366,6 +366,38 @@ def test_maps_are_seen_under_the_pointer_in_the_colours_that_are_chosen(visit, g
     go.expect_complaints(page, "Multiple readback operations")  # which is the test's own
 
 
+def test_what_is_usual_and_copies_and_labels(visit, gallery, folder):
+    (folder / "more").mkdir()
+    shutil.copy(folder / "0" / "0_0000.png", folder / "more" / "same.png")
+    small = Image.open(folder / "0" / "0_0000.png").resize((120, 90))
+    small.save(folder / "more" / "small.jpg", quality=95)
+    gallery.index(folder, labels_from="folders")
+    page = visit()
+    page.locator("[data-picture='1/0_0001.png'] button").click()
+    settled(page)
+    page.locator("#top").select_option("48")
+    settled(page, "cards.length > 12")
+    wanted = gallery.find(folder / "1" / "0_0001.png", top=48).folded()
+    shown = page.locator("#cards > :not([hidden])")
+    line = page.locator("#cards .line")
+    expect(shown).to_have_count(len(wanted) + 1)
+    assert "unusual above this line" in line.inner_text()
+    before = line.evaluate("(e) => [...e.parentElement.children].indexOf(e)")
+    assert before == sum(hit.percentile >= 99 for hit in wanted)
+    (first,) = [hit for hit in wanted if len(hit.copies) == 2]
+    card = page.locator(f"[data-path='{first.path}']")
+    expect(card.locator(".copies")).to_contain_text("2 copies: ")
+    assert all(path in card.locator(".copies").text_content() for path in first.copies)
+    assert f"label {first.label}" in card.locator(".note").all_text_contents()
+    page.locator("#label").fill("more")
+    page.locator("#label").press("Enter")
+    settled(page, "cards.length === 2")
+    page.locator("#label").fill("")
+    page.locator("#not-label").fill("1")
+    page.locator("#not-label").press("Tab")
+    settled(page, "cards.length === 22")
+
+
 def test_a_hit_opens_its_explorer(visit, gallery, photo):
     page = visit()
     choose(page, photo)

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shlex
 import shutil
 import signal
@@ -271,6 +272,68 @@ def test_answers_are_those_of_a_search(client, gallery, folder):
         assert data["images"][1]["name"] == wanted.hits[1].path
 
 
+def test_how_unusual_copies_and_labels(tmp_path):
+    folder = write_images(tmp_path / "images", 30)
+    copies = "copies/a.png", "copies/b.jpg"
+    (folder / "copies").mkdir()
+    shutil.copy(folder / "0" / "0_0000.png", folder / copies[0])
+    Image.open(folder / "0" / "0_0000.png").resize((120, 90)).save(folder / copies[1], quality=95)
+    gallery = Gallery(tmp_path / "gallery", color_network())
+    gallery.index(folder, labels_from="folders")
+    with served(gallery) as service:
+        client = Client(service)
+        assert b'"labels": ["0", "1", "2", "copies"]' in client.get("/")
+        rows = client.rows()
+        question = {"row": rows["0/0_0000.png"], "top": 32}
+        wanted = {hit.path: hit for hit in gallery.find(folder / "0" / "0_0000.png", top=32).hits}
+        found = client.search(question)
+        for hit in found["hits"]:
+            each = wanted[hit["path"]]
+            assert hit["label"] == each.label
+            # the last pairs are apart by as much as float32 rounds
+            assert abs(unusual(hit["unusual"]) - min(each.percentile, 99.9)) < 0.5
+            assert hit["usual"] == (each.percentile < 99)
+        # a copy that is the same file is known at once, another one when it has been looked at
+        first = rows["0/0_0000.png"]
+        same = {hit["path"]: hit["same"] for hit in found["hits"] if hit["same"] != hit["row"]}
+        pair = {"0/0_0000.png", copies[0]}
+        assert same.keys() < pair and set(same.values()) < {rows[path] for path in pair}
+        alike = [
+            client.post("/map", {**question, "hit": rows[path]}) for path in (*pair, copies[1])
+        ]
+        assert set(alike[-1]["same"]) == {rows[path] for path in pair}
+        assert (
+            rows[copies[1]] not in alike[0]["same"] and first in alike[1]["same"] + alike[0]["same"]
+        )
+        for label, others in ((["1"], []), ([], ["0", "copies"]), (["0", "1"], ["1"])):
+            asked = {"label": label, "not_label": others}
+            found = client.search({**question, **asked})
+            assert_found(found, gallery.find(folder / "0" / "0_0000.png", top=32, **asked))
+        error = client.search({**question, "label": ["copie"]}, 400)["error"]
+        assert "no image has the label 'copie', but 'copies'" in error
+
+
+def unusual(words):
+    return float(re.fullmatch("higher than ([0-9.]+) % of pairs", words)[1])
+
+
+def test_fine_maps(tmp_path):
+    folder = write_images(tmp_path / "images", 3)
+    gallery = Gallery(tmp_path / "gallery", "rooms", input_size=(64, 64))
+    gallery.index(folder)
+    with served(gallery) as service:
+        client = Client(service)
+        question = {"row": client.rows()["0/0_0000.png"], "fine": True}
+        found = client.search(question)
+        wanted = gallery.find(folder / "0" / "0_0000.png", stride=8)
+        assert_found(found, wanted)
+        for hit, each in zip(found["hits"], wanted.hits, strict=True):
+            shown = client.post("/map", {**question, "hit": hit["row"]})["map"]
+            values = np.reshape(shown["values"], (shown["rows"], shown["columns"]))
+            assert values.shape == each.map.shape == (8, 8)
+            assert_allclose(values, each.map, atol=1e-5 * np.abs(each.map).max())
+
+
 def test_the_report_repeats_the_search(tmp_path, folder, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     options = ["--network", "rooms", "--input-size", "64,64"]
@@ -283,7 +346,7 @@ def test_the_report_repeats_the_search(tmp_path, folder, monkeypatch, capsys):
         question = {"photo": client.send(file_of(photo))["photo"], "top": 4}
         marks = {"boxes": [[9, 9, 60, 60], [70, 5, 99, 80]], "strokes": [[9, 30, 30, 50, 44]]}
         for number, more in enumerate(
-            (marks, {"boxes": [[5, 6, 70, 80]]}, {"like": [rows["1/0_0001.png"]]})
+            (marks, {"boxes": [[5, 6, 70, 80]], "fine": True}, {"like": [rows["1/0_0001.png"]]})
         ):
             found = client.search({**question, **more})
             with zipfile.ZipFile(BytesIO(client.post("/report", {**question, **more}))) as report:
