@@ -9,6 +9,7 @@ import itertools
 import json
 import tempfile
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from benchmarks import MEASURED, medians, table
@@ -50,12 +51,13 @@ def report(repeats=20):
 
 def measure(service, network, folder, repeats):
     """Return the rows of the table."""
-    connection = http.client.HTTPConnection("127.0.0.1", service.port)
-    cookie = {"cookie": f"{service.cookie}={service.token}"}
+    cookie, own = {"cookie": f"{service.cookie}={service.token}"}, threading.local()
 
     def post(path, body):
-        connection.request("POST", path, body, cookie)
-        return json.loads(connection.getresponse().read())
+        if not hasattr(own, "connection"):
+            own.connection = http.client.HTTPConnection("127.0.0.1", service.port)
+        own.connection.request("POST", path, body, cookie)
+        return json.loads(own.connection.getresponse().read())
 
     path = sorted(folder.iterdir())[0]
     batch = network.preprocess([ImageFolder(folder).load(path.name)[0]])
@@ -69,16 +71,19 @@ def measure(service, network, folder, repeats):
 
     def explain(count=1):
         question = {name: asked[name] for name in ("photo", "boxes")}
-        for hit in asked["hits"][:count]:
-            post("/map", json.dumps(question | {"hit": hit["row"]}))
+        questions = [json.dumps(question | {"hit": hit["row"]}) for hit in asked["hits"][:count]]
+        list(pool.map(lambda body: post("/map", body), questions))
 
-    bare, ranking, one, twelve = medians(
-        lambda: network.embed(batch), rank, explain, lambda: explain(12), repeats=repeats
-    )
+    with ThreadPoolExecutor(2) as pool:  # as many as a page asks for at once
+        bare, ranking, one, twelve = medians(
+            *(lambda: network.embed(batch), rank, explain, lambda: explain(12)),
+            repeats=repeats,
+            pick=min,
+        )
     return [
         ("a ranking, of a new box", f"{ranking / bare:.1f} runs"),
         ("a map", f"{one / bare:.1f} runs"),
-        ("twelve maps, one by one", f"{twelve / bare:.1f} runs"),
+        ("twelve maps", f"{twelve / bare:.1f} runs"),
         ("the bare network, milliseconds an image", f"{1000 * bare:.1f}"),
     ]
 

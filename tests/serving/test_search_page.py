@@ -287,7 +287,7 @@ def test_pictures_of_the_gallery_are_picked_page_by_page(visit, gallery, folder,
     expect(page.locator("#total")).to_have_text("10 pictures")
     page.locator("[data-picture='2/0_0008.png'] button").click()
     assert_hits(settled(page), gallery.find(folder / "2" / "0_0008.png"))
-    expect(page.locator("#cards .note").first).to_have_text("the query itself")
+    expect(page.locator("#cards .said").first).to_have_text("the query itself")
     page.locator("#browse").click()
     expect(page.locator("#gallery")).to_be_visible()
 
@@ -444,8 +444,8 @@ def test_what_is_gone_or_corrupt_is_a_card_that_says_so(visit, go, gallery, fold
     found = settled(page)
     assert [path for path, _ in found] == [hit.path for hit in hits]
     notes = page.locator("#cards .card").nth(0), page.locator("#cards .card").nth(1)
-    expect(notes[0].locator(".note")).to_contain_text("no such file")
-    expect(notes[1].locator(".note")).to_contain_text("not an image")
+    expect(notes[0].locator(".said")).to_contain_text("no such file")
+    expect(notes[1].locator(".said")).to_contain_text("not an image")
     expect(notes[0].locator(".none")).to_have_text("the picture is gone")
     go.expect_complaints(page, "400 (Bad Request)")
 

@@ -11,6 +11,8 @@ let asked = null;
 let trail = []; // of all that was asked, for the way back
 let step = -1; // in the trail
 let turn = 0; // the number of the last question
+let waiting = new AbortController(); // of what it waits for
+let answered = null; // the question whose hits are shown
 
 class Refusal extends Error {
   constructor(message, status) {
@@ -24,7 +26,8 @@ async function ask(address, options = {}) {
   let response;
   try {
     response = await fetch(address, options);
-  } catch {
+  } catch (error) {
+    if (error.name === "AbortError") throw new Refusal("something newer was asked", 409);
     throw new Refusal("The server does not answer. It may have been ended; start it again.", 0);
   }
   if (response.ok) return response;
@@ -38,11 +41,11 @@ async function ask(address, options = {}) {
   throw new Refusal(words || `The server refused this (${response.status}).`, response.status);
 }
 
-const post = (address, question) =>
-  ask(address, { method: "POST", body: JSON.stringify(question) });
+const post = (address, question, signal = null) =>
+  ask(address, { method: "POST", body: JSON.stringify(question), signal });
 
-/** Returns what is asked, as the server takes it, with what else is to be said. */
-function question(more) {
+/** Returns what is asked now, as the server takes it. */
+function question() {
   const of = (kind) => asked.marks.filter((mark) => mark.kind === kind).map(({ at }) => at);
   const { photo, row, like, unlike } = asked;
   const marks = {
@@ -59,7 +62,7 @@ function question(more) {
     label: typed("label"),
     not_label: typed("not-label"),
   };
-  return { client: CLIENT, turn, ...subject, ...marks, like, unlike, ...set, ...more };
+  return { client: CLIENT, turn, ...subject, ...marks, like, unlike, ...set };
 }
 
 /** Sends a photograph, and searches with it. */
@@ -96,11 +99,15 @@ function goTo(next) {
 /** Searches, shows the ranking at once, and the maps one by one. */
 async function search() {
   turn += 1;
-  const mine = turn;
-  const isOld = () => mine !== turn;
+  waiting.abort();
+  waiting = new AbortController();
+  const mine = turn,
+    sent = question(),
+    isOld = () => mine !== turn;
   try {
-    const found = await again(() => post("/search", question({ turn: mine })));
+    const found = await again(() => post("/search", sent, waiting.signal));
     if (isOld()) return;
+    answered = sent;
     succeed();
     showHits(await found.json());
     $("cards").dataset.turn = mine;
@@ -131,7 +138,7 @@ async function again(what) {
 async function explain(card, mine) {
   for (let tries = 0; mine === turn; tries++) {
     try {
-      const found = await again(() => post("/map", question({ turn: mine, hit: card.row })));
+      const found = await again(() => post("/map", { ...answered, hit: card.row }, waiting.signal));
       if (mine === turn) showMap(card, await found.json());
       return;
     } catch (error) {

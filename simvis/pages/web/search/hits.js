@@ -102,7 +102,7 @@ function showMap(card, { similarity, note, box, map, same = [] }) {
   element.classList.remove("waiting");
   if (Number.isFinite(similarity))
     element.querySelector(".similarity").textContent = number(similarity);
-  if (note) element.querySelector(".verdict").before(make("p", "note small muted", note));
+  if (note) element.querySelector(".verdict").before(make("p", "said note small muted", note));
   fold(card, same);
   if (!map) return;
   const scale = HEAT / Math.max(card.width, card.height);
@@ -138,7 +138,7 @@ async function openExplorer(card, thumb) {
   $("dialog").showModal();
   $("dialog").focus();
   try {
-    const found = await again(() => post("/explore", question({ hit: card.row })));
+    const found = await again(() => post("/explore", { ...answered, hit: card.row }));
     const frame = frameOf(card.path, await found.json(), () => $("dialog").close());
     if ($("dialog").open && opener === thumb) $("stage").replaceChildren(frame);
   } catch (error) {
@@ -151,7 +151,7 @@ async function saveReport() {
     words = button.textContent;
   Object.assign(button, { disabled: true, textContent: "Making it …" });
   try {
-    const found = await again(() => post("/report", question()));
+    const found = await again(() => post("/report", answered));
     const link = make("a", "");
     link.href = URL.createObjectURL(await found.blob());
     link.download = `${asked.name.replace(/^.*[/\\]|\.\w+$/g, "")}_report.zip`;
