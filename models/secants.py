@@ -18,12 +18,14 @@ The rules are gradients that `tf.Graph.gradient_override_map` puts in while a fu
 Its batch is the upper ends of all steps, then their lower ends.
 """
 
+import threading
 from contextlib import contextmanager
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework.attr_value_pb2 import AttrValue
 from tensorflow.python.framework import ops  # the registry of gradients has no public name
+from tqdm import tqdm
 
 SMOOTH = ("Softplus", "Sigmoid", "Tanh", "Erf", "Erfc", "Expm1", "Log1p", "Sin", "Cos", "Atan")
 UNARY = (*SMOOTH, "Relu", "Relu6", "Elu", "Selu", "LeakyRelu", "Softsign", "Log", "Abs")
@@ -41,6 +43,7 @@ SHAPES = ("Shape", "ShapeN", "Size", "Rank")  # of a tensor; they say nothing of
 # many for its secants.
 NUMBERS_AT_ONCE = 2**21
 MOST_STEPS = 64
+ONE_AT_A_TIME = threading.Lock()  # of functions that are traced
 PRECISION = {tf.float16: 2.0**-10, tf.bfloat16: 2.0**-7, tf.float32: 2.0**-23, tf.float64: 2.0**-52}
 _moving = set()  # names of the tensors that the input reaches, while gradients are made
 
@@ -61,7 +64,7 @@ class Secants:
     """
 
     def __init__(self, function):
-        self.unruled = []
+        self.unruled, self._traced = [], {}
 
         def run(points, directions, others):
             graph = tf.compat.v1.get_default_graph()
@@ -100,23 +103,33 @@ class Secants:
         at_upper, at_lower : float64 (B,) arrays
         """
         at_once, found = max(1, NUMBERS_AT_ONCE // upper[0].size), []
-        for start in range(0, len(upper), at_once):
+        starts = range(0, len(upper), at_once)
+        for start in tqdm(starts, desc="local features", disable=_hidden(len(starts) < 8)):
             some = slice(start, start + at_once)
             points = np.concatenate([upper[some], lower[some]]).astype(np.float32)
             along = np.asarray(directions[some], np.float32)
-            # of an open length, so that another number of steps is no reason to trace again
-            found.append(self._traced(points, along, others))
+            found.append(self._call(points, along, tuple(others)))
         return [np.concatenate(each).astype(np.float64) for each in zip(*found, strict=True)]
 
-    def _traced(self, points, along, others):
-        signature = [
+    def _call(self, points, along, others):
+        # of open lengths, so that another number of steps is no reason to trace again
+        signature = (
             tf.TensorSpec((None, *points.shape[1:]), tf.float32),
             tf.TensorSpec((None, along.shape[1]), tf.float32),
             tuple(tf.TensorSpec(each.shape, each.dtype) for each in others),
-        ]
-        run = self._run.get_concrete_function(*signature)
-        values = [tf.constant(points), tf.constant(along)]
-        return [each.numpy() for each in run(*values, tuple(others))]
+        )
+        if signature not in self._traced:
+            bar = tqdm(total=1, desc="tracing the network", disable=_hidden(), leave=False)
+            with ONE_AT_A_TIME, bar:
+                self._traced[signature] = self._run.get_concrete_function(*signature)
+        run = self._traced[signature]
+        return [each.numpy() for each in run(tf.constant(points), tf.constant(along), others)]
+
+
+def _hidden(hidden=False):
+    """Return what hides a bar: a thread of many has one above it that counts more."""
+    alone = threading.current_thread() is threading.main_thread()
+    return True if hidden or not alone else None
 
 
 def contributions(secants, activations, reference, directions, steps=1, tolerance=1e-5, others=()):

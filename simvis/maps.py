@@ -277,7 +277,7 @@ def _contributions(images, network, method, directions, weights):
     elif method.pooling != network.pooling or any(np.size(each) > 1 for each in method.regions):
         words = "pools no layer, of which a region or another pooling could be taken"
         raise ValueError(f"stride: the {network.name} network {words}")
-    if method.reference not in (None, REFERENCES[0]):
+    if not (method.reference is None or str(method.reference) == REFERENCES[0]):
         references = [
             featureless(image, method.reference)
             if isinstance(method.reference, str)

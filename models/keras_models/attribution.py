@@ -355,9 +355,9 @@ def at_stride(found, stride, grey):
             f"{stride} pixels to a cell that all of it leads through; there are {words}"
         )
     conv = known[stride]
-    return replace(
-        found, conv=conv, output=target, tail=tail_from(steps, conv, target), pooled=None
-    )
+    after = leading_to(following(steps, conv), [target], [conv])
+    tail = Tail(after, tuple(_context(after) - {conv}), None)
+    return replace(found, conv=conv, output=target, tail=tail, pooled=None)
 
 
 def _context(steps):
