@@ -249,12 +249,13 @@ class Audit(NetworkCommand):
     labels_from: str | None = option("the names of folders instead", choices=SOURCES)
     top: int = option("findings of each kind (default: 12)", "N", default=12)
     maps: int = option("images whose maps are measured (default: 200)", "N", default=200)
+    stride: int | None = option(STRIDE, "N")
     images: str | None = option("where the images are now, or the URI that they are at", "FOLDER")
     output: Path | None = option(f"of {AUDIT} and {BY_LABEL} (default: nothing)", "FOLDER")
     html: Path | None = option("a page of the findings, to look at in a browser", "FILE.html")
 
     def run(self):
-        how = {"labels": self.labels, "labels_from": self.labels_from}
+        how = {"labels": self.labels, "labels_from": self.labels_from, "stride": self.stride}
         found = self.open(self.images).audit(**how, top=self.top, maps=self.maps)
         writers = {self.output: found.save, self.html: found.save_page}
         cli.write_all({path: write for path, write in writers.items() if path})
@@ -263,7 +264,8 @@ class Audit(NetworkCommand):
         print(f"audited     {len(found.paths):,} of {len(set(found.labels)):,} labels{without}")
         for name, (mean, low, high) in found.figures.items():
             print(f"{name:<11} {mean:.4f}  ({low:.4f} to {high:.4f})")
-        for label, count, values in found.by_label[:SHOWN]:
+        imperfect = [each for each in found.by_label if each[2][-1] < 1]
+        for label, count, values in imperfect[:SHOWN]:
             print(f"worst       {values[-1]:.4f}  MAP@R of {label}, {count:,} images")
         place, looks = found.attention.place, found.attention.by_label(found.labels)
         for label, count, share, area in looks[:SHOWN]:

@@ -133,7 +133,7 @@ class Audit:
         return card._replace(notes=notes, pair=pair, group=each.kind)
 
 
-def audit_images(data, images, network, *, top=12, maps=200, unlabelled=0):
+def audit_images(data, images, network, *, top=12, maps=200, stride=None, unlabelled=0):
     """Return the `Audit` of images with labels.
 
     Parameters
@@ -143,10 +143,12 @@ def audit_images(data, images, network, *, top=12, maps=200, unlabelled=0):
     network : EmbeddingNetwork, with which they were embedded
     top : int, findings of each kind, at the most
     maps : int, images of whose maps it is measured where they lie, at the most
+    stride : None or int, of the maps that say why, see `visualize_pair`
     unlabelled : int, how many other images there are
 
     Raises a ValueError if there are not two labels.
     """
+    method = Method(stride=stride)
     names, numbers = np.unique(data.labels, return_inverse=True)
     if len(names) < 2:
         words = f"the {len(numbers):,} images that have one have {len(names)}"
@@ -158,7 +160,8 @@ def audit_images(data, images, network, *, top=12, maps=200, unlabelled=0):
     near = find_neighbours(data.embeddings, numbers)
     attention = measure(data, near, images, network, maps)
     findings = [
-        explain(each, data, images, network) for each in find_findings(data, near, images, top)
+        explain(each, data, images, network, method)
+        for each in find_findings(data, near, images, top)
     ]
     findings += _inattentive(attention, data, near, images, top)
     counts, means = np.bincount(numbers), []

@@ -8,7 +8,6 @@ import numpy as np
 from simvis.batch.pipeline import prefetch
 from simvis.files import one_line
 from simvis.gallery.copies import are_copies, thumbnail
-from simvis.maps import Method
 from simvis.overlay import Look
 from simvis.triplet import TripletVisualization, compare
 
@@ -20,13 +19,11 @@ WORDS = {  # of each kind of finding
     MISSED: "another label is nearer than this image of its own",
     EQUAL: "one file under two labels",
     NEAR: "one picture under two labels",
-    FAR: "its nearest own is as far away as other labels are: is the label right?",
+    FAR: "its nearest own is as far away as the nearest of other labels: is the label right?",
     BACKGROUND: "most of its label's maps lies off the masks",
     BORDER: "more of its label's maps lies on the border than the border has of the images",
 }
 KINDS = tuple(WORDS)
-STRANGE = 0.99  # of the pairs of two labels are less similar than an image's nearest own should be
-PAIRS = 200_000  # of images, from which that is told
 CANDIDATES = 200  # pairs of two labels, the most similar ones, that may be near copies
 READ = 8  # images that are read ahead
 
@@ -107,22 +104,24 @@ def find_findings(data, near, images, top):
         for kind, chosen, right, to_right, once in (
             (FALSE, near.to_stranger > near.to_own, near.own, near.to_own, "wrong"),
             (MISSED, near.to_stranger > near.to_farthest, near.farthest, near.to_farthest, "right"),
-            (FAR, near.to_own < _strange(data), near.own, near.to_own, "query"),
+            (FAR, near.to_own < np.median(near.to_stranger), near.own, near.to_own, "query"),
         )
     )
     return [*false, *missed, *equal, *alike, *far]
 
 
-def explain(finding, data, images, network):
-    """Return a finding with its images, and with the maps of why, if there are three."""
+def explain(finding, data, images, network, method):
+    """Return a finding with its images, and, if there are three, with the maps of a Method."""
     numbers = [i for i in finding.numbers if i is not None]
     names = [str(data.paths[i]) for i in numbers]
     try:
         pictures = tuple(data.load(images, i) for i in numbers)
         if len(pictures) < 3:
             return replace(finding, images=pictures)
-        triplet = compare(pictures, network, Method(), Look(normalize="zero"), names)
+        triplet = compare(pictures, network, method, Look(normalize="zero"), names)
     except (ValueError, OSError, MemoryError) as error:
+        if str(error).startswith("stride: "):  # which is not the fault of these images
+            raise
         return replace(finding, note=one_line(error))
     return replace(finding, images=pictures, overlay=triplet.picture(), triplet=triplet)
 
@@ -155,20 +154,6 @@ def _worst(kind, data, near, queries, right, to_right, top, once):
             seen |= {numbers[once], pair}
             found.append(made(kind, data, *map(int, numbers.values())))
     return found
-
-
-def _strange(data):
-    """Return how similar images of two labels are, but for 1 pair in 100."""
-    rng, count = np.random.default_rng(0), len(data.labels)
-    one, other = rng.integers(0, count, (2, PAIRS))
-    one, other = (each[data.labels[one] != data.labels[other]] for each in (one, other))
-    cosines = np.concatenate(
-        [
-            np.einsum("ij,ij->i", data.embeddings[i], data.embeddings[j])
-            for i, j in zip(np.array_split(one, 100), np.array_split(other, 100), strict=True)
-        ]
-    )
-    return np.quantile(cosines, STRANGE)
 
 
 def _equal_files(data):

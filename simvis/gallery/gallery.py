@@ -245,7 +245,7 @@ class Gallery:
         _check_same_network(self.path, identity["network"], self._identity(network))
         return Opened(self.path, table, images, network, identity.get("pairs", []))
 
-    def audit(self, *, labels=None, labels_from=None, top=12, maps=200):
+    def audit(self, *, labels=None, labels_from=None, top=12, maps=200, stride=None):
         """Ask with each image that has a label for all of the others; return an `Audit`.
 
         Parameters
@@ -253,6 +253,7 @@ class Gallery:
         labels, labels_from : as of `index`, instead of the labels that the gallery holds
         top : int, findings of each kind, at the most, which are shown with their maps
         maps : int, images of whose maps it is measured where they lie, at the most
+        stride : None or int, of the findings' maps, see `visualize_pair`
 
         Raises a ValueError or an OSError that names the argument at fault, or says what is wrong
         with the gallery.
@@ -274,7 +275,8 @@ class Gallery:
         names, masks = (np.array(each, object)[chosen] for each in zip(*given, strict=True))
         data = Labelled(paths[chosen], names, contents[chosen], masks, embeddings)
         unlabelled = len(paths) - len(names)
-        return audit_images(data, images, network, top=top, maps=maps, unlabelled=unlabelled)
+        how = {"top": top, "maps": maps, "stride": stride, "unlabelled": unlabelled}
+        return audit_images(data, images, network, **how)
 
     def info(self):
         """Return what the gallery says of itself, a dict of plain values."""

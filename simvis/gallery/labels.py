@@ -60,7 +60,7 @@ def find_labels(paths, labels=None, labels_from=None, root=None):
                 found[name] = label, mask and place_of(os.path.join(place, mask), root)
                 break
     if not found:
-        first = f", as {next(iter(given))[:100]}" if given else ""
+        first = f", as {next(iter(given))[:100]!r}" if given else ""
         words = f"none of its {len(given):,} rows{first}, is of an image of the folder"
         raise ValueError(f"labels: {words}")
     return found, len(given) - len(found)
@@ -114,9 +114,10 @@ def read_labels(path):
                 raise ValueError(f"{line}: expected {len(header)} columns, got {len(row)}")
             cells = dict(zip(header, map(from_text, map(str.strip, row)), strict=True))
             name, both = cells["path"], (_checked(cells["label"], line), cells.get("mask") or None)
-            if not name or found.get(name, both) != both:
-                raise ValueError(f"{line}: {name[:100] + ' has two labels' if name else 'no path'}")
-            found[name] = both
+            if not name:
+                raise ValueError(f"{line}: no path")
+            if found.setdefault(name, both) != both:
+                raise ValueError(f"{line}: {name[:100]!r} has two labels")
     except csv.Error as error:
         raise ValueError(f"labels: {path}, line {reader.line_num}: {error}") from None
     return found

@@ -32,8 +32,11 @@ from simvis.gallery.folder import ImageFolder
 from simvis.gallery.gallery import Gallery
 from simvis.gallery.table import ImageTable
 from simvis.image_ops import load_image
+from simvis.maps import Method
+from simvis.models import load_network
+from simvis.overlay import Look
 from simvis.pair import visualize_pair
-from simvis.triplet import visualize_triplet
+from simvis.triplet import compare, visualize_triplet
 
 COLORS = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1), "olive": (1, 1, 0)}
 COLORS |= {"teal": (0, 1, 1), "plum": (1, 0, 1)}  # labels, and the colours of their images
@@ -145,7 +148,10 @@ def test_an_audit_of_held_out_rooms_finds_what_was_put_wrong(rooms, tmp_path, ca
     out = capsys.readouterr().out.splitlines()
     assert "audited     26 of 6 labels" in out
     assert sum(line.startswith("recall@1    0.") for line in out) == 1
-    assert "far from its label, 3: its nearest own is as far away as other labels are" in str(out)
+    assert (
+        "far from its label, 3: its nearest own is as far away as the nearest of other labels"
+        in str(out)
+    )
     with open(tmp_path / "out" / "labels.csv", newline="") as file:
         worst = [float(row["MAP@R"]) for row in csv.DictReader(file)]
     assert len(worst) == 6 and worst == sorted(worst) and worst[0] < 0.7
@@ -221,6 +227,27 @@ def test_errors_are_those_of_a_loop_and_come_with_their_maps(indexed, folder, rn
             assert_allclose(each.triplet.difference_map, triplet.difference_map, atol=1e-9)
             assert (each.overlay == triplet.picture()).all()
             assert [given[path] for path in each.paths] == list(each.labels)
+
+
+def test_maps_may_be_fine(rooms, tmp_path):
+    place, swapped, _, _ = rooms
+    gallery = Gallery(tmp_path / "gallery", "rooms", input_size=(64, 64))
+    gallery.index(place, labels=place / "labels.csv")
+    (finding, *_) = of_kind(gallery.audit(top=1, maps=0, stride=8), FALSE)
+    pictures = [place / path for path in finding.paths]
+    network = load_network("rooms", input_size=(64, 64))
+    images = [load_image(path) for path in pictures]
+    method = Method(stride=8)
+    expected = compare(images, network, method, Look(normalize="zero"), finding.paths)
+    assert finding.triplet.difference_map.shape == (8, 8)
+    assert_allclose(finding.triplet.difference_map, expected.difference_map, atol=1e-4)
+    assert finding.triplet.difference_map.sum() == pytest.approx(finding.triplet.difference)
+
+
+def test_a_network_that_has_no_fine_maps_says_so(indexed):
+    labels = {"red/0.png": "a", "red/1.png": "b", "blue/0.png": "a"}
+    with pytest.raises(ValueError, match="stride: of the colors network the activations"):
+        indexed.audit(labels=labels, stride=8)
 
 
 def test_what_is_far_from_everything_is_far_from_its_label(folder, rng):
@@ -412,6 +439,7 @@ def test_what_is_wrong_is_one_line(folder, tmp_path, monkeypatch, capsys):
         ("--labels one.csv --labels-from folders", "error: labels, labels_from: give one of them"),
         ("--labels-from folders --top -1", "--top: expected 0 to 1000, got -1"),
         ("--labels-from folders --maps 9999", "--maps: expected 0 to 1000, got 9999"),
+        ("--labels-from folders --stride 0", "--stride: expected a whole number of pixels"),
         ("--labels-from folders --output other", "--output: other holds other files (mine.txt)"),
         ("--labels-from folders --html page.txt", "--html: expected a name ending in .html"),
         ("--labels-from names", "--labels-from"),

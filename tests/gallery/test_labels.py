@@ -60,7 +60,7 @@ def test_files_of_all_kinds(tmp_path, delimiter):
     "options, words",
     [
         ({"header": "a.png,x"}, "expected a first row that names the columns path,label"),
-        ({"rows": ["a.png,x", "a.png,y"]}, r"line 3: a.png has two labels"),
+        ({"rows": ["a.png,x", "a.png,y"]}, r"line 3: 'a.png' has two labels"),
         ({"rows": ["a.png"]}, "line 2: expected 2 columns, got 1"),
         ({"rows": [",x"]}, "line 2: no path"),
         ({"rows": ["a.png," + "x" * 1001]}, "line 2: a label has over 1,000 letters"),
@@ -87,7 +87,7 @@ def test_folders_and_dicts(gallery, folder):
     for options, words in (
         ({"labels": {"root.png": 1}, "labels_from": "folders"}, "labels, labels_from: give one"),
         ({"labels_from": "names"}, "labels_from: expected folders, got 'names'"),
-        ({"labels": {"none.png": 1}}, "labels: none of its 1 rows, as none.png, is of an image"),
+        ({"labels": {"none.png": 1}}, "labels: none of its 1 rows, as 'none.png', is of an image"),
     ):
         with pytest.raises(ValueError, match=words):
             gallery.index(folder, **options)
