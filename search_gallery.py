@@ -232,9 +232,7 @@ class Serve(NetworkCommand):
         try:
             service.run()
         except (KeyboardInterrupt, SystemExit) as error:
-            if service.rest(seconds=0.5):
-                raise
-            # Python would wait for its threads, which cannot be stopped
+            # Python would wait for its threads, which cannot be stopped, and take TensorFlow apart
             interrupted = isinstance(error, KeyboardInterrupt)
             cli.complain(PROGRAM, "interrupted" if interrupted else "terminated")
             os._exit(130 if interrupted else 143)

@@ -95,7 +95,7 @@ class Service:
             **{"log_config": None, "access_log": False, "proxy_headers": False},
             **{"http": "h11", "ws": "none", "loop": "asyncio", "lifespan": "on"},
             **{"server_header": False, "limit_concurrency": CONNECTIONS},
-            timeout_graceful_shutdown=0.5,
+            timeout_graceful_shutdown=0.3,
         )
         self.server = uvicorn.Server(config)
 
@@ -149,7 +149,10 @@ class Service:
 
     async def list_pictures(self, request):
         asked = request.query_params
-        page = whole(int(asked.get("page", "0")[:9]), "page")
+        page = asked.get("page", "0")
+        if not (page.isdecimal() and len(page) < 10):
+            raise ValueError(f"page: expected a whole number, got {page[:40]!r}")
+        page = int(page)
         return JSONResponse(await self.others.do(self.desk.list, asked.get("text", "")[:500], page))
 
     async def send_picture(self, request):
