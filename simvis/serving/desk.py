@@ -21,7 +21,7 @@ from simvis.pages.page import small_jpeg
 from simvis.serving.questions import places
 
 # bytes of what is kept in memory; embeddings take up to those of photographs
-ROOM = {"photos": 2**28, "answers": 2**27, "pictures": 2**25, "pixels": 2**27, "thumbnails": 2**23}
+ROOM = {"photos": 2**28, "answers": 2**28, "pictures": 2**25, "pixels": 2**27, "thumbnails": 2**23}
 FINE = 8  # pixels of the network's input to a cell of a fine map
 LABELS = 2000  # that a page offers
 SMALL, LARGE = 480, 1280  # pixels of the longer side of a picture
@@ -95,10 +95,11 @@ class Desk:
     def take(self, data, name):
         """Decode a photograph's file, keep it, and return what the page is to call it."""
         key = hashlib.sha256(data).hexdigest()
-        if self.photos.get(key) is None:
+        if (photo := self.photos.get(key)) is None:
             photo = Photo(name, decode_image(data, "the photograph"))
-            self.photos.put(key, photo, photo.cost)
-        height, width, _ = self.photos.get(key).pixels.shape
+        photo = replace(photo, name=name)  # which another page may have called otherwise
+        self.photos.put(key, photo, photo.cost)
+        height, width, _ = photo.pixels.shape
         return {"photo": key, "width": width, "height": height}
 
     def list(self, text, page):
@@ -215,7 +216,8 @@ class Desk:
         answer = Answer(
             photo, query, found, len(now.table), region, ignore, like, unlike, now.pairs
         )
-        cost = sum(getattr(each, "nbytes", 0) for each in (region, ignore, query.method.region1))
+        held = photo.pixels, region, ignore, query.method.region1
+        cost = sum(getattr(each, "nbytes", 0) for each in held)
         self.answers.put(question, answer, cost + 2**20)
         return answer
 
