@@ -16,6 +16,8 @@ if __name__ == "__main__":  # during the imports below, which take a second
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from simvis import cli
 from simvis.files import plain
 from simvis.gallery.audit import AUDIT, BY_LABEL, check_audit_folder
@@ -26,7 +28,18 @@ from simvis.gallery.results import SHEET, TABLE, check_results_folder
 from simvis.gallery.table import needs
 from simvis.gallery.unusual import LINE, count_unusual
 from simvis.image_ops import IMAGE_ENDINGS
-from simvis.maps import BOX, POINT, STRIDE, Embedding, Region, check_number, option
+from simvis.maps import (
+    BOX,
+    FINE,
+    POINT,
+    REFERENCE,
+    REFERENCE_FORM,
+    STRIDE,
+    Embedding,
+    Region,
+    check_number,
+    option,
+)
 from simvis.overlay import Look
 
 PROGRAM = "search_gallery.py"
@@ -164,18 +177,20 @@ class Find(NetworkCommand):
     top: int = option(f"hits, 1 to {MOST} (default: 12)", "N", default=12)
     exact: bool = option("look at all images, without the index", default=False)
     rerank: int = option(PART, "N", default=0)
+    stride: int | None = option(STRIDE, "N", also=FINE)
+    reference: str | np.ndarray | None = option(REFERENCE, REFERENCE_FORM)
     label: list = option("only images with this label; may be said again", "LABEL", (), **AGAIN)
     not_label: list = option("none of those with this label", "LABEL", (), **AGAIN)
     images: str | None = option("where the images are now, or the URI that they are at", "FOLDER")
     output: Path | None = option(OUTPUT, "FOLDER")
     html: Path | None = option("a page to look at the hits in a browser", "FILE.html")
-    stride: int | None = option(STRIDE, "N", also={"--fine": (8, "--stride 8")})
     look: Look
 
     def run(self):
         how = {"exact": self.exact, "rerank": self.rerank, "look": self.look}
         how |= {"ignore": self.ignore, "like": self.like, "unlike": self.unlike}
-        how |= {"label": self.label, "not_label": self.not_label, "stride": self.stride}
+        how |= {"stride": self.stride, "reference": self.reference}
+        how |= {"label": self.label, "not_label": self.not_label}
         gallery = self.open(self.images)
         found = gallery.find(self.image, self.region, self.point, self.top, **how)
         cli.write_all(
@@ -247,7 +262,7 @@ class Audit(NetworkCommand):
     labels_from: str | None = option("the names of folders instead", choices=SOURCES)
     top: int = option("findings of each kind (default: 12)", "N", default=12)
     maps: int = option("images whose maps are measured (default: 200)", "N", default=200)
-    stride: int | None = option(STRIDE, "N")
+    stride: int | None = option(STRIDE, "N", also=FINE)
     images: str | None = option("where the images are now, or the URI that they are at", "FOLDER")
     output: Path | None = option(f"of {AUDIT} and {BY_LABEL} (default: nothing)", "FOLDER")
     html: Path | None = option("a page of the findings, to look at in a browser", "FILE.html")

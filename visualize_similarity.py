@@ -89,7 +89,7 @@ def run_pair(task):
         check_place("cover", number, region, sizes[number - 1])
 
     network = task.network.load()
-    method = with_usual(task.method, network)
+    method = usual_of(task.method, network)
     maps = find_maps(images, network, method, task.images, task.save_pairwise)
     pair = draw(images, maps, task.look)
     covered = {
@@ -108,6 +108,15 @@ def run_pair(task):
     cli.report_masks(**task.method.parts, cover1=task.cover1, cover2=task.cover2)
     report_pair(pair, task.written, covered)
     return 0
+
+
+def usual_of(method, network):
+    """Return a Method with the mean embedding of the folder, or the gallery, of --special."""
+    if method.special and (Path(method.special) / "images.lance").is_dir():
+        from simvis.gallery import Gallery
+
+        return replace(method, special=Gallery(method.special, network).mean_embedding())
+    return with_usual(method, network)
 
 
 def run_triplet(task):
@@ -151,7 +160,7 @@ def run_pairs(task):
         pairs,
         network,
         task.output,
-        with_usual(task.method, network),
+        usual_of(task.method, network),
         task.look,
         pictures=not task.no_pictures,
         save_maps=bool(task.save_maps),

@@ -14,7 +14,7 @@ import tensorflow as tf
 from simvis.models.network import failures_in_words
 from simvis.models.secants import NUMBERS_AT_ONCE, Secants, contributions
 
-TOLERANCE = 1e-5  # the gap that is small enough, relative to the embedding
+TOLERANCE = 3e-5  # the gap that is small enough, relative to the embedding
 
 
 @dataclass(frozen=True)
@@ -119,15 +119,11 @@ class Contributions:
     def _secants_of(self, stride, layer, pooling):
         """Return the `Secants` of what follows a layer, traced once for each pooling and head."""
         head = pooling.get("projection")
-        key = (
-            stride,
-            pooling.get("pooling"),
-            pooling.get("power"),
-            None if head is None else id(head),
-        )
+        key = stride, pooling.get("pooling"), pooling.get("power"), id(head)
         if key not in self._secants:
-            self._secants[key] = Secants(pooled(layer.tail, **pooling) if pooling else layer.tail)
-        return self._secants[key]
+            function = pooled(layer.tail, **pooling) if pooling else layer.tail
+            self._secants[key] = Secants(function), head  # which is kept, so that its id is its own
+        return self._secants[key][0]
 
 
 def pooled(tail, pooling, power=3.0, projection=None):

@@ -84,12 +84,13 @@ class Secants:
             # rules pass on the same to both ends; of the rest, the mean of both is closer
             (slope1, slope0), (end1, end0) = _ends(slopes), _ends(points)
             parts = (slope1 + slope0) / 2 * (end1 - end0)
-            return tf.reduce_sum(parts, -1), *_ends(along)
+            values1, _ = _ends(tf.cast(values, tf.float32))
+            return tf.reduce_sum(parts, -1), *_ends(along), tf.norm(values1, axis=-1)
 
         self._run = tf.function(run, autograph=False)
 
     def split(self, upper, lower, directions, others=()):
-        """Return what each position adds to <F(upper), d> - <F(lower), d>, and both of these.
+        """Return what each position adds to <F(upper), d> - <F(lower), d>, both, and |F(upper)|.
 
         Parameters
         ----------
@@ -100,11 +101,10 @@ class Secants:
         Returns
         -------
         parts : float64 (B, *positions) array
-        at_upper, at_lower : float64 (B,) arrays
+        at_upper, at_lower, norms : float64 (B,) arrays
         """
         at_once, found = max(1, NUMBERS_AT_ONCE // upper[0].size), []
-        starts = range(0, len(upper), at_once)
-        for start in tqdm(starts, desc="local features", disable=_hidden(len(starts) < 8)):
+        for start in range(0, len(upper), at_once):
             some = slice(start, start + at_once)
             points = np.concatenate([upper[some], lower[some]]).astype(np.float32)
             along = np.asarray(directions[some], np.float32)
@@ -132,7 +132,7 @@ def _hidden(hidden=False):
     return True if hidden or not alone else None
 
 
-def contributions(secants, activations, reference, directions, steps=1, tolerance=1e-5, others=()):
+def contributions(secants, activations, reference, directions, steps=1, tolerance=3e-5, others=()):
     """Return what each position adds to an embedding seen along directions, and what is left.
 
     Parameters
@@ -142,8 +142,9 @@ def contributions(secants, activations, reference, directions, steps=1, toleranc
     directions : float (K, D) array
     steps : int >= 1, of the line from the reference to the activations
     tolerance : float
-        Operations without a rule leave a gap; relative to the size of the directions' shares, it
-        has to be so small, and the steps are doubled until it is, up to MOST_STEPS.
+        Operations without a rule leave a gap, and so does rounding if the reference is a special
+        place, as where a norm is zero.  Relative to the embedding, it has to be so small, and the
+        steps are doubled until it is, up to MOST_STEPS.
     others : tuple of tensors that the function takes besides
 
     Returns
@@ -151,7 +152,7 @@ def contributions(secants, activations, reference, directions, steps=1, toleranc
     parts : float64 (K, *positions) array
     constant : float64 (K,) array, <F(reference), d>
 
-    A ValueError that names these operations is raised if the gap stays larger.
+    A ValueError that names such operations is raised if the gap stays larger.
 
     Examples
     --------
@@ -166,22 +167,31 @@ def contributions(secants, activations, reference, directions, steps=1, toleranc
         share = np.linspace(1, 0, steps + 1, dtype=np.float32)
         line = reference + share.reshape(-1, *(1,) * reference.ndim) * (activations - reference)
         line[0] = activations
-        upper = np.concatenate([line[:-1]] * len(directions))
-        lower = np.concatenate([line[1:]] * len(directions))
-        found = secants.split(upper, lower, np.repeat(directions, steps, 0), others)
-        parts, at_upper, at_lower = (each.reshape(-1, steps, *each.shape[1:]) for each in found)
+        at_once, found = max(1, NUMBERS_AT_ONCE // line[:-1].size), []
+        starts = range(0, len(directions), at_once)
+        for start in tqdm(starts, desc="local features", disable=_hidden(len(starts) < 8)):
+            some = np.repeat(directions[start : start + at_once], steps, 0)
+            upper, lower = (
+                np.tile(ends, (len(some) // steps, *(1,) * (line.ndim - 1)))
+                for ends in (line[:-1], line[1:])
+            )
+            found.append(secants.split(upper, lower, some, others))
+        found = [np.concatenate(each) for each in zip(*found, strict=True)]
+        parts, at_upper, at_lower, norms = (
+            each.reshape(-1, steps, *each.shape[1:]) for each in found
+        )
         parts, whole, constant = parts.sum(1), at_upper[:, 0], at_lower[:, -1]
         if not np.isfinite(whole).all():
             raise ValueError("network: its own output is not finite")
         gaps = np.abs(parts.reshape(len(parts), -1).sum(1) + constant - whole)
-        size = max(np.abs(whole).max(), np.abs(constant).max()) or 1.0
-        if gaps.max() <= tolerance * size:
+        gap = (gaps / np.maximum(norms[:, 0] * np.linalg.norm(directions, axis=1), 1e-30)).max()
+        if gap <= tolerance:
             return parts, constant
-        if not secants.unruled or 2 * steps > MOST_STEPS:
-            names = ", ".join(secants.unruled) or "its own numbers"
+        if 2 * steps > MOST_STEPS:
+            why = f", for the sake of {', '.join(secants.unruled)}" if secants.unruled else ""
             raise ValueError(
-                f"network: what positions add misses {gaps.max() / size:.1e} of the embedding in "
-                f"{steps} steps, for the sake of {names}; a later layer= is easier"
+                f"network: what positions add misses {gap:.1e} of the embedding in {steps} steps"
+                f"{why}; a later layer= is easier"
             )
         steps *= 2
 

@@ -12,6 +12,7 @@ from PIL import Image, ImageFilter
 
 from simvis import __version__, image_ops
 from simvis.image_ops import write_whole
+from simvis.matches import fine_matches
 from simvis.models import EmbeddingNetwork, stride_of
 from simvis.similarity_ops import (
     POOLINGS,
@@ -30,6 +31,7 @@ BOX, POINT = "X0,Y0,X1,Y1|MASK.png", "X,Y"  # how the shell gives a region and a
 GEM = "of GeM, >= 1 (default: the network's own, or 3)"
 HEAD = "the pooled feature, or the network's output through its linear head"
 REFERENCES = ("grey", "mean", "blur")
+FINE = {"--fine": (8, "--stride 8")}
 REFERENCE_FORM = f"{'|'.join(REFERENCES)}|FILE"  # how the shell gives one
 STRIDE = "pixels of the network's input to a cell of the maps, as 16, 8 or 4 (default: 32 or so)"
 REFERENCE = "what fine maps tell an image from: grey, its mean colour, its blur, or another image"
@@ -82,9 +84,7 @@ class Method(Embedding):
     point1: tuple | None = option("what this pixel of image 1 matches", POINT)
     point2: tuple | None = option("what this pixel of image 2 matches", POINT)
     matches: int = option("draw the N pairs of cells that match and add most", "N", default=0)
-    stride: int | None = option(
-        STRIDE, "N", group="fine maps, and other questions", also={"--fine": (8, "--stride 8")}
-    )
+    stride: int | None = option(STRIDE, "N", group="fine maps, and other questions", also=FINE)
     reference: str | np.ndarray | None = option(REFERENCE, REFERENCE_FORM)
     special: str | np.ndarray | None = option(SPECIAL, "FOLDER")
     target: np.ndarray | None = None
@@ -214,8 +214,6 @@ def find_maps(images, network, method, names, pairwise=False, seen=None):
     maps = compute_maps(convs, sizes, network, method, names, pairwise, embeddings, along)
     if not (along and method.matches):
         return maps
-    from simvis.matches import fine_matches
-
     weights = [
         None if region is None else image_ops.region_weights(region, size, conv.shape[:2])
         for region, size, conv in zip(method.regions, sizes, convs, strict=True)

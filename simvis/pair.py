@@ -215,9 +215,15 @@ class PairVisualization(PairMaps):
         """Write a page to explore the pair in any browser, see `pages.explorer.write_explorer`."""
         from simvis.pages.explorer import write_explorer
 
-        network, convs = self.network, (self.conv1, self.conv2)
+        network, convs, fine = self.network, (self.conv1, self.conv2), None
         if self.conv1 is None:  # the page needs more than the maps did
             convs = network.activations(network.preprocess(self.images))
+        if self.similarity1.shape != convs[0].shape[:2]:
+            maps, method = self, self.method
+            if method.special is not None or method.target is not None:  # the page asks of the two
+                method = replace(method, special=None, target=None)
+                maps = find_maps(self.images, network, method, self.names)
+            fine = maps.similarity1, maps.similarity2
         words = f"{network.name}: {network.description}"
         if self.network_similarity is not None:
             words += f"; it says {self.network_similarity:.4f} of the whole images itself"
@@ -237,6 +243,7 @@ class PairVisualization(PairMaps):
             points=self.method.points,
             names=[Path(name).name for name in self.names],
             network=words,
+            fine=fine,
         )
 
     def _repr_html_(self):
@@ -266,19 +273,21 @@ def draw(images, maps, look):
     """Lay `PairMaps` over their images, uint8 (H, W, 3); return a `PairVisualization`."""
     method, matches = maps.method, (maps.match1, maps.match2)
     places = list(zip(images, method.regions, method.points, strict=True))
-    shown, cells = list(matches), []
-    for i, own in enumerate((maps.similarity1, maps.similarity2)):
-        image, region, point = places[i]
-        if matches[i] is None and point is None:
-            shown[i] = own
+    shown, shares, convs = list(matches), [], (maps.conv1, maps.conv2)
+
+    def cells(i, grid):
+        image, region, _ = places[i]
         if region is None:
-            cells.append(own.size)
-        else:
-            cells.append(image_ops.region_weights(region, image.shape[:2], own.shape).sum())
-    shares = [
-        1 / count if match is None else 1 / np.prod(cells)
-        for count, match in zip(cells, matches, strict=True)
-    ]
+            return np.prod(grid)
+        return image_ops.region_weights(region, image.shape[:2], grid).sum()
+
+    for i, own in enumerate((maps.similarity1, maps.similarity2)):
+        if matches[i] is None and method.points[i] is None:
+            shown[i] = own
+        pairs = cells(i, own.shape)
+        if matches[i] is not None:  # of a point, which is one of the last layer's cells
+            pairs *= cells(1 - i, convs[1 - i].shape[:2])
+        shares.append(1 / pairs)
     small, overlays, ranges = overlay(images, shown, look, shares)
     overlays = [
         mark(each, region, point, image.shape[:2])

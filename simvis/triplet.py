@@ -25,6 +25,8 @@ def visualize_triplet(
     explain=None,
     region=None,
     ignore=None,
+    stride=None,
+    reference=None,
     colormap=None,
     alpha=0.5,
     upsample="bilinear",
@@ -42,7 +44,8 @@ def visualize_triplet(
     Parameters
     ----------
     anchor, positive, negative : paths, PIL images or RGB uint8 (H, W, 3) arrays
-    network, pooling, power, explain, alpha, upsample, size : as for `visualize_pair`
+    network, pooling, power, explain, stride, reference, alpha, upsample, size : as for
+        `visualize_pair`
     region : None, a box (x0, y0, x1, y1) in pixels of the anchor, or a mask of its size
     ignore : None, a box or a mask, likewise, which is left out of the region or the anchor
     colormap : None for coolwarm, or any of matplotlib's that has a middle
@@ -64,7 +67,8 @@ def visualize_triplet(
     >>> bool(np.isclose(triplet.difference_map.sum(), triplet.difference))
     True
     """
-    method = Method(pooling, power, explain, region1=region, ignore1=ignore)
+    fine = {"stride": stride, "reference": reference}
+    method = Method(pooling, power, explain, region1=region, ignore1=ignore, **fine)
     look = Look(colormap, alpha, upsample, "zero", size)
     images, names = take_images((anchor, positive, negative))
     check_places(method, [image.shape[:2] for image in images[:2]])

@@ -260,10 +260,14 @@ def _layer_of(found, front, grid, prefix, tokens):
         maps = parts[:, prefix:stop].reshape(-1, *grid)
         return maps, parts.sum(1) - maps.sum((1, 2))
 
+    def lead(batch):
+        conv, _pooled, _output, *context = front(batch)
+        return [conv, *context]
+
     tail = found.tail
     proportional = tail.normalizations is not None
     return Layer(
-        front=lambda batch: [front(batch)[0], *front(batch)[3:]],
+        front=lead,
         tail=follow_given_scales if proportional else follow,
         tolerance=5e-3 if found.half else TOLERANCE,
         to_map=to_map if tokens else None,

@@ -183,10 +183,11 @@ class Gallery:
         unlike=(),
         exact=False,
         rerank=0,
+        stride=None,
+        reference=None,
         look=None,
         label=None,
         not_label=None,
-        stride=None,
     ):
         """Search for an image, or a part of it, and see why each hit is one: a `SearchResult`.
 
@@ -203,10 +204,10 @@ class Gallery:
         exact : bool, look at all images, however many there are
         rerank : int
             So many images, the first by their whole, are ordered by their best part instead.
+        stride, reference : of the hits' maps and boxes, as for `visualize_pair`
         look : None or Look, of the hits' overlays
         label, not_label : None, str or sequence of str
             Only images with one of these labels; only those with none of these.
-        stride : None or int, of the hits' maps, pixels of the network's input to a cell
 
         Raises a ValueError or an OSError that names the argument at fault, or says what is wrong
         with the gallery.
@@ -214,12 +215,9 @@ class Gallery:
         pixels = image_ops.as_image(image)
         check_search(pixels.shape[:2], region, point, top, rerank, ignore)
         now, by_part = self.open(), bool(rerank)
-        given = region, point, ignore, by_part
-        query = run_query(now.network, pixels, *given, stride=stride)
+        given, fine = (region, point, ignore, by_part), {"stride": stride, "reference": reference}
+        query = run_query(now.network, pixels, *given, **fine)
         query = now.marked(query, like, unlike)
-        label, not_label = (
-            [each] if isinstance(each, str) else list(each or ()) for each in (label, not_label)
-        )
         found = now.nearest(query, max(top, rerank), exact, label, not_label)
         named, given = isinstance(image, (str, os.PathLike)), (found, now.images, query)
         return SearchResult(
@@ -277,6 +275,15 @@ class Gallery:
         unlabelled = len(paths) - len(names)
         how = {"top": top, "maps": maps, "stride": stride, "unlabelled": unlabelled}
         return audit_images(data, images, network, **how)
+
+    def mean_embedding(self):
+        """Return the mean of all images' unit embeddings, float64 (D,).
+
+        It is what `visualize_pair` takes as ``special=``, to show what is more than usual.
+        """
+        table, identity = self._open()
+        _check_same_network(self.path, identity["network"], identity_of(self._load()))
+        return table.embedded()[2].mean(0, dtype=np.float64)
 
     def info(self):
         """Return what the gallery says of itself, a dict of plain values."""
@@ -430,12 +437,13 @@ class Opened(NamedTuple):
     def nearest(self, query, count, exact=False, label=(), not_label=()):
         """Return the images that are most similar to a `results.Query`, as for `look_at`.
 
-        They have one of the labels, and none of the others, lists of str.
+        They have one of the labels, and none of the others, None, str or sequences of str.
         """
-        _check_labels(self.table, label, not_label)
+        asked = ("label", label), ("not_label", not_label)
+        chosen = [_labels_of(self.table, *each) for each in asked]
         if len(query.vector) != self.table.dimension:
             raise ValueError(f"{self.path}: the gallery is damaged: its embeddings do not fit")
-        nearest = self.table.nearest(query.vector, count, exact, label, not_label)
+        nearest = self.table.nearest(query.vector, count, exact, *chosen)
         rows = self.table.rows(path for path, _ in nearest)
         return [(rows[path], similarity) for path, similarity in nearest]
 
@@ -497,21 +505,17 @@ def check_search(size, region=None, point=None, top=12, rerank=0, ignore=None):
             raise ValueError(f"{name}: expected {least} to {MOST} images, got {count!r}")
 
 
-def _check_labels(table, *asked):
-    """Raise a ValueError that names a label that no image has."""
-    if any(asked):
-        known = {label for label, _ in table.labels().values() if label is not None}
-        for name, labels in zip(("label", "not_label"), asked, strict=True):
-            for label in labels:
-                if not known:
-                    raise ValueError(
-                        f"{name}: the gallery has no labels, index with labels=FILE.csv"
-                    )
-                if label not in known:
-                    near = "".join(
-                        f", but {each!r}" for each in get_close_matches(str(label), known, 1)
-                    )
-                    raise ValueError(f"{name}: no image has the label {label!r}{near}")
+def _labels_of(table, option, asked):
+    """Return a list of the labels that are asked for; raise a ValueError if no image has one."""
+    asked = [asked] if isinstance(asked, str) else list(asked or ())
+    known = {label for label, _ in table.labels().values() if label} if asked else set()
+    for label in asked:
+        if not known:
+            raise ValueError(f"{option}: the gallery has no labels, index with labels=FILE.csv")
+        if label not in known:
+            near = "".join(f", but {each!r}" for each in get_close_matches(str(label), known, 1))
+            raise ValueError(f"{option}: no image has the label {label!r}{near}")
+    return asked
 
 
 def _named_by(path, identity):

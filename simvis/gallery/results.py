@@ -28,6 +28,7 @@ SHEET, TABLE = sorted(RESULTS[0])
 OVERLAY = "hit_{:02d}.jpg"
 ALIKE = 0.99999  # the cosine, at the least, of two whole images that are one picture
 EXPLAINED = ("pooling", "projection", "power", "explain")  # of a network, for the explorer
+REACH = 12  # pixels of the network's input, over which fine maps are evened out for a box
 READ = 8  # images that are read ahead of the network
 
 
@@ -209,7 +210,7 @@ class SearchResult:
 
 def explorer_of(network, images, maps, names, region=None):
     """Return what the explorer of two images is made from, see `pages.explorer.explorer_data`."""
-    convs = maps.conv1, maps.conv2
+    convs, fine = (maps.conv1, maps.conv2), (maps.similarity1, maps.similarity2)
     if maps.conv1 is None:  # the page needs more than the maps did
         convs = network.activations(network.preprocess(images))
     return {
@@ -218,6 +219,7 @@ def explorer_of(network, images, maps, names, region=None):
         "regions": (region, None),
         "names": names,
         "network": f"{network.name}: {network.description}",
+        "fine": None if fine[0].shape == convs[0].shape[:2] else fine,
     }
 
 
@@ -238,7 +240,7 @@ def run_query(
     With ``by_part``, hits will be ordered by their best box.  ``known``, a dict, keeps what the
     network made of the image for other queries with it, and ``fine`` are the stride and the
     reference of a `Method`.  Raises a ValueError if the network sees nothing in the image, its
-    region or its point, or if nothing is left of it.
+    region or its point, if nothing is left of it, or if it has no fine maps of this kind.
     """
     # boxes need all of the local features, and so does a part of the image
     whole = region is point is ignore is None and not by_part
@@ -259,7 +261,11 @@ def run_query(
     if not np.any(vector) or not np.isfinite(vector).all():
         raise ValueError("the network sees nothing there: the embedding is zero, or not finite")
     conv = None if convs is None else convs[0]
-    return Query(pixels, vector, Method(region1=region, **fine), (conv, own))
+    query = Query(pixels, vector, Method(region1=region, **fine), (conv, own))
+    if any(value is not None for value in fine.values()):  # else each hit would say what is wrong
+        seen = [None if conv is None else (conv, conv), (own, own)]
+        find_maps((pixels, pixels), network, query.method, ("the query", "itself"), seen=seen)
+    return query
 
 
 def look_at(rows, images, query, network, look=None, by_part=False, pairs=()):
@@ -310,15 +316,23 @@ def _explained(hit, query, seen, network):
         maps = find_maps(images, network, query.method, names, seen=seen)
     except ValueError as error:
         return replace(hit, note=one_line(error))
+    evened = _evened(maps.similarity2, REACH // (query.method.stride or REACH + 1))
     return replace(
         hit,
         similarity=maps.similarity if query.method.target is None else maps.sums[1],
         whole_similarity=maps.whole_similarity,
-        box=image_ops.box_of_cells(strongest_part(maps.similarity2), hit.image.shape[:2]),
+        box=image_ops.box_of_cells(strongest_part(evened), hit.image.shape[:2]),
         note="the query itself" if maps.whole_similarity >= ALIKE else "",
         map=maps.similarity2,
         maps=maps,
     )
+
+
+def _evened(similarity, reach):
+    """Return the mean of each cell of a map and those within reach, so that no single one leads."""
+    windows = np.pad(similarity, reach, mode="edge")
+    sides = 2 * reach + 1, 2 * reach + 1
+    return np.lib.stride_tricks.sliding_window_view(windows, sides).mean(axis=(2, 3))
 
 
 def _with_best_box(hit, conv, vector, network):

@@ -17,7 +17,8 @@ from simvis.gallery.results import Hit
 from simvis.gallery.table import ImageTable
 from simvis.gallery.unusual import count_unusual, pair_quantiles, percentile, percentile_words
 from simvis.image_ops import load_image
-from simvis.pair import EXAMPLES
+from simvis.pair import EXAMPLE_PAIR, EXAMPLES
+from visualize_similarity import main
 
 
 @pytest.fixture
@@ -193,3 +194,16 @@ def test_a_search_shows_copies_once(gallery, folder, tmp_path):
     assert len(copies) == 5 and copies[first.path] == ""
     found.save_page(tmp_path / "found.html")
     assert (tmp_path / "found.html").read_text().count('"similarity":') == 3
+
+
+def test_the_mean_of_a_gallery_is_that_of_its_folder(tmp_path, capsys):
+    told = []
+    gallery = Gallery(tmp_path / "gallery", "rooms")
+    gallery.index(EXAMPLES)
+    for folder in (EXAMPLES, gallery.path):
+        pair = [*map(str, EXAMPLE_PAIR), "--network", "rooms", "--output", str(tmp_path / "p.png")]
+        assert main([*pair, "--special", str(folder)]) == 0
+        told.append(next(line for line in capsys.readouterr().out.split("\n") if "usual" in line))
+    assert told[0] == told[1]
+    assert main(["--special", str(gallery.path), "--output", str(tmp_path / "p.png")]) == 2
+    assert "was indexed with another one, with network rooms" in capsys.readouterr().err

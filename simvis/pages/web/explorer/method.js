@@ -136,6 +136,10 @@ function cellsAt({ x, y }, { width, height, rows, columns }) {
   ];
 }
 
+/** Returns the cell that a pixel lies in. */
+const cellAt = ({ x, y }, { width, height, rows, columns }) =>
+  Math.floor(((y + 0.5) * rows) / height) * columns + Math.floor(((x + 0.5) * columns) / width);
+
 /** Returns the other image's map of what a point matches. */
 function match(point) {
   const { local, feature } = pair.pooled[point.image],
@@ -172,12 +176,11 @@ function norms(pooled) {
 
 /** Returns {image, y, x, cosine, mutual, adds} of the other image's cell that is nearest to a point's by
  *  the cosine, mutual if the point's is the nearest to it, too; null if there is none. */
-function nearest({ image, x, y }) {
-  const { width, height, rows, columns } = images[image],
-    own = pair.pooled[image],
+function nearest(point) {
+  const { image } = point,
+    cell = cellAt(point, images[image]);
+  const own = pair.pooled[image],
     other = pair.pooled[1 - image];
-  const cell =
-    Math.floor(((y + 0.5) * rows) / height) * columns + Math.floor(((x + 0.5) * columns) / width);
   const there = cosines(other, own, cell),
     cosine = Math.max(...there),
     found = there.indexOf(cosine);
@@ -194,9 +197,9 @@ function nearest({ image, x, y }) {
   };
 }
 
-/** Returns what a point adds to the similarity. */
-const valueAt = (point) =>
-  cellsAt(point, images[point.image]).reduce(
-    (sum, [u, share]) => sum + share * pair.maps[point.image][u],
-    0,
-  );
+/** Returns what a point adds to the similarity; of a fine map, what the cell does that it lies in. */
+function valueAt(point) {
+  const { grid, map } = images[point.image].own;
+  if (grid === images[point.image].fine) return map[cellAt(point, grid)];
+  return cellsAt(point, grid).reduce((sum, [u, share]) => sum + share * map[u], 0);
+}

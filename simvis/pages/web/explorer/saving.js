@@ -45,7 +45,7 @@ function numbers() {
 function maps() {
   return Object.fromEntries(
     images.flatMap((image, i) => [
-      [`similarity${i + 1}`, rowsOf(pair.maps[i], image)],
+      [`similarity${i + 1}`, rowsOf(image.own.map, image.own.grid)],
       [`match${i + 1}`, rowsOf(image.match, image)],
     ]),
   );

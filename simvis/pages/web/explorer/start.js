@@ -67,7 +67,7 @@ async function startMask({ weights, uri }, canvas, width, height) {
 async function startImage(data, i) {
   const figure = $("figure").content.cloneNode(true).firstElementChild;
   const find = (name) => figure.querySelector(name);
-  const image = { ...data, memory: {}, match: null, drag: null, anchor: null };
+  const image = { ...data, memory: {}, match: null, drag: null, anchor: null, fine: null };
   for (const name of [
     "stage",
     "box",
@@ -100,7 +100,12 @@ async function startImage(data, i) {
   find(".size").textContent = `${data.width} × ${data.height}${shown}`;
   Object.assign(image.heat, { width: w, height: h });
   image.pixels = image.heat.getContext("2d").createImageData(w, h);
-  Object.assign(image, interpolations(image));
+  if (DATA.fine) {
+    const { rows, columns, values } = DATA.fine[i];
+    const map = Float64Array.from(await unpack(values));
+    image.fine = { ...image, rows, columns, map };
+  }
+  for (const grid of [image, image.fine].filter(Boolean)) Object.assign(grid, interpolations(grid));
   if (data.mask) image.mask = await startMask(data.mask, image.maskCanvas, w, h);
   image.cursor = { x: data.width >> 1, y: data.height >> 1 };
   return image;
