@@ -28,7 +28,8 @@ from tensorflow.python.framework import ops  # the registry of gradients has no 
 from tqdm import tqdm
 
 SMOOTH = ("Softplus", "Sigmoid", "Tanh", "Erf", "Erfc", "Expm1", "Log1p", "Sin", "Cos", "Atan")
-UNARY = (*SMOOTH, "Relu", "Relu6", "Elu", "Selu", "LeakyRelu", "Softsign", "Log", "Abs")
+STEPS = ("Round",)  # as of quantized layers: flat but for jumps
+UNARY = (*SMOOTH, *STEPS, "Relu", "Relu6", "Elu", "Selu", "LeakyRelu", "Softsign", "Log", "Abs")
 LINEAR = {
     *("AddV2", "Add", "AddN", "Sub", "Neg", "BiasAdd", "Cast", "Identity", "IdentityN", "Conv2D"),
     *("DepthwiseConv2dNative", "Conv2DBackpropInput", "AvgPool", "Mean", "Sum", "Reshape"),
@@ -285,9 +286,12 @@ def _slope_of_sqrt(y):
 
 
 def _unary(name):
-    derivative = ops.gradient_registry.lookup(name)
+    derivative = None if name in STEPS else ops.gradient_registry.lookup(name)
 
     def rule(operation, gradient):
+        if derivative is None:
+            zero = tf.zeros_like(gradient)
+            return gradient * _slope(*operation.inputs, *operation.outputs, zero, False)
         one = derivative(operation, tf.ones_like(gradient))
         return gradient * _slope(*operation.inputs, *operation.outputs, one, name in SMOOTH)
 
@@ -421,7 +425,7 @@ RULES = {
     "Sqrt": lambda op, gradient: gradient * _slope_of_sqrt(op.outputs[0]),
     "Reciprocal": lambda op, gradient: gradient * _slope_of_inverse(op.outputs[0]),
     "Square": lambda op, gradient: 2 * gradient * _both(sum(_ends(op.inputs[0])) / 2),
-    **{name: _bilinear(name) for name in ("MatMul", "BatchMatMulV2", "Einsum")},
+    **{name: _bilinear(name) for name in ("MatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum")},
     "Mul": _product,
     "RealDiv": _quotient,
     "SquaredDifference": _squared_difference,

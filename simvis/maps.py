@@ -521,7 +521,8 @@ def network_words(network, method):
         return f"{network.name}, its own output"
     pooling = f"{'GeM' if method.pooling == 'gem' else method.pooling} pooling"
     power = f" of power {method.power:g}" if method.pooling == "gem" else ""
-    return f"{network.name}, {pooling}{power}{' and linear head' * (method.explain == 'head')}"
+    head = " and linear head" * (method.explain == "head")
+    return f"{network.name}, {pooling}{power}{head}{', not checked' * (network.embed is None)}"
 
 
 def check_places(method, sizes):

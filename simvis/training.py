@@ -94,6 +94,7 @@ class SimilarityMaps(keras.callbacks.Callback):
         self.look = ({} if stride is None else {"stride": stride}) | (look or {})
         self.log_dir, self.options = log_dir, options
         self.writer, self.step, self.first, self.drawn = None, 0, None, None
+        self.batch = 0
 
     def on_train_begin(self, logs=None):
         models.load_network(self.model, **self.options)  # raises for what has no exact maps
@@ -104,6 +105,7 @@ class SimilarityMaps(keras.callbacks.Callback):
         self.first, self.told = None, False
 
     def on_epoch_begin(self, epoch, logs=None):
+        self.batch = 0  # of this epoch
         if self.first is None:  # of this training, which may go on with another one
             begun = epoch if self.unit == "epochs" else epoch * (self.params.get("steps") or 0)
             self.step = max(self.step, begun)
@@ -111,7 +113,9 @@ class SimilarityMaps(keras.callbacks.Callback):
             self._draw()
 
     def on_train_batch_end(self, batch, logs=None):
-        self._count("batches")
+        # with steps_per_execution, it is told of the last one of several
+        self._count("batches", batch + 1 - self.batch)
+        self.batch = batch + 1
 
     def on_epoch_end(self, epoch, logs=None):
         self._count("epochs")
@@ -123,10 +127,10 @@ class SimilarityMaps(keras.callbacks.Callback):
             except FAILURES as error:
                 warnings.warn(f"SimilarityMaps, {self.log_dir}: {one_line(error)}", stacklevel=2)
 
-    def _count(self, unit):
+    def _count(self, unit, count=1):
         if unit == self.unit:
-            self.step += 1
-            if self.step % self.every == 0:
+            self.step += count
+            if self.step // self.every > (self.step - count) // self.every:
                 self._draw()
 
     def _draw(self):

@@ -55,6 +55,8 @@ def stock(tmp_path_factory):
         for name in (f"IMAGE{number}", f"room{number}.jpg"):
             (stock / name).symlink_to(path)
     (stock / "IMAGE").symlink_to(EXAMPLE_PAIR[0])
+    for path in (ROOT / "docs").glob("my_*_network.py"):
+        shutil.copy(path, stock)
     (stock / "FOLDER").mkdir()
     shutil.copy(EXAMPLE_PAIR[1], stock / "FOLDER" / "a.jpg")
     for name in ("A/1", "A/2", "B/1", "B/2"):
@@ -109,6 +111,8 @@ def authors_files(folder, monkeypatch):
 def test_a_command_runs(request, folder, command, capsys):
     if "hotels" in command or "faces" in command:
         request.getfixturevalue("authors_files")
+    if "my_torch" in command:
+        pytest.importorskip("torch")
     if "keras:" in command:
         command += " --weights none"  # instead of ImageNet's, which Keras would download
     python, program, *arguments = shlex.split(command)

@@ -22,7 +22,7 @@ FLOORS = (
     ("visualize_similarity", "search_gallery"),
 )
 ORDER = [room for floor in FLOORS for room in floor]
-FRAMEWORKS = {"tensorflow", "keras", "tf_keras"}
+FRAMEWORKS = {"tensorflow", "keras", "tf_keras", "torch", "onnx", "onnxruntime"}
 BESIDE = {"benchmarks", "docs", "evaluation", "tests"}  # nothing imports these
 
 

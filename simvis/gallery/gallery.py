@@ -23,6 +23,7 @@ from simvis.gallery.results import SearchResult, look_at, run_query
 from simvis.gallery.table import NAME, ImageTable, import_lance
 from simvis.gallery.unusual import SAMPLE, are_quantiles, pair_quantiles
 from simvis.maps import Embedding, check_place
+from simvis.models import python_files
 
 DAMAGED = "the gallery is damaged, or of another version of this program"
 FORMAT = 1  # of what a gallery says of itself
@@ -420,7 +421,9 @@ class Gallery:
                 given[option] = os.path.abspath(value) if os.path.exists(value) else value
             elif isinstance(value, tuple):
                 given[option] = list(value)
-        if not _is_known(str(name)) and os.path.exists(name):
+        if models.is_python(name):
+            name = python_files.absolute(name)
+        elif not _is_known(str(name)) and os.path.exists(name):
             name = os.path.abspath(name)
         return str(name), given
 
@@ -474,7 +477,8 @@ class Opened(NamedTuple):
 def load_explained(name, power=None, explain=None, **options):
     """Return `models.load_network` of a name, with what of it is explained."""
     Embedding(power=power, explain=explain)  # raises for what they cannot be
-    models.start_tensorflow()
+    if not models.is_python(name):
+        models.start_tensorflow()
     network = models.load_network(name, **options)
     if explain == "head" and network.projection is None:
         raise ValueError(f"explain: the {network.name} network has no linear head, use pooled")
