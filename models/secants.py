@@ -76,7 +76,8 @@ class Secants:
             reached = _reached(graph, points)
             for operation in reached:  # functions with gradients of their own are their parts
                 if operation.type == "IdentityN":
-                    operation._set_attr("_gradient_op_type", AttrValue(s=(SECANT + "IdentityN").encode()))
+                    kind = AttrValue(s=(SECANT + "IdentityN").encode())
+                    operation._set_attr("_gradient_op_type", kind)
             self.unruled = sorted({each.type for each in reached} - LINEAR - set(RULES))
             along = tf.reduce_sum(tf.cast(values, tf.float32) * _both(directions), -1)
             with _moved_by(reached, points):
