@@ -98,8 +98,23 @@ def make_search_picture():
         shutil.copy(f"{folder}/found/contact_sheet.jpg", DOCS / "search.jpg")
 
 
+def make_card_picture():
+    """Show the report card of rooms on the evaluation's views."""
+    from benchmarks.browser import browser
+    from evaluation import card
+
+    held_out = DOCS.parent / "evaluation" / "held_out"
+    with tempfile.TemporaryDirectory() as folder, browser() as chromium:
+        files = ["--images", str(held_out), "--labels", str(held_out / "rooms.csv")]
+        card.main(["--network", "rooms", *files, "--output", folder])
+        page = chromium.new_page(viewport={"width": 1600, "height": 900})
+        page.goto((Path(folder) / card.PAGE).as_uri())
+        page.screenshot(path=DOCS / "report_card.jpg", type="jpeg", quality=88)
+
+
 if __name__ == "__main__":
     make_pictures()
     make_training_picture()
     make_screenshot()
     make_search_picture()
+    make_card_picture()

@@ -1,6 +1,7 @@
 """Measure what the maps are worth: python -m evaluation
 
 Prints Markdown tables, and writes them, their figures as a CSV file, and two pictures to a folder.
+With --network NAME|FILE --images FOLDER it is a report card of your own network (evaluation.card).
 """
 
 import argparse
@@ -26,6 +27,11 @@ FRESH = {  # arguments of evaluation.rooms for each set
 
 def main(argv=None):
     """Run the program and return its exit status."""
+    argv = sys.argv[1:] if argv is None else argv
+    if {"--network", "--images"} & {word.partition("=")[0] for word in argv}:
+        from evaluation import card
+
+        return card.main(argv)
     parser = argparse.ArgumentParser(prog="python -m evaluation", description=__doc__)
     add = parser.add_argument
     add("--data", type=Path, metavar="FOLDER", help="sets of views (default: those that ship)")

@@ -69,7 +69,7 @@ class Contributions:
         found : list of (maps, constant), float64 (K, h, w) and (K,), for each image: what positions
             add, and <F(reference), d>, which is not in the maps
         """
-        layer = self._layer(stride)
+        layer = self.layer(stride)
         upper, *others = layer.front(batch)
         if references is not None:
             lower = layer.front(references)[0]
@@ -102,16 +102,17 @@ class Contributions:
 
         Those that the network does not have are left out, but for the first.
         """
-        found = [self._layer(stride).front(batch)[0]]
+        found = [self.layer(stride).front(batch)[0]]
         while stride < 64:
             stride *= 2
             try:
-                found.insert(0, self._layer(stride).front(batch)[0])
+                found.insert(0, self.layer(stride).front(batch)[0])
             except ValueError:
                 continue
         return [each for each in found if each.ndim == 4]
 
-    def _layer(self, stride):
+    def layer(self, stride):
+        """Return the `Layer` of a stride, 1 being the pixels, or raise a ValueError."""
         if stride not in self._layers:
             self._layers[stride] = self._layer_at(stride)
         return self._layers[stride]

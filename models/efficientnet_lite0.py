@@ -91,14 +91,16 @@ def build_folded(convolutions):
 def parts_at(convolutions, stride):
     """Return two functions that make the one of `build_folded` one after the other.
 
-    Between them lies the last block that puts out a cell for so many pixels.
+    Between them lies the last block that puts out a cell for so many pixels, or, for 1, the pixels.
     """
     last, grid = {}, 2
     for name, _size, step, *_ in _blocks():
         grid *= step
         last[grid] = f"{name}._project_conv"
+    if stride == 1:
+        return tf.identity, build_folded(convolutions)
     if stride not in (2, 4, 8, 16):
-        raise ValueError(f"stride: expected 2, 4, 8, 16 or none, got {stride!r}")
+        raise ValueError(f"stride: expected 1, 2, 4, 8, 16 or none, got {stride!r}")
     names = list(convolutions)
     split = names.index(last[stride]) + 1
     return tuple(

@@ -26,7 +26,7 @@ OPTIONS = {  # of each family of networks
 }
 
 
-def load_network(name="imagenet", *, graph=False, **options):
+def load_network(name="imagenet", *, graph=False, redraw=None, **options):
     """Load an embedding network.
 
     Parameters
@@ -45,6 +45,9 @@ def load_network(name="imagenet", *, graph=False, **options):
         a network of `from_torch`, `from_onnx` or `from_functions`, or a keras.Model.
     graph : bool
         Run as a compiled graph, which starts later and pays from some ten images on.
+    redraw : None or function of a list of arrays, which returns as many of the same shapes
+        It is given the weights of a network by name, or of a model file, in the order of its
+        layers, and returns those to use instead.
     pooling : None, "average", "max" or "gem"
         Instead of the network's own.  Of a Keras model also "network": whatever it is that the
         model does with the activations.
@@ -104,18 +107,21 @@ def load_network(name="imagenet", *, graph=False, **options):
     if options.get("input_size") is not None:
         options["input_size"] = tuple(map(int, options["input_size"]))
     family = _family(name)
+    if redraw is not None and (family == "python" or not isinstance(name, (str, os.PathLike))):
+        raise ValueError("redraw: the weights are known of networks by name and model files alone")
     options = {option: options.get(option) for option in OPTIONS[family]}
     if family == "keras":
         from simvis.models.keras_models.loading import load
 
-        return load(name, graph=graph, **options)
+        return load(name, graph=graph, redraw=redraw, **options)
     pooling = options.pop("pooling")
     if family == "python":
         network = python_files.load(name)
         if not isinstance(network, EmbeddingNetwork):
             return load_network(network, graph=graph, pooling=pooling)
         return replace(network, pooling=pooling or network.pooling)
-    network = (_load_authors if family == "authors" else _load_efficientnet)(name, graph, **options)
+    load_family = _load_authors if family == "authors" else _load_efficientnet
+    network = load_family(name, graph, redraw or list, **options)
     return replace(network, pooling=pooling or network.pooling)
 
 
@@ -193,7 +199,7 @@ def _family(name):
     )
 
 
-def _load_efficientnet(name, graph, input_size):
+def _load_efficientnet(name, graph, redraw, input_size):
     from simvis.models import efficientnet_lite0, rooms
 
     size = input_size or efficientnet_lite0.INPUT_SIZE
@@ -207,6 +213,9 @@ def _load_efficientnet(name, graph, input_size):
         convolutions |= taught
         projection = kernel, np.zeros(kernel.shape[1], np.float32)
         description = rooms.TAUGHT[name]
+    arrays = redraw([part for pair in (*convolutions.values(), projection) for part in pair])
+    *pairs, projection = zip(arrays[::2], arrays[1::2], strict=True)
+    convolutions = dict(zip(convolutions, pairs, strict=True))
     return of_function(
         efficientnet_lite0.build_folded(convolutions),
         projection,
@@ -223,7 +232,7 @@ def _load_efficientnet(name, graph, input_size):
     )
 
 
-def _load_authors(name, graph, input_size, checkpoint, mean_image, batch_norm):
+def _load_authors(name, graph, redraw, input_size, checkpoint, mean_image, batch_norm):
     from simvis.models import downloads
 
     batch_norm = batch_norm or "batch"
@@ -239,6 +248,7 @@ def _load_authors(name, graph, input_size, checkpoint, mean_image, batch_norm):
     stretched = "" if size == resnet_v2.INPUT_SIZE else ", the 224 x 224 mean image stretched"
     mean = resnet_v2.read_mean_image(mean_image, size)
     weights, ignored = resnet_v2.read_weights(checkpoint)
+    weights = dict(zip(weights, redraw(list(weights.values())), strict=True))
     return of_function(
         resnet_v2.build(weights, batch_norm),
         resnet_v2.projection(weights),

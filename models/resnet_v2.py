@@ -40,7 +40,7 @@ def build(weights, batch_norm, at=None):
     """Return a function from a batch (N, h, w, 3) to the activations (N, h/32, w/32, 2048).
 
     With ``at``, a stride, it is two functions, one after the other, and between them lies the last
-    unit that puts out a cell for so many pixels.
+    unit that puts out a cell for so many pixels, or, for 1, the pixels.
     Batch norm uses "batch", the statistics of the batch that it is given, as the authors' code
     does, or "moving", the averages of the training.
     """
@@ -96,8 +96,10 @@ def build(weights, batch_norm, at=None):
     units, grid, split = list(_units()), 4, 0
     if at is None:
         return lambda batch: tail(front(batch))
+    if at == 1:
+        return tf.identity, lambda batch: tail(front(batch))
     if at not in (4, 8, 16):
-        raise ValueError(f"stride: expected 4, 8, 16 or none, got {at!r}")
+        raise ValueError(f"stride: expected 1, 4, 8, 16 or none, got {at!r}")
     for number, (_scope, _inside, stride, _in, _out) in enumerate(units, 1):
         grid *= stride
         split = number if grid == at else split

@@ -373,6 +373,7 @@ def at_stride(found, stride, grey):
         for each in bottlenecks(steps, found.image, target):
             if len(shape := values[each].shape) == 4 and max(shape[1:3]) > 1:
                 known[stride_of(grey.shape[1:3], shape[1:3])] = each
+        known[1] = found.image  # and no padding of it
     if stride not in known:
         words = ", ".join(map(str, sorted(known))) or "none"
         raise ValueError(

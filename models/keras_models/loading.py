@@ -25,7 +25,9 @@ from simvis.models.steps import leading_to, named, run
 from simvis.similarity_ops import tokens_to_map
 
 
-def load(source, *, pooling, input_size, layer, preprocess, grid, prefix, graph, **of_source):
+def load(
+    source, *, pooling, input_size, layer, preprocess, grid, prefix, graph, redraw=None, **of_source
+):
     """Make an EmbeddingNetwork of a keras.Model, a model file or ``"keras:NAME"``.
 
     The options, and what is raised, are those of `models.load_network`.
@@ -37,6 +39,10 @@ def load(source, *, pooling, input_size, layer, preprocess, grid, prefix, graph,
     name = str(source) if isinstance(source, (str, Path)) else source.name
     model, own_preprocess = sources.find(source, pooling, input_size, **of_source)
     whole = model = sources.as_graph(model, input_size)
+    if redraw is not None:
+        arrays = redraw([np.asarray(weight) for weight in model.weights])
+        for weight, array in zip(model.weights, arrays, strict=True):
+            weight.assign(array)
 
     def contents():  # by which two models differ
         if (path := Path(name)).suffix in MODEL_FILES and path.is_file():

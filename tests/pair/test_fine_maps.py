@@ -197,7 +197,7 @@ def test_a_network_without_such_a_layer_says_which_it_has(imagenet):
     images = [np.zeros((32, 32, 3), np.uint8), np.full((32, 32, 3), 200, np.uint8)]
     with pytest.raises(ValueError, match=r"no layer of 8 pixels.*there are 1, 4"):
         visualize_pair(*images, network, stride=8)
-    with pytest.raises(ValueError, match=r"stride: expected 2, 4, 8, 16 or none, got 5"):
+    with pytest.raises(ValueError, match=r"stride: expected 1, 2, 4, 8, 16 or none, got 5"):
         visualize_pair(*EXAMPLE_PAIR, imagenet, stride=5)
 
 
