@@ -48,6 +48,16 @@ def grad_cam(conv1, conv2, projection=None):
     return (conv1 @ gradient / (conv1.shape[0] * conv1.shape[1])).clip(0)
 
 
+def grad_cam_at(rest, activations, other):
+    """Return Grad-CAM at any layer, float64 (h, w), >= 0, by one run from there on and back.
+
+    activations are those of image 1 at the layer, float32 (h, w, C), and rest a TensorFlow function
+    of a batch of them to embeddings (N, D).  At the last layer it is `grad_cam`.
+    """
+    weights = _gradients(rest, activations[None], other)[0].mean((0, 1), dtype=np.float64)
+    return (activations @ weights).clip(0)
+
+
 def gradient_times_input(embed, image, other, grid):
     """Return the cosine's gradient times the input, from grey, summed over each cell's pixels.
 
@@ -85,6 +95,24 @@ def occlusion(embed, image, others, grid, fill=0.0):
     covered = cosines(run_covered(embed, image, each, grid, fill), others)  # (cells, P)
     whole = cosines(np.asarray(embed(image[None])), others)
     return (whole - covered).T.reshape(-1, *grid)
+
+
+def sbsm(embed, image, others, grid, window=2):
+    """Return the saliency of XAITK's SBSM, float64 (P, h, w) in 0..1, if `xaitk_saliency` is there.
+
+    Windows of so many cells a side slide over the image by one cell, which is grey there; a place
+    has the mean of how much farther from the other image the windows over it take this one.
+    (Dong et al., "Explainability for content-based image retrieval", CVPR workshops 2019.)  Windows
+    go beyond the borders by half, so that the result has 2 cells for each of the grid's.
+    """
+    from xaitk_saliency.impls.gen_descriptor_sim_sal.similarity_scoring import SimilarityScoring
+    from xaitk_saliency.impls.perturb_image.sliding_window import SlidingWindow
+
+    cells = (2 * grid[0], 2 * grid[1])
+    masks = SlidingWindow((2 * window,) * 2, (2, 2)).perturb(np.zeros(cells))
+    covered = run_covered(embed, image, ~masks.reshape(len(masks), -1), cells)
+    whole = np.asarray(embed(image[None]))[0]
+    return SimilarityScoring("cosine").generate(whole, np.asarray(others), covered, masks)
 
 
 def blob(grid):
