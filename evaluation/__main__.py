@@ -58,7 +58,7 @@ def render(folder, seed):
 
 def evaluate(data=None, output=Path("evaluation_output")):
     """Measure all networks on the sets in a folder, None for those that ship."""
-    from evaluation import examination, figures
+    from evaluation import examination, figures, rivals
     from evaluation.subjects import NETWORKS, load_subject
     from evaluation.tables import csv_text, markdown
     from evaluation.views import load_views
@@ -70,6 +70,9 @@ def evaluate(data=None, output=Path("evaluation_output")):
     start_tensorflow()
     output.mkdir(parents=True, exist_ok=True)
     report = examination.Report()
+    if not rivals.has_sbsm():
+        words = "SBSM is left out, as xaitk-saliency is not installed"
+        print(f"evaluation: {words}", file=sys.stderr)
     budget = examination.SHIPPED if data is None else examination.THOROUGH
     for name in NETWORKS:
         print(f"{name} ...", file=sys.stderr, flush=True)

@@ -6,6 +6,8 @@ TensorFlow function from a batch (N, H, W, 3) of preprocessed images to embeddin
 the (D,) embedding of image 2, ``grid`` the (h, w) cells of the map, which divide (H, W).
 """
 
+from importlib.util import find_spec
+
 import numpy as np
 
 # In runs of the network for an image's map, once both embeddings are there; a gradient counts as
@@ -97,13 +99,18 @@ def occlusion(embed, image, others, grid, fill=0.0):
     return (whole - covered).T.reshape(-1, *grid)
 
 
+def has_sbsm():
+    """Return whether XAITK, which `sbsm` runs, is installed: pip install xaitk-saliency."""
+    return find_spec("xaitk_saliency") is not None
+
+
 def sbsm(embed, image, others, grid, window=2):
-    """Return the saliency of XAITK's SBSM, float64 (P, h, w) in 0..1, if `xaitk_saliency` is there.
+    """Return the saliency of XAITK's SBSM, float64 (P, 2 h, 2 w) in 0..1.
 
     Windows of so many cells a side slide over the image by one cell, which is grey there; a place
     has the mean of how much farther from the other image the windows over it take this one.
     (Dong et al., "Explainability for content-based image retrieval", CVPR workshops 2019.)  Windows
-    go beyond the borders by half, so that the result has 2 cells for each of the grid's.
+    go beyond the borders by half a cell, hence the result's cells.
     """
     from xaitk_saliency.impls.gen_descriptor_sim_sal.similarity_scoring import SimilarityScoring
     from xaitk_saliency.impls.perturb_image.sliding_window import SlidingWindow
