@@ -1,6 +1,6 @@
 """Measure what the maps are worth: python -m evaluation
 
-Prints Markdown tables, and writes them, their figures as a CSV file, and two pictures to a folder.
+Prints Markdown tables, and writes them, their figures as a CSV file, and pictures to a folder.
 """
 
 import argparse
@@ -84,6 +84,8 @@ def evaluate(data=None, output=Path("evaluation_output")):
     pair = examination.telling_pair(sets["held_all"])
     subjects = [load_subject(name) for name in ("imagenet", "rooms-headboard", "rooms-carpet")]
     figures.pair_figure(output / "taught.jpg", pair, subjects)
+    grains = [subjects[1].at(stride) for stride in (None, 16, 8)]
+    figures.pair_figure(output / "grains.jpg", pair, grains)
     cells = report[examination.RIVALS_TABLE].items()
     cells = {cell: value for cell, value in cells if cell[1] != "runs"}
     figures.correlation_figure(output / "counterfactuals.png", cells)
