@@ -14,17 +14,37 @@ if __name__ == "__main__":  # during the imports below, which take a second
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from simvis import cli
 from simvis.files import plain
+from simvis.gallery.audit import AUDIT, BY_LABEL, check_audit_folder
+from simvis.gallery.findings import WORDS
 from simvis.gallery.gallery import MOST, Gallery
+from simvis.gallery.labels import SOURCES
 from simvis.gallery.results import SHEET, TABLE, check_results_folder
+from simvis.gallery.unusual import LINE, count_unusual
 from simvis.image_ops import IMAGE_ENDINGS
-from simvis.maps import BOX, POINT, Embedding, Region, option
+from simvis.maps import (
+    BOX,
+    FINE,
+    POINT,
+    REFERENCE,
+    REFERENCE_FORM,
+    STRIDE,
+    Embedding,
+    Region,
+    option,
+)
 from simvis.overlay import Look
 
 PROGRAM = "search_gallery.py"
 PART = "order the first N by their best box of cells instead, which finds small objects"
+LABELS = "of images: a CSV file with the columns path, label and, if there are any, mask"
 FORCE = "also if more than half of the gallery's images would change or go"
+EXCLUDE = "leave out what is named so, as '*.gif' or drafts; may be said again"
+AGAIN = {"action": "append"}
+SHOWN = 5  # of each kind of what an audit has found, at the shell
 OUTPUT = "of the contact sheet, the overlays and results.csv (default: STEM_found)"
 
 
@@ -56,16 +76,21 @@ def parse(argv):
         cli.add_options(commands.add_parser(name, help=words, description=words), kind)
     typed = vars(parser.parse_args(argv))
     task = cli.fill(COMMANDS[typed["command"]], typed)
-    if not isinstance(task, Find):
+    if not isinstance(task, (Find, Audit)):
         return task
-    image = Path(plain(task.image))
-    output = Path(plain(task.output or f"{image.stem}_found"))
-    cli.check_folder("output", output)
-    check_results_folder(output)
+    output = task.output and Path(plain(task.output))
+    if isinstance(task, Find):
+        task = replace(task, image=Path(plain(task.image)))
+        output = output or Path(f"{task.image.stem}_found")
+        check_results_folder(output)
+    elif output:
+        check_audit_folder(output)
+    if output:
+        cli.check_folder("output", output)
     files = {"html": Path(plain(task.html))} if task.html else {}
     read = [value for name, value in typed.items() if name not in files and type(value) is str]
     cli.check_files(files, {"html": (".html", ".htm")}, read)
-    return replace(task, image=image, output=output, **files)
+    return replace(task, output=output, **files)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -101,6 +126,10 @@ class Index(NetworkCommand):
     engine: str | None = option("run on a Ray cluster, or a local one", choices=("ray",))
     workers: int | None = option("of Ray (default: one for each core)", "N")
     force: bool = option(FORCE, default=False)
+    labels: str | None = option(LABELS, "FILE.csv")
+    labels_from: str | None = option("the names of folders instead", choices=SOURCES)
+    images_from: str | None = option("a list of paths, one a line: of these images alone", "FILE")
+    exclude: list = option(EXCLUDE, "PATTERN", (), **AGAIN)
 
     def __post_init__(self):
         cli.check_batch_size(self.batch_size)
@@ -113,12 +142,16 @@ class Index(NetworkCommand):
     def run(self):
         gallery = self.open()
         how = {"batch_size": self.batch_size, "engine": self.engine, "workers": self.workers}
-        indexed = gallery.index(self.folder, **how, force=self.force)
-        counts = {word: getattr(indexed, word) for word in ("new", "changed", "gone")}
+        how |= {"force": self.force, "labels": self.labels, "labels_from": self.labels_from}
+        how |= {"images_from": self.images_from, "exclude": self.exclude}
+        indexed = gallery.index(self.folder, **how)
+        counts = {word: getattr(indexed, word) for word in ("new", "changed", "moved", "gone")}
         counts = [f"{count:,} {word}" for word, count in counts.items() if count]
         print(f"network     {gallery.info()['network']}")
         print(f"images      {indexed.images:,}, {', '.join(counts) or 'none of them new'}")
         cli.report_left_out(indexed.left_out)
+        if indexed.labels:
+            print(f"labels      {indexed.labels}")
         report_failed(indexed.failed)
         print(f"written     {gallery.path}")
         return 1 if indexed.failed else 0
@@ -134,6 +167,10 @@ class Find(NetworkCommand):
     top: int = option(f"hits, 1 to {MOST} (default: 12)", "N", default=12)
     exact: bool = option("look at all images, without the index", default=False)
     rerank: int = option(PART, "N", default=0)
+    stride: int | None = option(STRIDE, "N", also=FINE)
+    reference: str | np.ndarray | None = option(REFERENCE, REFERENCE_FORM)
+    label: list = option("only images with this label; may be said again", "LABEL", (), **AGAIN)
+    not_label: list = option("none of those with this label", "LABEL", (), **AGAIN)
     images: str | None = option("where the images are now, or the URI that they are at", "FOLDER")
     output: Path | None = option(OUTPUT, "FOLDER")
     html: Path | None = option("a page to look at the hits in a browser", "FILE.html")
@@ -141,6 +178,8 @@ class Find(NetworkCommand):
 
     def run(self):
         how = {"exact": self.exact, "rerank": self.rerank, "look": self.look}
+        how |= {"stride": self.stride, "reference": self.reference}
+        how |= {"label": self.label, "not_label": self.not_label}
         gallery = self.open(self.images)
         found = gallery.find(self.image, self.region, self.point, self.top, **how)
         cli.write_all(
@@ -149,14 +188,62 @@ class Find(NetworkCommand):
         print(f"network     {found.network.name}: {found.network.description}")
         print(f"searched    {found.images:,} images")
         cli.report_masks(region=self.region)
-        for hit in found.hits:
-            note = f", {hit.note}" if hit.note else ""
-            path = hit.path.replace("\n", "\\n")
-            print(f"{hit.rank:<11} {hit.score:.4f}  {path}{note}")
+        folded = found.folded()
+        unusual = count_unusual(folded)
+        for number, hit in enumerate(folded):
+            if number == unusual:
+                print(f"{'-----':<11} {LINE}")
+            words = ", ".join((hit.path, *hit.notes())).replace("\n", "\\n")
+            print(f"{hit.rank:<11} {hit.score:.4f}  {words}")
         for name in (SHEET, TABLE):
             print(f"written     {self.output / name}")
         if self.html:
             print(f"written     {self.html}")
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Audit(NetworkCommand):
+    """Say how well a network finds what has one label, why it errs, and which labels look wrong."""
+
+    labels: str | None = option(LABELS, "FILE.csv")
+    labels_from: str | None = option("the names of folders instead", choices=SOURCES)
+    top: int = option("findings of each kind (default: 12)", "N", default=12)
+    maps: int = option("images whose maps are measured (default: 200)", "N", default=200)
+    stride: int | None = option(STRIDE, "N", also=FINE)
+    images: str | None = option("where the images are now, or the URI that they are at", "FOLDER")
+    output: Path | None = option(f"of {AUDIT} and {BY_LABEL} (default: nothing)", "FOLDER")
+    html: Path | None = option("a page of the findings, to look at in a browser", "FILE.html")
+
+    def run(self):
+        how = {"labels": self.labels, "labels_from": self.labels_from, "stride": self.stride}
+        found = self.open(self.images).audit(**how, top=self.top, maps=self.maps)
+        writers = {self.output: found.save, self.html: found.save_page}
+        cli.write_all({path: write for path, write in writers.items() if path})
+        print(f"network     {found.network.name}: {found.network.description}")
+        without = f", {found.unlabelled:,} without a label" * bool(found.unlabelled)
+        print(f"audited     {len(found.paths):,} of {len(set(found.labels)):,} labels{without}")
+        for name, (mean, low, high) in found.figures.items():
+            print(f"{name:<11} {mean:.4f}  ({low:.4f} to {high:.4f})")
+        imperfect = [each for each in found.by_label if each[2][-1] < 1]
+        for label, count, values in imperfect[:SHOWN]:
+            print(f"worst       {values[-1]:.4f}  MAP@R of {label}, {count:,} images")
+        place, looks = found.attention.place, found.attention.by_label(found.labels)
+        for label, count, share, area in looks[:SHOWN]:
+            words = (
+                f"{share:.0%} of the maps, {area:.0%} of the images, of {label}, {count:,} images"
+            )
+            print(f"on {place:<8} {words}")
+        report_failed(found.attention.skipped)
+        for kind, words in WORDS.items():
+            these = [each for each in found.findings if each.kind == kind]
+            if these:
+                print(f"{kind}, {len(these)}: {words}")
+            for each in these[:SHOWN]:
+                line = ", ".join((f"{each.query} ({each.labels[0]})", *each.notes()))
+                print(f"            {line}".replace("\n", "\\n"))
+        for path in filter(None, (self.output, self.html)):
+            print(f"written     {path}")
         return 0
 
 
@@ -171,6 +258,8 @@ class Info(Command):
         print(f"network     {words}")
         words = f"{info['dimension']} numbers each, {info['indexed']:,} of them in an index"
         print(f"embeddings  {words}")
+        if info["labels"]:
+            print(f"labels      {info['labels']:,}, of {info['labelled']:,} images")
         print(f"on disk     {info['bytes'] / 1e6:,.1f} MB, {info['versions']:,} versions")
         report_failed(info["failed"], most=None)
         return 0
@@ -199,7 +288,8 @@ class Compact(Command):
         return 0
 
 
-COMMANDS = {"index": Index, "find": Find, "info": Info, "remove": Remove, "compact": Compact}
+COMMANDS = {"index": Index, "find": Find, "audit": Audit, "info": Info, "remove": Remove}
+COMMANDS |= {"compact": Compact}
 
 
 def report_failed(failed, most=5):

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 POOLINGS = ("average", "max", "gem")
+COSINES_AT_ONCE = 2**22  # of all positions of an image with some of another: 16 MB, or 32
 _ones = lru_cache(np.ones)  # every sum over positions needs them, and nobody writes to them
 
 
@@ -220,8 +221,7 @@ def strongest_matches(pairwise, count):
            [0, 2, 0, 2]])
     """
     left = _array(pairwise, "pairwise", "H1", "W1", "H2", "W2").copy()
-    if not (isinstance(count, (int, np.integer)) and count >= 0):
-        raise ValueError(f"count: expected a whole number >= 0, got {count!r}")
+    _check_count(count)
     matches = []
     while len(matches) < count:
         match = np.unravel_index(left.argmax(), left.shape)
@@ -231,6 +231,95 @@ def strongest_matches(pairwise, count):
         y1, x1, y2, x2 = (slice(max(cell - 1, 0), cell + 2) for cell in match)
         left[y1, x1] = left[:, :, y2, x2] = -np.inf
     return np.array(matches, int).reshape(-1, 4)
+
+
+def mutual_matches(
+    conv1,
+    conv2,
+    count=None,
+    pooling="average",
+    *,
+    projection=None,
+    region1=None,
+    region2=None,
+    power=3.0,
+    data_format=None,
+):
+    """Return the pairs of positions that are each other's nearest, those that add the most first.
+
+    Nearest is what `mutual_neighbours` says of the local features.  What a pair adds says how
+    strongly the network sees it, not whether it matches: a strong position adds much with any.
+
+    Parameters
+    ----------
+    count : None or whole number >= 0, how many to return at most
+    conv1, conv2, pooling, ... : as for `compute_spatial_similarity`; a position whose local feature
+        is all zero, as outside of a region, matches nothing
+
+    Returns
+    -------
+    cells : int (n, 4) array of (y1, x1, y2, x2)
+    contributions : float64 (n,) array > 0, what the pairs add, see `compute_pairwise_similarity`
+    cosines : float64 (n,) array in 0..1, of the local features
+
+    Examples
+    --------
+    >>> conv = np.diag([1.0, 2.0]).reshape(1, 2, 2)
+    >>> cells, contributions, cosines = mutual_matches(conv, conv[:, ::-1])
+    >>> cells, contributions, cosines
+    (array([[0, 1, 0, 0],
+           [0, 0, 0, 1]]), array([0.8, 0.2]), array([1., 1.]))
+    """
+    if count is not None:
+        _check_count(count)
+    found = []
+
+    def compute(image1, image2):
+        image1, image2 = map(_with_head, (image1, image2))
+        left, right = (
+            image.basis * np.asarray(image.gain / image.norm).astype(image.basis.dtype)
+            for image in (image1, image2)
+        )
+        first, second, cosines = _nearest_both_ways(left, right)
+        adds = (left[first].astype(np.float64) * right[second]).sum(axis=1)
+        best = np.argsort(-adds, kind="stable")[:count]
+        cells = _as_cells(first[best], image1.shape, second[best], image2.shape)
+        found[:] = cells, adds[best], cosines[best]
+        return (_similarity_to(image1, image2),)  # whose sum shows whether to trust the numbers
+
+    options = pooling, projection, region1, region2, power, data_format
+    _of_two_images(compute, conv1, conv2, *options)
+    return tuple(found)
+
+
+def mutual_neighbours(features1, features2):
+    """Return the pairs of cells that are each other's nearest, by the cosine of any features.
+
+    Of all cells of image 2 it is v whose feature has the largest cosine with that of u, and of all
+    of image 1 it is u for v.  Cosines are compared by six decimals, and of equal ones the first
+    cell, read row by row, is the nearest; so constant features have one match.  Features that are
+    all zero, and cosines that are not positive, have none.
+
+    Parameters
+    ----------
+    features1, features2 : finite (H, W, C) arrays, which may differ in H and W
+
+    Returns
+    -------
+    cells : int (n, 4) array of (y1, x1, y2, x2), in the order of image 1
+    cosines : float64 (n,) array in 0..1
+
+    Examples
+    --------
+    >>> cells, cosines = mutual_neighbours([[[1.0, 0.0], [3.0, 4.0]]], [[[1.0, 1.0]]])
+    >>> cells, cosines.round(4)  # of the two cells, the second one is nearer
+    (array([[0, 1, 0, 0]]), array([0.9899]))
+    """
+    features1 = _array(features1, "features1", "H", "W", "C")
+    features2 = _array(features2, "features2", "H", "W", features1.shape[2])
+    rows = (features.reshape(-1, features.shape[2]) for features in (features1, features2))
+    first, second, cosines = _nearest_both_ways(*rows)
+    return _as_cells(first, features1.shape, second, features2.shape), cosines
 
 
 def strongest_part(similarity):
@@ -456,6 +545,42 @@ def _pairwise(image1, image2):
     return (left @ image2.basis.T).astype(np.float64).reshape(image1.shape + image2.shape)
 
 
+def _nearest_both_ways(rows1, rows2):
+    """Return the numbers of the rows that are each other's nearest by cosine, and the cosines."""
+    units1, units2 = map(_unit_rows, (rows1, rows2))
+    nearest1, nearest2 = np.zeros(len(units1), int), np.zeros(len(units2), int)
+    highest2 = np.full(len(units2), -np.inf)
+    at_once = max(1, COSINES_AT_ONCE // len(units2))
+    for start in range(0, len(units1), at_once):
+        cosines = units1[start : start + at_once] @ units2.T
+        cosines.round(6, out=cosines)  # so that equal ones tie
+        nearest1[start : start + at_once] = cosines.argmax(axis=1)
+        highest = cosines.max(axis=0)
+        closer = highest > highest2
+        nearest2[closer] = start + cosines.argmax(axis=0)[closer]
+        highest2[closer] = highest[closer]
+    first = np.flatnonzero(
+        (nearest2[nearest1] == np.arange(len(units1))) & (highest2[nearest1] > 0)
+    )
+    second = nearest1[first]
+    cosines = (units1[first].astype(np.float64) * units2[second]).sum(axis=1)
+    return first, second, cosines.clip(0, 1)
+
+
+def _unit_rows(rows):
+    """Return the rows of a matrix at length 1, but for those that are all zero."""
+    peaks = np.abs(rows).max(axis=1, keepdims=True)
+    rows = rows / np.where(peaks > 0, peaks, 1)  # so that no square overflows or vanishes
+    norms = np.sqrt((rows * rows).sum(axis=1, keepdims=True))
+    return rows / np.where(norms > 0, norms, 1)
+
+
+def _as_cells(first, shape1, second, shape2):
+    """Return pairs of numbers of cells, counted row by row, as int (n, 4), (y1, x1, y2, x2)."""
+    pairs = *np.divmod(first, shape1[1]), *np.divmod(second, shape2[1])
+    return np.stack(pairs, axis=1)
+
+
 def _with_head(image):
     """Return an image with its head multiplied out at every position."""
     if image.head is None:
@@ -641,6 +766,11 @@ def _check_finite(array, name):
     if not np.isfinite(array).all():
         position = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         raise ValueError(f"{name}: expected finite values, got {array[position]} at {position}")
+
+
+def _check_count(count):
+    if not (isinstance(count, (int, np.integer)) and count >= 0):
+        raise ValueError(f"count: expected a whole number >= 0, got {count!r}")
 
 
 def _neighbours(name, position, size):

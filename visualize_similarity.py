@@ -37,6 +37,7 @@ from simvis.pair import (
     draw,
     visualize_pair,
 )
+from simvis.plotting.legend import value_text
 from simvis.triplet import TripletVisualization, compare, visualize_triplet
 from simvis.usual import with_usual
 
@@ -87,7 +88,7 @@ def run_pair(task):
         check_place("cover", number, region, sizes[number - 1])
 
     network = task.network.load()
-    method = with_usual(task.method, network)
+    method = usual_of(task.method, network)
     maps = find_maps(images, network, method, task.images, task.save_pairwise)
     pair = draw(images, maps, task.look)
     covered = {
@@ -107,6 +108,15 @@ def run_pair(task):
     cli.report_masks(**regions, cover1=task.cover1, cover2=task.cover2)
     report_pair(pair, task.written, covered)
     return 0
+
+
+def usual_of(method, network):
+    """Return a Method with the mean embedding of the folder, or the gallery, of --special."""
+    if method.special and (Path(method.special) / "images.lance").is_dir():
+        from simvis.gallery import Gallery
+
+        return replace(method, special=Gallery(method.special, network).mean_embedding())
+    return with_usual(method, network)
 
 
 def run_triplet(task):
@@ -150,7 +160,7 @@ def run_pairs(task):
         pairs,
         network,
         task.output,
-        with_usual(task.method, network),
+        usual_of(task.method, network),
         task.look,
         pictures=not task.no_pictures,
         save_maps=bool(task.save_maps),
@@ -184,12 +194,27 @@ def report_pair(pair, written, covered):
     for point, match in ((method.point1, pair.match2), (method.point2, pair.match1)):
         if match is not None:
             print("point       {:g},{:g} adds {:.4f} of it".format(*point, match.sum()))
+    if method.matches:
+        report_matches(pair)
     for number, (estimate, similarity) in covered.items():
         words = "nothing left" if estimate is None else f"{estimate:.4f}"
         words = f"{words} by estimate from the maps, {similarity:.4f} by the network"
         print(f"covered     image {number}'s region: {words}")
     for path in written:
         print(f"written     {path}")
+
+
+def report_matches(pair):
+    """Print the matches as pairs of pixels, with what they add and how alike they are."""
+    found, adds = len(pair.matches), pair.match_contributions
+    fewer = "" if found == pair.method.matches else "; no more cells are each other's nearest"
+    print(f"matches     {found} add {adds.sum():.4f} of it{fewer}")
+    (height1, width1), (height2, width2) = (image.shape[:2] for image in pair.images)
+    pixels = pair.match_places() * (width1, height1, width2, height2) - 0.5
+    rows = zip(pixels.round().astype(int), adds, pair.match_cosines, strict=True)
+    for number, (pixel, add, cosine) in enumerate(rows, 1):
+        words = "match {:<5} {},{} and {},{} add {} of it, cosine {:.4f}"
+        print(words.format(number, *pixel, value_text(add, adds[0]), cosine))
 
 
 def report_pairs(network, rows, resumed, folder, best=0, against=None):

@@ -14,6 +14,7 @@ from visualize_similarity import main
 DOCS = Path(__file__).resolve().parent
 COMMANDS = {
     "pair": "",
+    "fine": "--fine",
     "max": "--pooling max",
     "gem": "--pooling gem --gem-power 3",
     "head": "--explain head",

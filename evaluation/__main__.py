@@ -30,13 +30,15 @@ def main(argv=None):
     add = parser.add_argument
     add("--data", type=Path, metavar="FOLDER", help="sets of views (default: those that ship)")
     add("--output", type=Path, metavar="FOLDER", default=Path("evaluation_output"))
+    words = "with graf1.png and others (default: where Debian's package opencv-doc has them)"
+    add("--photographs", type=Path, metavar="FOLDER", help=words)
     add("--full", action="store_true", help="render fresh rooms to the folder of --data first")
     add("--seed", type=int, default=1001, help="of the fresh rooms (default: %(default)s)")
     arguments = parser.parse_args(argv)
     try:
         if arguments.full:
             render(arguments.data, arguments.seed)
-        evaluate(arguments.data, arguments.output)
+        evaluate(arguments.data, arguments.output, arguments.photographs)
     except (OSError, ValueError, ImportError) as error:
         print(f"evaluation: {error}", file=sys.stderr)
         return 2
@@ -56,9 +58,13 @@ def render(folder, seed):
         rooms.main([str(folder / name), *options.format(folder=folder, **seeds).split()])
 
 
-def evaluate(data=None, output=Path("evaluation_output")):
-    """Measure all networks on the sets in a folder, None for those that ship."""
-    from evaluation import examination, figures, rivals
+def evaluate(data=None, output=Path("evaluation_output"), photographs=None):
+    """Measure all networks on the sets in a folder, None for those that ship.
+
+    Of photographs, a folder too, None are those of Debian's package, which are left out with a word
+    where they are not.
+    """
+    from evaluation import examination, figures, geometry, rivals
     from evaluation.subjects import NETWORKS, load_subject
     from evaluation.tables import csv_text, markdown
     from evaluation.views import load_views
@@ -67,6 +73,11 @@ def evaluate(data=None, output=Path("evaluation_output")):
     folder = data or HELD_OUT
     names = [name for name in examination.OPTIONAL_SETS if (folder / name).exists()]
     sets = {name: load_views(folder / name) for name in (*examination.SETS, *names)}
+    known = {}
+    if photographs or geometry.FOLDER.is_dir():
+        known = geometry.load_photographs(photographs or geometry.FOLDER)
+    else:
+        print("without photographs: Debian's opencv-doc is not installed", file=sys.stderr)
     start_tensorflow()
     output.mkdir(parents=True, exist_ok=True)
     report = examination.Report()
@@ -77,6 +88,7 @@ def evaluate(data=None, output=Path("evaluation_output")):
     for name in NETWORKS:
         print(f"{name} ...", file=sys.stderr, flush=True)
         examination.examine(name, sets, report, budget)
+    examination.measure_photographs(known, report)
     text = "\n".join(markdown(title, cells) for title, cells in report.items())
     print(text)
     for name, content in (("tables.md", text), ("tables.csv", csv_text(report))):

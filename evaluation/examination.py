@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evaluation import counterfactuals, faithfulness, focus, object_search
+from evaluation import counterfactuals, faithfulness, focus, geometry, object_search
 from evaluation.random_parts import IDENTITY
 from evaluation.rivals import COSTS
 from evaluation.subjects import load_subject
@@ -71,6 +71,10 @@ def examine(name, sets, report, budget):
         if budget.fine or small:
             measure_counterfactuals(subject, sets, report, budget)
         measure_search(subject, sets["held_all"], report)
+        cells = geometry.telling_apart(subject, sets["held_all"])
+        report.add(
+            f"Right and wrong pairs of equal similarity, by their matches, {_grid(subject)}", cells
+        )
         measure_places(subject, sets["held_all"], report)
         if small:  # they run the network many times
             measure_faithfulness(subject, sets["held_all"], report, budget)
@@ -244,6 +248,15 @@ def telling_pair(views):
         return min(focus.mask_of(view, group).mean() for group in groups for view in pair)
 
     return max(focus.same_pairs(views), key=least)
+
+
+def measure_photographs(known, report):
+    """Measure matches under the classifier on what `geometry.load_photographs` returns."""
+    for size in geometry.SIZES:
+        subject = load_subject("imagenet", (size, size))
+        for what, photographs in known.items():
+            cells = geometry.photograph_matches(subject, *photographs)
+            report.add(f"Matches on photographs of {what}, imagenet", cells)
 
 
 def _grid(subject):

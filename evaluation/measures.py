@@ -205,3 +205,46 @@ def area_under(curve):
     """
     curve = np.asarray(curve, np.float64)
     return float((curve[:-1] + curve[1:]).mean() / 2)
+
+
+def coverage(similarity, cells):
+    """Return which share of a map's positive values its distinct cells, int (n, 2), hold.
+
+    >>> coverage([[-1.0, 1.0, 3.0]], [(0, 2), (0, 2)])
+    0.75
+    """
+    positive = np.clip(similarity, 0, None)
+    chosen = np.zeros(positive.shape, bool)
+    chosen[tuple(np.reshape(cells, (-1, 2)).T)] = True
+    total = positive.sum()
+    return float(positive[chosen].sum() / total) if total > 0 else 0.0
+
+
+def homography_residual(places1, places2, draws=500, seed=0):
+    """Return how far matches are from one homography: the least median distance over homographies.
+
+    That is Rousseeuw's least median of squares ("Least median of squares regression", 1984), over
+    the homographies of four matches each, drawn at random.  It does not see which matches are wrong
+    as long as they are fewer than half.
+
+    places1, places2 : float (n, 2) arrays, n >= 4, of about 0..1, which the distance is of, too
+
+    >>> places = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [0.5, 0.5]])
+    >>> bool(homography_residual(places, 2 * places + 1) < 1e-9)
+    True
+    """
+    places1, places2 = np.asarray(places1, float), np.asarray(places2, float)
+    rng = np.random.default_rng(seed)
+    drawn = np.argsort(rng.random((draws, len(places1))), axis=1)[:, :4]
+    (x, y), (u, v) = (np.moveaxis(places[drawn], -1, 0) for places in (places1, places2))
+    one, zero = np.ones_like(x), np.zeros_like(x)
+    rows = [
+        np.stack([x, y, one, zero, zero, zero, -u * x, -u * y, -u], axis=-1),
+        np.stack([zero, zero, zero, x, y, one, -v * x, -v * y, -v], axis=-1),
+    ]
+    # each homography is what its eight equations send to zero
+    matrices = np.linalg.svd(np.concatenate(rows, axis=1))[2][:, -1].reshape(-1, 3, 3)
+    moved = matrices @ np.vstack([places1.T, np.ones(len(places1))])
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        distances = np.linalg.norm(moved[:, :2] / moved[:, 2:] - places2.T, axis=1)
+        return float(np.median(np.nan_to_num(distances, nan=np.inf), axis=1).min())

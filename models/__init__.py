@@ -1,7 +1,21 @@
-"""Embedding networks, by name or made by hand; TensorFlow is imported when one is loaded."""
+"""Embedding networks, by name or made by hand; a framework is imported when one needs it."""
 
-from simvis.models.loading import NETWORKS, check_options, example_pair, load_network
+from importlib import import_module
+
+from simvis.models.loading import (
+    NETWORKS,
+    check_options,
+    example_pair,
+    is_python,
+    load_network,
+)
 from simvis.models.network import MODEL_FILES, EmbeddingNetwork, start_tensorflow, stride_of
+
+_HOMES = {  # looked up when they are asked for, since not everybody has what they import
+    "from_functions": "functions",
+    "from_onnx": "onnx_models",
+    "from_torch": "torch_models",
+}
 
 __all__ = [
     "MODEL_FILES",
@@ -9,7 +23,19 @@ __all__ = [
     "EmbeddingNetwork",
     "check_options",
     "example_pair",
+    "is_python",
     "load_network",
     "start_tensorflow",
     "stride_of",
+    *_HOMES,
 ]
+
+
+def __getattr__(name):
+    if name not in _HOMES:
+        raise AttributeError(f"module 'models' has no attribute {name!r}")
+    try:
+        return getattr(import_module(f"simvis.models.{_HOMES[name]}"), name)
+    except ModuleNotFoundError as error:
+        words = f"{name} needs {error.name}: pip install {error.name}"
+        raise ImportError(words) from None

@@ -14,7 +14,7 @@ import tensorflow as tf
 from simvis.models.network import failures_in_words
 from simvis.models.secants import NUMBERS_AT_ONCE, Secants, contributions
 
-TOLERANCE = 1e-5  # the gap that is small enough, relative to the embedding
+TOLERANCE = 3e-5  # the gap that is small enough, relative to the embedding
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,7 @@ class Contributions:
         found : list of (maps, constant), float64 (K, h, w) and (K,), for each image: what positions
             add, and <F(reference), d>, which is not in the maps
         """
-        if stride not in self._layers:
-            self._layers[stride] = self._layer_at(stride)
-        layer = self._layers[stride]
+        layer = self._layer(stride)
         upper, *others = layer.front(batch)
         if references is not None:
             lower = layer.front(references)[0]
@@ -99,18 +97,33 @@ class Contributions:
             found.append((parts, constant))
         return found
 
+    def finer_layers(self, batch, stride):
+        """Return the activations (N, h, w, C) at a stride and at those that double it, finest last.
+
+        Those that the network does not have are left out, but for the first.
+        """
+        found = [self._layer(stride).front(batch)[0]]
+        while stride < 64:
+            stride *= 2
+            try:
+                found.insert(0, self._layer(stride).front(batch)[0])
+            except ValueError:
+                continue
+        return [each for each in found if each.ndim == 4]
+
+    def _layer(self, stride):
+        if stride not in self._layers:
+            self._layers[stride] = self._layer_at(stride)
+        return self._layers[stride]
+
     def _secants_of(self, stride, layer, pooling):
         """Return the `Secants` of what follows a layer, traced once for each pooling and head."""
         head = pooling.get("projection")
-        key = (
-            stride,
-            pooling.get("pooling"),
-            pooling.get("power"),
-            None if head is None else id(head),
-        )
+        key = stride, pooling.get("pooling"), pooling.get("power"), id(head)
         if key not in self._secants:
-            self._secants[key] = Secants(pooled(layer.tail, **pooling) if pooling else layer.tail)
-        return self._secants[key]
+            function = pooled(layer.tail, **pooling) if pooling else layer.tail
+            self._secants[key] = Secants(function), head  # which is kept, so that its id is its own
+        return self._secants[key][0]
 
 
 def pooled(tail, pooling, power=3.0, projection=None):

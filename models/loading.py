@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from simvis.models.network import MODEL_FILES, of_function
+from simvis.models import python_files
+from simvis.models.network import MODEL_FILES, EmbeddingNetwork, of_function
 from simvis.similarity_ops import POOLINGS
 
 ROOMS = ("rooms", "rooms-headboard", "rooms-carpet")
@@ -16,6 +17,7 @@ NETWORKS = ("imagenet", *ROOMS, *AUTHORS)
 SMALLEST_INPUT, LARGEST_INPUT = 32, 2048  # pixels a side
 OPTIONS = {  # of each family of networks
     "efficientnet": ("pooling", "input_size"),
+    "python": ("pooling",),
     "authors": ("pooling", "input_size", "checkpoint", "mean_image", "batch_norm"),
     "keras": (
         *("pooling", "input_size", "layer", "preprocess", "weights"),
@@ -39,6 +41,8 @@ def load_network(name="imagenet", *, graph=False, **options):
         mean image of your own, their published files are downloaded once, to a cache folder.
         ``"keras:NAME"``: any model of keras.applications.  A ``.keras`` or ``.h5`` file, or a
         model: any Keras 3 network that pools a feature map.
+        ``"FILE.py:FUNCTION"``: what a function of a Python file of your own returns, which is run:
+        a network of `from_torch`, `from_onnx` or `from_functions`, or a keras.Model.
     graph : bool
         Run as a compiled graph, which starts later and pays from some ten images on.
     pooling : None, "average", "max" or "gem"
@@ -106,6 +110,11 @@ def load_network(name="imagenet", *, graph=False, **options):
 
         return load(name, graph=graph, **options)
     pooling = options.pop("pooling")
+    if family == "python":
+        network = python_files.load(name)
+        if not isinstance(network, EmbeddingNetwork):
+            return load_network(network, graph=graph, pooling=pooling)
+        return replace(network, pooling=pooling or network.pooling)
     network = (_load_authors if family == "authors" else _load_efficientnet)(name, graph, **options)
     return replace(network, pooling=pooling or network.pooling)
 
@@ -141,6 +150,11 @@ def check_options(name, **options):
         raise ValueError(f"batch_norm: expected batch or moving, got {batch_norm!r}")
 
 
+def is_python(name):
+    """Return whether a network is named as what a Python file of one's own makes."""
+    return isinstance(name, (str, os.PathLike)) and python_files.split(name) is not None
+
+
 def example_pair(name):
     """Return the authors' example images for hotels and faces, fetched on first use, else None."""
     if name not in AUTHORS:
@@ -162,6 +176,8 @@ def _is_size(size, smallest):
 def _family(name):
     """Return the family of networks that a name stands for: a key of OPTIONS."""
     if not isinstance(name, (str, os.PathLike)):
+        if any(each.__module__.startswith("torch.nn") for each in type(name).__mro__):
+            raise ValueError("network: make one of a PyTorch module by from_torch(module, ...)")
         if hasattr(name, "layers"):
             return "keras"
         raise ValueError(f"network: expected a name or a keras.Model, got {type(name).__name__}")
@@ -169,9 +185,11 @@ def _family(name):
         return "authors" if name in AUTHORS else "efficientnet"
     if str(name).startswith("keras:") or Path(name).suffix in MODEL_FILES or Path(name).is_dir():
         return "keras"
+    if is_python(name):
+        return "python"
     raise ValueError(
-        f"network: expected one of {', '.join(NETWORKS)}, keras:NAME, or a .keras or .h5 file, "
-        f"got {name!r}"
+        f"network: expected one of {', '.join(NETWORKS)}, keras:NAME, a .keras or .h5 file, or "
+        f"FILE.py:FUNCTION, got {name!r}"
     )
 
 

@@ -12,6 +12,7 @@ from simvis.decoding import stderr_dropped
 from simvis.similarity_ops import pool_features
 
 MODEL_FILES = (".keras", ".h5", ".hdf5")
+NOT_CHECKED = "not checked against an output of its own"
 ADDRESS_SPACE = 2**31  # bytes; with less, TensorFlow ends the process, without a word
 
 
@@ -26,13 +27,14 @@ class EmbeddingNetwork:
     preprocess : function of a list of RGB uint8 (H, W, 3) arrays -> float32 (N, H, W, 3) batch
     activations : function of a batch -> float32 (N, h, w, C), the last convolutional layer's output
     embed : None or a function of a batch -> float32 (N, D), what the network itself puts out,
-        before a last normalisation, which a cosine does not see
+        before a last normalisation, which a cosine does not see; without it nothing is checked
     power : the exponent of "gem"
     explain : "pooled" or "head", what is explained by default: the pooled feature, or the
-        network's output through the linear head
+        network's output through the linear head; by default the output, so "head" if there is one
     batch_independent : whether an image's activations are the same whatever the rest of its batch
     description : one line for people
-    tolerance : how far the maps' sum may be from the cosine of the network's own embeddings
+    tolerance : how far the direction of the sum of the local features may be from that of
+        `embed`; the default is for float32
     weights : None or a function that returns the arrays that the network is made of
     forward : None, or a function of a batch -> its activations, pooled feature and output, or None
         for those of the last two that it does not have: all of it in one pass
@@ -53,10 +55,10 @@ class EmbeddingNetwork:
     activations: Callable[[np.ndarray], np.ndarray]
     embed: Callable[[np.ndarray], np.ndarray] | None = None
     power: float = 3.0
-    explain: str = "pooled"
+    explain: str | None = None
     batch_independent: bool = True
     description: str = ""
-    tolerance: float = 1e-3
+    tolerance: float = 2e-5
     weights: Callable | None = None
     forward: Callable | None = None
     contributions: Callable | None = None
@@ -66,6 +68,11 @@ class EmbeddingNetwork:
     def __post_init__(self):
         if self.own is None:
             object.__setattr__(self, "own", (self.pooling, self.projection))
+        if self.explain is None:
+            object.__setattr__(self, "explain", "pooled" if self.projection is None else "head")
+        if self.embed is None and NOT_CHECKED not in self.description:
+            words = ", ".join(filter(None, (self.description, NOT_CHECKED)))
+            object.__setattr__(self, "description", words)
 
     def run(self, batch, explain=None, need="maps"):
         """Run the network on a batch; return what the maps are made of.
@@ -78,6 +85,8 @@ class EmbeddingNetwork:
         activations : float32 (N, h, w, C) array, or None if embeddings alone are needed
         embeddings : float32 (N, D) array, the network's own, that the activations explain; None if
             it puts out no such thing, but those that are needed are pooled from the activations
+
+        Raises a ValueError if its own pooling and head of the activations are not what it puts out.
         """
         explain = explain or self.explain
         # of a pooling or a head that someone put in instead, the network knows nothing
@@ -93,7 +102,10 @@ class EmbeddingNetwork:
             own = (pooled if explain == "pooled" else output) if is_own else None
         else:
             convs = self.activations(batch)
-            own = self.embed(batch) if embeds and self.embed else None
+            output = self.embed(batch) if self.embed else None
+            if output is not None and not embeds:  # it is asked whatever is explained
+                self._check(convs, output)
+            own = output if embeds else None
         convs = np.asarray(convs, np.float32)
         if own is not None:
             own = np.asarray(own, np.float32)
@@ -114,6 +126,21 @@ class EmbeddingNetwork:
             power=self.power,
             data_format="channels_last",
         )
+
+    def _check(self, convs, outputs):
+        """Raise a ValueError unless what it puts out is its own pooling and head of activations."""
+        (pooling, projection), worst = self.own, 0.0
+        for conv, output in zip(convs, outputs, strict=True):
+            summed = pool_features(
+                conv, pooling, projection=projection, power=self.power, data_format="channels_last"
+            )
+            worst = max(worst, directions_apart(summed, output))
+        if not worst <= self.tolerance:
+            head = "" if projection is None else " and the linear head"
+            raise ValueError(
+                f"network: {pooling} pooling{head} of its activations is {worst:.2g} away from "
+                "what it puts out itself, both of length 1, so it is not what was said of it"
+            )
 
     def fingerprint(self):
         """Return a text that differs if the weights do, or, if they are not known, what it does.
@@ -138,6 +165,23 @@ class EmbeddingNetwork:
             unit = embedding / (np.linalg.norm(embedding) or 1)
             mixed = unit @ rng.standard_normal((len(unit), 8))
             yield np.nan_to_num(np.round(mixed * 1000)).astype(np.int64)
+
+
+def directions_apart(one, other):
+    """Return how far two vectors are from each other, each over its length: 0 to 2.
+
+    It is infinite if one of them has another length, is all zero, or is not finite.
+
+    Examples
+    --------
+    >>> directions_apart([3.0, 0.0], [0.0, 4.0]) ** 2
+    2.0000000000000004
+    """
+    one, other = (np.asarray(vector, np.float64).ravel() for vector in (one, other))
+    sizes = [np.linalg.norm(vector) for vector in (one, other)]
+    if one.shape != other.shape or not all(0 < size < np.inf for size in sizes):
+        return np.inf
+    return float(np.linalg.norm(one / sizes[0] - other / sizes[1]))
 
 
 def of_function(run, projection, graph, own="head", parts_at=None, **fields):

@@ -18,15 +18,18 @@ The rules are gradients that `tf.Graph.gradient_override_map` puts in while a fu
 Its batch is the upper ends of all steps, then their lower ends.
 """
 
+import threading
 from contextlib import contextmanager
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework.attr_value_pb2 import AttrValue
 from tensorflow.python.framework import ops  # the registry of gradients has no public name
+from tqdm import tqdm
 
 SMOOTH = ("Softplus", "Sigmoid", "Tanh", "Erf", "Erfc", "Expm1", "Log1p", "Sin", "Cos", "Atan")
-UNARY = (*SMOOTH, "Relu", "Relu6", "Elu", "Selu", "LeakyRelu", "Softsign", "Log", "Abs")
+STEPS = ("Round",)  # as of quantized layers: flat but for jumps
+UNARY = (*SMOOTH, *STEPS, "Relu", "Relu6", "Elu", "Selu", "LeakyRelu", "Softsign", "Log", "Abs")
 LINEAR = {
     *("AddV2", "Add", "AddN", "Sub", "Neg", "BiasAdd", "Cast", "Identity", "IdentityN", "Conv2D"),
     *("DepthwiseConv2dNative", "Conv2DBackpropInput", "AvgPool", "Mean", "Sum", "Reshape"),
@@ -41,6 +44,7 @@ SHAPES = ("Shape", "ShapeN", "Size", "Rank")  # of a tensor; they say nothing of
 # many for its secants.
 NUMBERS_AT_ONCE = 2**21
 MOST_STEPS = 64
+ONE_AT_A_TIME = threading.Lock()  # of functions that are traced
 PRECISION = {tf.float16: 2.0**-10, tf.bfloat16: 2.0**-7, tf.float32: 2.0**-23, tf.float64: 2.0**-52}
 _moving = set()  # names of the tensors that the input reaches, while gradients are made
 
@@ -61,7 +65,7 @@ class Secants:
     """
 
     def __init__(self, function):
-        self.unruled = []
+        self.unruled, self._traced = [], {}
 
         def run(points, directions, others):
             graph = tf.compat.v1.get_default_graph()
@@ -81,12 +85,13 @@ class Secants:
             # rules pass on the same to both ends; of the rest, the mean of both is closer
             (slope1, slope0), (end1, end0) = _ends(slopes), _ends(points)
             parts = (slope1 + slope0) / 2 * (end1 - end0)
-            return tf.reduce_sum(parts, -1), *_ends(along)
+            values1, _ = _ends(tf.cast(values, tf.float32))
+            return tf.reduce_sum(parts, -1), *_ends(along), tf.norm(values1, axis=-1)
 
         self._run = tf.function(run, autograph=False)
 
     def split(self, upper, lower, directions, others=()):
-        """Return what each position adds to <F(upper), d> - <F(lower), d>, and both of these.
+        """Return what each position adds to <F(upper), d> - <F(lower), d>, both, and |F(upper)|.
 
         Parameters
         ----------
@@ -97,29 +102,38 @@ class Secants:
         Returns
         -------
         parts : float64 (B, *positions) array
-        at_upper, at_lower : float64 (B,) arrays
+        at_upper, at_lower, norms : float64 (B,) arrays
         """
         at_once, found = max(1, NUMBERS_AT_ONCE // upper[0].size), []
         for start in range(0, len(upper), at_once):
             some = slice(start, start + at_once)
             points = np.concatenate([upper[some], lower[some]]).astype(np.float32)
             along = np.asarray(directions[some], np.float32)
-            # of an open length, so that another number of steps is no reason to trace again
-            found.append(self._traced(points, along, others))
+            found.append(self._call(points, along, tuple(others)))
         return [np.concatenate(each).astype(np.float64) for each in zip(*found, strict=True)]
 
-    def _traced(self, points, along, others):
-        signature = [
+    def _call(self, points, along, others):
+        # of open lengths, so that another number of steps is no reason to trace again
+        signature = (
             tf.TensorSpec((None, *points.shape[1:]), tf.float32),
             tf.TensorSpec((None, along.shape[1]), tf.float32),
             tuple(tf.TensorSpec(each.shape, each.dtype) for each in others),
-        ]
-        run = self._run.get_concrete_function(*signature)
-        values = [tf.constant(points), tf.constant(along)]
-        return [each.numpy() for each in run(*values, tuple(others))]
+        )
+        if signature not in self._traced:
+            bar = tqdm(total=1, desc="tracing the network", disable=_hidden(), leave=False)
+            with ONE_AT_A_TIME, bar:
+                self._traced[signature] = self._run.get_concrete_function(*signature)
+        run = self._traced[signature]
+        return [each.numpy() for each in run(tf.constant(points), tf.constant(along), others)]
 
 
-def contributions(secants, activations, reference, directions, steps=1, tolerance=1e-5, others=()):
+def _hidden(hidden=False):
+    """Return what hides a bar: a thread of many has one above it that counts more."""
+    alone = threading.current_thread() is threading.main_thread()
+    return True if hidden or not alone else None
+
+
+def contributions(secants, activations, reference, directions, steps=1, tolerance=3e-5, others=()):
     """Return what each position adds to an embedding seen along directions, and what is left.
 
     Parameters
@@ -129,8 +143,9 @@ def contributions(secants, activations, reference, directions, steps=1, toleranc
     directions : float (K, D) array
     steps : int >= 1, of the line from the reference to the activations
     tolerance : float
-        Operations without a rule leave a gap; relative to the size of the directions' shares, it
-        has to be so small, and the steps are doubled until it is, up to MOST_STEPS.
+        Operations without a rule leave a gap, and so does rounding if the reference is a special
+        place, as where a norm is zero.  Relative to the embedding, it has to be so small, and the
+        steps are doubled until it is, up to MOST_STEPS.
     others : tuple of tensors that the function takes besides
 
     Returns
@@ -138,7 +153,7 @@ def contributions(secants, activations, reference, directions, steps=1, toleranc
     parts : float64 (K, *positions) array
     constant : float64 (K,) array, <F(reference), d>
 
-    A ValueError that names these operations is raised if the gap stays larger.
+    A ValueError that names such operations is raised if the gap stays larger.
 
     Examples
     --------
@@ -153,22 +168,31 @@ def contributions(secants, activations, reference, directions, steps=1, toleranc
         share = np.linspace(1, 0, steps + 1, dtype=np.float32)
         line = reference + share.reshape(-1, *(1,) * reference.ndim) * (activations - reference)
         line[0] = activations
-        upper = np.concatenate([line[:-1]] * len(directions))
-        lower = np.concatenate([line[1:]] * len(directions))
-        found = secants.split(upper, lower, np.repeat(directions, steps, 0), others)
-        parts, at_upper, at_lower = (each.reshape(-1, steps, *each.shape[1:]) for each in found)
+        at_once, found = max(1, NUMBERS_AT_ONCE // line[:-1].size), []
+        starts = range(0, len(directions), at_once)
+        for start in tqdm(starts, desc="local features", disable=_hidden(len(starts) < 8)):
+            some = np.repeat(directions[start : start + at_once], steps, 0)
+            upper, lower = (
+                np.tile(ends, (len(some) // steps, *(1,) * (line.ndim - 1)))
+                for ends in (line[:-1], line[1:])
+            )
+            found.append(secants.split(upper, lower, some, others))
+        found = [np.concatenate(each) for each in zip(*found, strict=True)]
+        parts, at_upper, at_lower, norms = (
+            each.reshape(-1, steps, *each.shape[1:]) for each in found
+        )
         parts, whole, constant = parts.sum(1), at_upper[:, 0], at_lower[:, -1]
         if not np.isfinite(whole).all():
             raise ValueError("network: its own output is not finite")
         gaps = np.abs(parts.reshape(len(parts), -1).sum(1) + constant - whole)
-        size = max(np.abs(whole).max(), np.abs(constant).max()) or 1.0
-        if gaps.max() <= tolerance * size:
+        gap = (gaps / np.maximum(norms[:, 0] * np.linalg.norm(directions, axis=1), 1e-30)).max()
+        if gap <= tolerance:
             return parts, constant
-        if not secants.unruled or 2 * steps > MOST_STEPS:
-            names = ", ".join(secants.unruled) or "its own numbers"
+        if 2 * steps > MOST_STEPS:
+            why = f", for the sake of {', '.join(secants.unruled)}" if secants.unruled else ""
             raise ValueError(
-                f"network: what positions add misses {gaps.max() / size:.1e} of the embedding in "
-                f"{steps} steps, for the sake of {names}; a later layer= is easier"
+                f"network: what positions add misses {gap:.1e} of the embedding in {steps} steps"
+                f"{why}; a later layer= is easier"
             )
         steps *= 2
 
@@ -262,9 +286,12 @@ def _slope_of_sqrt(y):
 
 
 def _unary(name):
-    derivative = ops.gradient_registry.lookup(name)
+    derivative = None if name in STEPS else ops.gradient_registry.lookup(name)
 
     def rule(operation, gradient):
+        if derivative is None:
+            zero = tf.zeros_like(gradient)
+            return gradient * _slope(*operation.inputs, *operation.outputs, zero, False)
         one = derivative(operation, tf.ones_like(gradient))
         return gradient * _slope(*operation.inputs, *operation.outputs, one, name in SMOOTH)
 
@@ -398,7 +425,7 @@ RULES = {
     "Sqrt": lambda op, gradient: gradient * _slope_of_sqrt(op.outputs[0]),
     "Reciprocal": lambda op, gradient: gradient * _slope_of_inverse(op.outputs[0]),
     "Square": lambda op, gradient: 2 * gradient * _both(sum(_ends(op.inputs[0])) / 2),
-    **{name: _bilinear(name) for name in ("MatMul", "BatchMatMulV2", "Einsum")},
+    **{name: _bilinear(name) for name in ("MatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum")},
     "Mul": _product,
     "RealDiv": _quotient,
     "SquaredDifference": _squared_difference,

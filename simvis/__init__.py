@@ -6,7 +6,7 @@ Names are looked up when they are asked for, so that ``import simvis`` costs not
 from importlib import import_module
 from pathlib import Path
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 _root = Path(__file__).resolve().parent.parent
 if (_root / "pyproject.toml").is_file():  # in a checkout the root's modules are this package's, too
@@ -18,6 +18,9 @@ _HOMES = {
     "SimilarityMaps": "training",
     "compute_pairwise_similarity": "similarity_ops",
     "compute_spatial_similarity": "similarity_ops",
+    "from_functions": "models",
+    "from_onnx": "models",
+    "from_torch": "models",
     "load_network": "models",
     "local_features": "similarity_ops",
     "point_similarity": "similarity_ops",

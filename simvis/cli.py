@@ -18,7 +18,7 @@ from simvis.files import one_line
 from simvis.maps import BOX, POINT, REFERENCE_FORM, REFERENCES, check_number, option
 from simvis.similarity_ops import POOLINGS
 
-NETWORK = f"{', '.join(models.NETWORKS)}, keras:NAME or a .keras or .h5 file"
+NETWORK = f"{', '.join(models.NETWORKS)}, keras:NAME, a .keras or .h5 file, or FILE.py:FUNCTION"
 POOLING = "instead of the network's own; network for all that it does after a --layer"
 INPUT_SIZE = "that whole images are resized to: 448,448 makes finer maps than the usual 224,224"
 LONGEST = 8192  # letters of an argument; a path may have 4096
@@ -55,7 +55,8 @@ class NetworkOptions:
         return {name: value for name, value in vars(self).items() if name != "network"}
 
     def load(self, graph=False):
-        models.start_tensorflow()
+        if not models.is_python(self.network):
+            models.start_tensorflow()
         return models.load_network(self.network, **self.options, graph=graph)
 
 

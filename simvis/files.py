@@ -18,6 +18,7 @@ WITHOUT_LOCKS = errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP  # s
 # What a folder of results or a gallery holds, whose pictures nobody wants to find.
 RESULTS = {"contact_sheet.jpg", "results.csv"}, {"scores.csv", "settings.json"}, {"images.lance"}
 TIMES = -(2**63), 2**63 - 1  # that a table takes: a file may claim to be of the year 2300
+THUMBNAILS = ("@eaDir",)  # folders that other programs fill with small copies, or begin with a dot
 KINDS = 5  # of files that are left out which are named
 
 
@@ -40,9 +41,9 @@ class Listing(NamedTuple):
 def list_images(root):
     """Return the `Listing` of a folder on this machine.
 
-    Left out are what begins with a dot, links to folders, links that lead out of the folder, and
-    folders of results.  What vanishes meanwhile is not there; an OSError is raised only if the
-    folder itself cannot be read.
+    Left out are what begins with a dot, `THUMBNAILS`, links to folders, links that lead out of the
+    folder, and folders of results.  What vanishes meanwhile is not there; an OSError is raised only
+    if the folder itself cannot be read.
 
     Examples
     --------
@@ -91,8 +92,8 @@ def _file(status):
 
 def _why_left_out(entry, root):
     """Return why an entry of a folder is no image of it, "" if it is one, or a folder."""
-    if entry.name.startswith("."):
-        return "hidden"
+    if reason := unread_name(entry.name):
+        return reason
     if entry.is_symlink():
         real = os.path.realpath(entry.path)
         if not real.startswith(root.rstrip(os.sep) + os.sep):
@@ -104,6 +105,11 @@ def _why_left_out(entry, root):
     if not entry.is_file():
         return "pipe{} or the like"
     return unread_kind(entry.name)
+
+
+def unread_name(name):
+    """Return why a file or folder of this name is left out, "" if it is not."""
+    return "hidden" if name.startswith(".") else "folder{} of thumbnails" * (name in THUMBNAILS)
 
 
 def unread_kind(name):

@@ -11,6 +11,7 @@ from PIL import Image, ImageFilter
 
 from simvis import __version__, image_ops
 from simvis.image_ops import write_whole
+from simvis.matches import fine_matches
 from simvis.models import EmbeddingNetwork, stride_of
 from simvis.similarity_ops import (
     POOLINGS,
@@ -18,9 +19,9 @@ from simvis.similarity_ops import (
     compute_pairwise_similarity,
     compute_spatial_similarity,
     local_features,
+    mutual_matches,
     point_similarity,
     pool_features,
-    strongest_matches,
 )
 
 EXPLAINED = ("pooled", "head")
@@ -28,6 +29,7 @@ BOX, POINT = "X0,Y0,X1,Y1|MASK.png", "X,Y"  # how the shell gives a region and a
 GEM = "of GeM, >= 1 (default: the network's own, or 3)"
 HEAD = "the pooled feature, or the network's output through its linear head"
 REFERENCES = ("grey", "mean", "blur")
+FINE = {"--fine": (8, "--stride 8")}
 REFERENCE_FORM = f"{'|'.join(REFERENCES)}|FILE"  # how the shell gives one
 STRIDE = "pixels of the network's input to a cell of the maps, as 16, 8 or 4 (default: 32 or so)"
 REFERENCE = "what fine maps tell an image from: grey, its mean colour, its blur, or another image"
@@ -77,10 +79,8 @@ class Method(Embedding):
     region2: Region = option("only this part of image 2, in pixels", BOX)
     point1: tuple | None = option("what this pixel of image 1 matches", POINT)
     point2: tuple | None = option("what this pixel of image 2 matches", POINT)
-    matches: int = option("draw the N strongest pairs of cells", "N", default=0)
-    stride: int | None = option(
-        STRIDE, "N", group="fine maps, and other questions", also={"--fine": (8, "--stride 8")}
-    )
+    matches: int = option("draw the N pairs of cells that match and add most", "N", default=0)
+    stride: int | None = option(STRIDE, "N", group="fine maps, and other questions", also=FINE)
     reference: str | np.ndarray | None = option(REFERENCE, REFERENCE_FORM)
     special: str | np.ndarray | None = option(SPECIAL, "FOLDER")
     target: np.ndarray | None = None
@@ -115,7 +115,9 @@ class PairMaps:
     similarity1, similarity2 : float64 (h, w) arrays, the maps
     match1, match2 : None or float64 (h, w) arrays, what point2 matches in image1, point1 in image2
     pairwise : None or float64 (h1, w1, h2, w2) array
-    matches : int (n, 4) array of (y1, x1, y2, x2) in cells, the strongest pairs that were asked for
+    matches : int (n, 4) array of (y1, x1, y2, x2) in cells, those that were asked for of the pairs
+        that are each other's nearest, see `similarity_ops.mutual_matches`
+    match_contributions, match_cosines : float64 (n,) arrays, what each adds, and how alike it is
     reference1, reference2 : None or float, what the reference of fine maps has of what they sum to,
         of which each cell carries an equal share
     conv1, conv2 : float32 (h, w, C) arrays, the activations; None if they are derived, which takes
@@ -133,6 +135,8 @@ class PairMaps:
     match2: np.ndarray | None
     pairwise: np.ndarray | None
     matches: np.ndarray
+    match_contributions: np.ndarray
+    match_cosines: np.ndarray
     reference1: float | None
     reference2: float | None
     conv1: np.ndarray | None
@@ -159,7 +163,8 @@ class PairMaps:
         """
         names = [each.name for each in fields(PairMaps)]
         arrays = {name: getattr(self, name) for name in names[: names.index("conv1")]}
-        arrays["matches"] = self.matches if len(self.matches) else None
+        if not self.method.matches:
+            arrays |= dict.fromkeys(("matches", "match_contributions", "match_cosines"))
         arrays |= {"image1": self.names[0], "image2": self.names[1]}
         settings = settings or settings_of(self.network, self.method)
         arrays["settings"] = json.dumps(settings, default=str)
@@ -180,7 +185,28 @@ def find_maps(images, network, method, names, pairwise=False, seen=None):
     if not network.derived and method.stride == stride_of(network.input_size, convs[0].shape):
         along = None  # which the closed form gives
     sizes = [image.shape[:2] for image in images]
-    return compute_maps(convs, sizes, network, method, names, pairwise, embeddings, along)
+    maps = compute_maps(convs, sizes, network, method, names, pairwise, embeddings, along)
+    if not (along and method.matches):
+        return maps
+    weights = [
+        None if region is None else image_ops.region_weights(region, size, conv.shape[:2])
+        for region, size, conv in zip(method.regions, sizes, convs, strict=True)
+    ]
+    layers = network.contributions.finer_layers(network.preprocess(list(images)), method.stride)
+    layers = [layer for layer in layers if layer.shape[1:3] != convs[0].shape[:2]]
+    found = fine_matches(convs, layers, method.matches, weights, **_options(network, method))
+    names = "matches", "match_contributions", "match_cosines"
+    return replace(maps, **dict(zip(names, found, strict=True)))
+
+
+def _options(network, method):
+    """Return the options of `similarity_ops` that a network's `Method` comes to."""
+    return {
+        "pooling": method.pooling,
+        "power": method.power,
+        "projection": network.projection if method.explain == "head" else None,
+        "data_format": "channels_last",
+    }
 
 
 def see(batch, network, method, pairwise=False):
@@ -223,7 +249,7 @@ def _contributions(images, network, method, directions, weights):
     elif method.pooling != network.pooling or any(np.size(each) > 1 for each in method.regions):
         words = "pools no layer, of which a region or another pooling could be taken"
         raise ValueError(f"stride: the {network.name} network {words}")
-    if method.reference not in (None, REFERENCES[0]):
+    if not (method.reference is None or str(method.reference) == REFERENCES[0]):
         references = [
             featureless(image, method.reference)
             if isinstance(method.reference, str)
@@ -266,12 +292,7 @@ def compute_maps(convs, sizes, network, method, names, pairwise=False, embedding
         If the maps do not sum to what the network itself says, among others.
     """
     method = method.of(network)
-    options = {
-        "pooling": method.pooling,
-        "power": method.power,
-        "projection": network.projection if method.explain == "head" else None,
-        "data_format": "channels_last",
-    }
+    options = _options(network, method)
     weights = [None, None]
     for i, region in enumerate(method.regions):
         if region is not None:
@@ -302,11 +323,11 @@ def compute_maps(convs, sizes, network, method, names, pairwise=False, embedding
         ]
     else:
         maps, constants = _maps_along(along, asked, features, weights, convs, network)
-    tensor, matches = None, np.zeros((0, 4), int)
-    if pairwise or method.matches:
+    tensor, matches = None, (np.zeros((0, 4), int), np.zeros(0), np.zeros(0))
+    if pairwise:
         tensor = compute_pairwise_similarity(*convs, **options, **regions)
     if method.matches:
-        matches = strongest_matches(tensor, method.matches)
+        matches = mutual_matches(*convs, method.matches, **options, **regions)
     one, two = maps
     return PairMaps(
         similarity=similarity,
@@ -317,7 +338,9 @@ def compute_maps(convs, sizes, network, method, names, pairwise=False, embedding
         match1=one[1] if len(one) > 1 else None,
         match2=two[1] if len(two) > 1 else None,
         pairwise=tensor if pairwise else None,
-        matches=matches,
+        matches=matches[0],
+        match_contributions=matches[1],
+        match_cosines=matches[2],
         reference1=constants[0],
         reference2=constants[1],
         conv1=None if convs is None else convs[0],
@@ -336,7 +359,9 @@ def _directions(features, method):
             words = f"expected {len(features[0])} finite numbers, not all zero, got {target.shape}"
             raise ValueError(f"target: {words}")
         return [_unit(target)] * 2
-    usual = 0 if method.special is None else method.special
+    usual = 0 if method.special is None else np.asarray(method.special, np.float64)
+    if np.shape(usual) not in ((), features[0].shape):
+        raise ValueError(f"special: expected {len(features[0])} numbers, got {np.shape(usual)}")
     return [_unit(features[1]) - usual, _unit(features[0]) - usual]
 
 
@@ -464,7 +489,8 @@ def network_words(network, method):
         return f"{network.name}, its own output"
     pooling = f"{'GeM' if method.pooling == 'gem' else method.pooling} pooling"
     power = f" of power {method.power:g}" if method.pooling == "gem" else ""
-    return f"{network.name}, {pooling}{power}{' and linear head' * (method.explain == 'head')}"
+    head = " and linear head" * (method.explain == "head")
+    return f"{network.name}, {pooling}{power}{head}{', not checked' * (network.embed is None)}"
 
 
 def check_places(method, sizes):

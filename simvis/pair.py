@@ -68,7 +68,8 @@ def visualize_pair(
     region1, region2 : None, a box (x0, y0, x1, y1) in pixels, or a mask of the image's size
     point1, point2 : None or (x, y) in pixels, (0, 0) being the top left one
         The other image shows what the point matches.
-    matches : 0..99, how many of the strongest pairs of cells to find and draw
+    matches : 0..99, how many pairs of cells to find and draw that are each other's nearest, those
+        that add the most first
     pairwise : bool, keep the pairwise tensor
     stride : None or int
         Pixels of the network's input to a cell of the maps, as 16, 8 or 4; None is the last layer's
@@ -155,15 +156,19 @@ class PairVisualization(PairMaps):
         overlays = image_ops.bring_to_one_height([self.overlay1, self.overlay2])
         picture, widths = np.hstack(overlays), [overlay.shape[1] for overlay in overlays]
         if len(self.matches):
-            (rows1, columns1), (rows2, columns2) = self.similarity1.shape, self.similarity2.shape
-            cells = (self.matches + 0.5) / (rows1, columns1, rows2, columns2)
-            lines = cells[:, [1, 0, 3, 2]] * (widths[0], len(picture), widths[1], len(picture))
-            picture = add_matches(picture, (lines + (0, 0, widths[0], 0) - 0.5).tolist())
+            lines = self.match_places() * (widths[0], len(picture), widths[1], len(picture))
+            lines = (lines + (0, 0, widths[0], 0) - 0.5).tolist()
+            picture = add_matches(picture, lines, self.match_contributions)
         if not legend:
             return picture
         left = ", ".join(filter(None, (note, similarity_words(self))))
         right = network_words(self.network, self.method)
         return add_legend(picture, widths, left, right, self._bars())
+
+    def match_places(self):
+        """Return the matches' centres, float (n, 4), (x1, y1, x2, y2) in widths and heights."""
+        shape = *self.similarity1.shape, *self.similarity2.shape
+        return ((self.matches + 0.5) / shape)[:, [1, 0, 3, 2]]
 
     def _bars(self):
         """Return the legend's bar of each overlay, or what is said where there is no map."""
@@ -208,9 +213,15 @@ class PairVisualization(PairMaps):
         """Write a page to explore the pair in any browser, see `pages.explorer.write_explorer`."""
         from simvis.pages.explorer import write_explorer
 
-        network, convs = self.network, (self.conv1, self.conv2)
+        network, convs, fine = self.network, (self.conv1, self.conv2), None
         if self.conv1 is None:  # the page needs more than the maps did
             convs = network.activations(network.preprocess(self.images))
+        if self.similarity1.shape != convs[0].shape[:2]:
+            maps, method = self, self.method
+            if method.special is not None or method.target is not None:  # the page asks of the two
+                method = replace(method, special=None, target=None)
+                maps = find_maps(self.images, network, method, self.names)
+            fine = maps.similarity1, maps.similarity2
         words = f"{network.name}: {network.description}"
         if self.network_similarity is not None:
             words += f"; it says {self.network_similarity:.4f} of the whole images itself"
@@ -230,6 +241,7 @@ class PairVisualization(PairMaps):
             points=self.method.points,
             names=[Path(name).name for name in self.names],
             network=words,
+            fine=fine,
         )
 
     def _repr_html_(self):
@@ -259,19 +271,21 @@ def draw(images, maps, look):
     """Lay `PairMaps` over their images, uint8 (H, W, 3); return a `PairVisualization`."""
     method, matches = maps.method, (maps.match1, maps.match2)
     places = list(zip(images, method.regions, method.points, strict=True))
-    shown, cells = list(matches), []
-    for i, own in enumerate((maps.similarity1, maps.similarity2)):
-        image, region, point = places[i]
-        if matches[i] is None and point is None:
-            shown[i] = own
+    shown, shares, convs = list(matches), [], (maps.conv1, maps.conv2)
+
+    def cells(i, grid):
+        image, region, _ = places[i]
         if region is None:
-            cells.append(own.size)
-        else:
-            cells.append(image_ops.region_weights(region, image.shape[:2], own.shape).sum())
-    shares = [
-        1 / count if match is None else 1 / np.prod(cells)
-        for count, match in zip(cells, matches, strict=True)
-    ]
+            return np.prod(grid)
+        return image_ops.region_weights(region, image.shape[:2], grid).sum()
+
+    for i, own in enumerate((maps.similarity1, maps.similarity2)):
+        if matches[i] is None and method.points[i] is None:
+            shown[i] = own
+        pairs = cells(i, own.shape)
+        if matches[i] is not None:  # of a point, which is one of the last layer's cells
+            pairs *= cells(1 - i, convs[1 - i].shape[:2])
+        shares.append(1 / pairs)
     small, overlays, ranges = overlay(images, shown, look, shares)
     overlays = [
         mark(each, region, point, image.shape[:2])

@@ -12,6 +12,7 @@ from PIL import Image
 from simvis import image_ops, models
 from simvis.batch.pairs import file_stem
 from simvis.files import one_line
+from simvis.maps import Method
 from simvis.pair import visualize_pair
 
 SINGULAR = {"epochs": "epoch", "batches": "batch"}
@@ -36,6 +37,8 @@ class SimilarityMaps(keras.callbacks.Callback):
         them: from its initial_epoch on, and a second training of the same callback goes on.
     batches : None or int >= 1
         Draw after every so many batches instead; a step is a batch then.
+    stride : None or int
+        Pixels of the network's input to a cell of the maps, as for `visualize_pair`.
     look : None or dict
         Options of `visualize_pair`: its colormap, normalize, region1, ...
     options
@@ -44,7 +47,8 @@ class SimilarityMaps(keras.callbacks.Callback):
     Raises
     ------
     ValueError, OSError
-        For images that cannot be read and, where training begins, for a model without exact maps.
+        For images that cannot be read and, where training begins, for a model without exact maps,
+        or without maps of that stride.
         Once it has begun, a pair whose maps are not defined, of a network that put out NaN for
         one, is a warning, as are a folder that is gone, a disk that is full, and a network that has
         collapsed: to which all pairs of different images are alike.
@@ -59,7 +63,16 @@ class SimilarityMaps(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, pairs, log_dir=None, folder=None, *, epochs=1, batches=None, look=None, **options
+        self,
+        pairs,
+        log_dir=None,
+        folder=None,
+        *,
+        epochs=1,
+        batches=None,
+        stride=None,
+        look=None,
+        **options,
     ):
         super().__init__()
         if log_dir is None and folder is None:
@@ -77,8 +90,11 @@ class SimilarityMaps(keras.callbacks.Callback):
             self.images.append(images)
             self.names.append(file_stem(number, paths)[3:])
         self.folder = None if folder is None else Path(folder)
-        self.log_dir, self.look, self.options = log_dir, look or {}, options
+        Method(stride=stride)  # raises for what it cannot be
+        self.look = ({} if stride is None else {"stride": stride}) | (look or {})
+        self.log_dir, self.options = log_dir, options
         self.writer, self.step, self.first, self.drawn = None, 0, None, None
+        self.batch = 0
 
     def on_train_begin(self, logs=None):
         models.load_network(self.model, **self.options)  # raises for what has no exact maps
@@ -89,6 +105,7 @@ class SimilarityMaps(keras.callbacks.Callback):
         self.first, self.told = None, False
 
     def on_epoch_begin(self, epoch, logs=None):
+        self.batch = 0  # of this epoch
         if self.first is None:  # of this training, which may go on with another one
             begun = epoch if self.unit == "epochs" else epoch * (self.params.get("steps") or 0)
             self.step = max(self.step, begun)
@@ -96,7 +113,9 @@ class SimilarityMaps(keras.callbacks.Callback):
             self._draw()
 
     def on_train_batch_end(self, batch, logs=None):
-        self._count("batches")
+        # with steps_per_execution, it is told of the last one of several
+        self._count("batches", batch + 1 - self.batch)
+        self.batch = batch + 1
 
     def on_epoch_end(self, epoch, logs=None):
         self._count("epochs")
@@ -108,10 +127,10 @@ class SimilarityMaps(keras.callbacks.Callback):
             except FAILURES as error:
                 warnings.warn(f"SimilarityMaps, {self.log_dir}: {one_line(error)}", stacklevel=2)
 
-    def _count(self, unit):
+    def _count(self, unit, count=1):
         if unit == self.unit:
-            self.step += 1
-            if self.step % self.every == 0:
+            self.step += count
+            if self.step // self.every > (self.step - count) // self.every:
                 self._draw()
 
     def _draw(self):
@@ -119,11 +138,11 @@ class SimilarityMaps(keras.callbacks.Callback):
         if self.drawn == self.step:
             return
         self.drawn, words = self.step, f"{SINGULAR[self.unit]} {self.step}"
-        similarities = []
+        similarities, network = [], None
         for name, images in zip(self.names, self.images, strict=True):
             try:
-                # anew each time: a linear head is folded from weights that training changes
-                network = models.load_network(self.model, **self.options)
+                # anew at each step: a linear head is folded from weights that training changes
+                network = network or models.load_network(self.model, **self.options)
                 pair = visualize_pair(*images, network, **self.look)
                 if not np.array_equal(*images):
                     similarities.append(pair.similarity)
@@ -133,6 +152,8 @@ class SimilarityMaps(keras.callbacks.Callback):
                 if self.writer is not None:
                     self._write_summary(name, pair.similarity, picture)
             except FAILURES as error:
+                if str(error).startswith("stride: "):  # which the network lacks from the first on
+                    raise
                 warnings.warn(
                     f"SimilarityMaps, step {self.step}, {name}: {one_line(error)}", stacklevel=2
                 )

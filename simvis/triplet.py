@@ -24,6 +24,8 @@ def visualize_triplet(
     power=None,
     explain=None,
     region=None,
+    stride=None,
+    reference=None,
     colormap=None,
     alpha=0.5,
     upsample="bilinear",
@@ -41,7 +43,8 @@ def visualize_triplet(
     Parameters
     ----------
     anchor, positive, negative : paths, PIL images or RGB uint8 (H, W, 3) arrays
-    network, pooling, power, explain, alpha, upsample, size : as for `visualize_pair`
+    network, pooling, power, explain, stride, reference, alpha, upsample, size : as for
+        `visualize_pair`
     region : None, a box (x0, y0, x1, y1) in pixels of the anchor, or a mask of its size
     colormap : None for coolwarm, or any of matplotlib's that has a middle
 
@@ -62,7 +65,8 @@ def visualize_triplet(
     >>> bool(np.isclose(triplet.difference_map.sum(), triplet.difference))
     True
     """
-    method = Method(pooling, power, explain, region1=region)
+    fine = {"stride": stride, "reference": reference}
+    method = Method(pooling, power, explain, region1=region, **fine)
     look = Look(colormap, alpha, upsample, "zero", size)
     images, names = take_images((anchor, positive, negative))
     check_places(method, [image.shape[:2] for image in images[:2]])

@@ -7,7 +7,6 @@ import numpy as np
 from tqdm import tqdm
 
 from simvis import image_ops
-from simvis.batch.pipeline import prefetch
 from simvis.files import left_out_words, list_images, no_image
 
 
@@ -39,18 +38,11 @@ def usual_embedding(folder, network, method):
         raise FileNotFoundError(f"special: {folder}: no such folder")
     files, left_out, unread = list_images(folder)
 
-    def load(path):
-        try:
-            return network.preprocess([image_ops.load_image(Path(folder) / path)])
-        except (ValueError, OSError, MemoryError):
-            return None
-
     method, units = method.of(network), []
-    progress = tqdm(
-        prefetch(load, sorted(files), 4), total=len(files), unit=" images", disable=None
-    )
-    for batch in progress:
-        if batch is None:
+    for path in tqdm(sorted(files), unit=" images", disable=None):
+        try:
+            batch = network.preprocess([image_ops.load_image(Path(folder) / path)])
+        except (ValueError, OSError, MemoryError):
             continue
         if method.pooling == network.pooling:
             embedding = network.run(batch, method.explain, "embeddings")[1][0]

@@ -53,10 +53,19 @@ def stock(tmp_path_factory):
         for name in (f"IMAGE{number}", f"room{number}.jpg"):
             (stock / name).symlink_to(path)
     (stock / "IMAGE").symlink_to(EXAMPLE_PAIR[0])
+    for path in (ROOT / "docs").glob("my_*_network.py"):
+        shutil.copy(path, stock)
     (stock / "FOLDER").mkdir()
     shutil.copy(EXAMPLE_PAIR[1], stock / "FOLDER" / "a.jpg")
+    for name in ("A/1", "A/2", "B/1", "B/2"):
+        (stock / "FOLDER" / name[0]).mkdir(exist_ok=True)
+        shutil.copy(EXAMPLE_PAIR[int(name[2]) - 1], stock / "FOLDER" / f"{name}.jpg")
+    rows = "path,label", "a.jpg,A", "A/1.jpg,A", "A/2.jpg,A", "B/1.jpg,B", "B/2.jpg,B"
+    (stock / "labels.csv").write_text("\n".join(rows))
+    (stock / "paths.txt").write_text("A/1.jpg\nFOLDER/B/1.jpg\n")
     (stock / "pairs.csv").write_text("image1,image2\nroom1.jpg,room2.jpg\n")
-    Gallery(stock / "gallery", "rooms", input_size=(64, 64)).index(stock / "FOLDER")
+    gallery = Gallery(stock / "gallery", "rooms", input_size=(64, 64))
+    gallery.index(stock / "FOLDER", labels=stock / "labels.csv")
     inputs = keras.Input((32, 32, 3))
     conv = keras.layers.Conv2D(4, 3, strides=8)(inputs)
     outputs = keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(conv))
@@ -100,6 +109,8 @@ def authors_files(folder, monkeypatch):
 def test_a_command_runs(request, folder, command, capsys):
     if "hotels" in command or "faces" in command:
         request.getfixturevalue("authors_files")
+    if "my_torch" in command:
+        pytest.importorskip("torch")
     if "keras:" in command:
         command += " --weights none"  # instead of ImageNet's, which Keras would download
     python, program, *arguments = shlex.split(command)

@@ -12,16 +12,16 @@ FLOORS = (
     ("decoding",),
     ("similarity_ops", "image_ops"),
     ("models",),
-    ("files", "interruption"),
+    ("files", "interruption", "matches"),
     ("maps",),
-    ("overlay", "pages", "plotting"),
+    ("overlay", "pages", "plotting", "usual"),
     ("pair", "cli"),
     ("triplet", "batch"),
     ("training", "gallery"),
     ("visualize_similarity", "search_gallery"),
 )
 ORDER = [room for floor in FLOORS for room in floor]
-FRAMEWORKS = {"tensorflow", "keras", "tf_keras"}
+FRAMEWORKS = {"tensorflow", "keras", "tf_keras", "torch", "onnx", "onnxruntime"}
 BESIDE = {"benchmarks", "docs", "evaluation", "tests"}  # nothing imports these
 
 

@@ -17,31 +17,29 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from simvis.models.keras_models.graph import (
+from simvis.models.keras_models.graph import flatten, has_graph, layers
+from simvis.models.keras_models.probes import (
+    AVERAGES,
+    MAXIMA,
+    fold,
+    is_half,
+    is_step_function,
+    normalization_of,
+    pieces,
+    pooling_of,
+    run_given_scales,
+)
+from simvis.models.network import stride_of
+from simvis.models.probes import NotLinear, rescales
+from simvis.models.steps import (
     Step,
     Tensor,
     bottlenecks,
-    flatten,
     following,
-    has_graph,
-    layers,
     leading_to,
     named,
     run,
 )
-from simvis.models.keras_models.probes import (
-    AVERAGES,
-    MAXIMA,
-    NotLinear,
-    fold,
-    is_half,
-    normalization_of,
-    pieces,
-    pooling_of,
-    rescales,
-    run_given_scales,
-)
-from simvis.models.network import stride_of
 
 
 @dataclass(frozen=True)
@@ -57,6 +55,7 @@ class Attribution:
     pooled: Tensor | None = None  # the network's own pooled feature, if it has one
     output: Tensor | None = None  # its embedding, before a last normalisation
     inside: object = None  # the layer that puts conv out, if that is hidden inside of a step
+    before: str = ""  # the step function that comes after the output, as of deep hashing
     tail: "Tail | None" = None  # how the output follows from conv, if that is no pooling and head
 
     @property
@@ -116,6 +115,9 @@ def analyse(model, layer=None, pooling=None):
 def _analyse_layer(graph, layer, pooling):
     """Explain a layer's output, if it is a vector; else its pooled feature, or all that follows."""
     calls = [step for step in graph.steps if step.operation is layer]
+    ways = [[each.operation for each in leading_to(graph.steps, call.outputs)] for call in calls]
+    if len(calls) > 1 and all(way == ways[0] for way in ways):  # of a siamese model
+        calls = calls[:1]
     if len(calls) > 1:
         raise ValueError(
             f"layer: {named(layer)} is called {len(calls)} times, so that its output is not one "
@@ -193,8 +195,14 @@ def _before_rescaling(steps, image, output):
 
 
 def explain(graph, output, pooling):
-    """Go back from an output to where positions are pooled, or can be told apart."""
+    """Go back from an output to where positions are pooled, or can be told apart.
+
+    Of a step function at the end, as sign or round of deep hashing, it is what that is given.
+    """
     steps, image = _way_from_image(graph, output)
+    *_, last = pieces(steps, bottlenecks(steps, image, output))
+    if is_step_function(last):
+        return replace(explain(graph, last.source, pooling), before=last.name)
     line = bottlenecks(steps, image, output)
     pooled_globally = {
         step.sources[0] for step in steps if isinstance(step.operation, AVERAGES + MAXIMA)
@@ -204,6 +212,9 @@ def explain(graph, output, pooling):
         for i, tensor in enumerate(line)
         if i and (any(side != 1 for side in tensor.positions) or tensor in pooled_globally)
     ]
+    if not places and _branches(steps, image, line):
+        # as two backbones, or one at two scales, and the image is all that they have in common
+        return from_image(Attribution(steps, image, image, output=output))
     if not places:
         raise ValueError(
             f"model: from {output.name} back to the input, no feature map is pooled; to look at "
@@ -245,6 +256,20 @@ def explain(graph, output, pooling):
         f"model: {output.name} depends on no more than one position of each feature map that "
         "can be seen; say layer= for one inside of another layer"
     )
+
+
+def from_image(found):
+    """Return an `Attribution` of the image itself, whose pixels are where they are."""
+    output = _before_rescaling(found.steps, found.image, found.output)
+    tail = Tail(leading_to(found.steps, [output], [found.image]), (), None)
+    image = found.image
+    return Attribution(found.steps, image, image, output=output, tail=tail, before=found.before)
+
+
+def _branches(steps, image, line):
+    """Return whether maps that are pooled lie on several ways from the image, and none on all."""
+    first = leading_to(steps, [line[1]], [image])
+    return len(first) > 1 and any(len(e.shape) == 4 for step in first for e in step.outputs)
 
 
 def _pooling_and_head(steps, image, line, pooling):
@@ -355,9 +380,9 @@ def at_stride(found, stride, grey):
             f"{stride} pixels to a cell that all of it leads through; there are {words}"
         )
     conv = known[stride]
-    return replace(
-        found, conv=conv, output=target, tail=tail_from(steps, conv, target), pooled=None
-    )
+    after = leading_to(following(steps, conv), [target], [conv])
+    tail = Tail(after, tuple(_context(after) - {conv}), None)
+    return replace(found, conv=conv, output=target, tail=tail, pooled=None)
 
 
 def _context(steps):

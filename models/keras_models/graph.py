@@ -5,48 +5,17 @@ replaced by another value, and can be differentiated by.  Only those steps run t
 asked for.  A subclassed model, of which Keras knows no graph, is one step.
 """
 
-from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from threading import Lock
 
 import keras
+from keras.src.ops.core import StopGradient  # which has no public name
+
+from simvis.models.steps import Step, Tensor
 
 ONE_AT_A_TIME = Lock()  # of threads that look inside of a layer, which they share
-
-
-@dataclass(eq=False, frozen=True)
-class Tensor:
-    """A tensor of the flat graph: its shape, with None for what is open, and what made it."""
-
-    shape: tuple
-    dtype: str
-    operation: object
-
-    @property
-    def name(self):
-        return named(self.operation)
-
-    @property
-    def positions(self):
-        """The sides of a feature map or the length of a sequence; () for a vector."""
-        return self.shape[1:-1]
-
-    @property
-    def sides(self):
-        """Its positions, with some number for those that are open."""
-        return [side or some for side, some in zip(self.positions, (5, 6), strict=False)]
-
-
-@dataclass(eq=False, frozen=True)
-class Step:
-    """One call of an operation: `run` takes the values of sources, and returns those of outputs."""
-
-    operation: object
-    run: Callable[[list], list]
-    sources: tuple
-    outputs: tuple
 
 
 @dataclass(frozen=True)
@@ -86,10 +55,6 @@ def has_graph(operation):
     return known and type(operation).call.__module__.split(".")[0] == "keras"
 
 
-def named(operation):
-    return f"{operation.name} ({type(operation).__name__})"
-
-
 def _unroll(model, inputs, steps):
     """Append the steps of a call of a model; return its outputs."""
     graph = getattr(model, "_functional", None) or model  # where a Sequential keeps its graph
@@ -104,6 +69,8 @@ def _unroll(model, inputs, steps):
             else:
                 outputs = [_tensor(each) for each in node.outputs]
                 run = partial(_call_node, node)
+                if isinstance(node.operation, StopGradient):  # which is for training alone
+                    run = list
                 steps.append(Step(node.operation, run, tuple(sources), tuple(outputs)))
             known.update(zip(map(id, node.outputs), outputs, strict=True))
     return [known[id(each)] for each in graph.outputs]
@@ -121,57 +88,6 @@ def _call_node(node, values):
     return keras.tree.flatten(node.operation(*args, **kwargs))
 
 
-# --- parts of a graph ----------------------------------------------------------------------------
-
-
-def leading_to(steps, targets, sources=()):
-    """Return those of the steps that targets are computed by, from sources or else the inputs."""
-    wanted, chosen = set(targets) - set(sources), []
-    for step in reversed(steps):
-        if wanted.intersection(step.outputs):
-            chosen.insert(0, step)
-            wanted.update(set(step.sources) - set(sources))
-    return chosen
-
-
-def following(steps, tensor):
-    """Return those of the steps that depend on a tensor."""
-    reached, chosen = {tensor}, []
-    for step in steps:
-        if reached.intersection(step.sources):
-            chosen.append(step)
-            reached.update(step.outputs)
-    return chosen
-
-
-def run(steps, values):
-    """Run steps on a dict of tensors to values; return it with what they compute added."""
-    values = dict(values)
-    for step in steps:
-        found = step.run([values[each] for each in step.sources])
-        values.update(zip(step.outputs, found, strict=True))
-    return values
-
-
-def bottlenecks(steps, image, output):
-    """Return the tensors that all ways from the image to the output lead through, with both.
-
-    The steps are those that lead to the output, in an order in which they can run.
-    """
-    from_image = following(steps, image)
-    last_use = {each: i for i, step in enumerate(from_image) for each in step.sources}
-    last_use[output] = len(from_image)
-    found, alive = [image], {image}
-    for i, step in enumerate(from_image):
-        alive.update(each for each in step.outputs if each in last_use)
-        alive = {each for each in alive if last_use[each] > i}
-        if len(alive) == 1:
-            (only,) = alive
-            if only is not found[-1]:
-                found.append(only)
-    return found
-
-
 # --- layers by name ------------------------------------------------------------------------------
 
 
@@ -181,6 +97,14 @@ def layers(model, path=""):
     for layer in getattr(model, "_layers", ()) if inner is None else inner:
         yield path + layer.name, layer
         yield from layers(layer, f"{path}{layer.name}/")
+
+
+def output_named(model, name):
+    """Return the layer that makes the output of that key, of a model of a dict, or None."""
+    outputs = getattr(model, "output", None) if has_graph(model) else None
+    if not isinstance(outputs, dict) or name not in outputs:
+        return None
+    return outputs[name]._keras_history.operation
 
 
 def find_layer(model, name):

@@ -9,9 +9,9 @@ import tensorflow as tf
 from simvis import image_ops
 from simvis.models.contributions import TOLERANCE, Contributions, Layer
 from simvis.models.keras_models import sources
-from simvis.models.keras_models.attribution import analyse, at_stride
-from simvis.models.keras_models.graph import find_layer, intercepted, leading_to, named, run
-from simvis.models.keras_models.places import check_places, may_move, token_grid, token_places
+from simvis.models.keras_models.attribution import analyse, at_stride, from_image
+from simvis.models.keras_models.graph import find_layer, intercepted, output_named
+from simvis.models.keras_models.places import may_move, token_places
 from simvis.models.keras_models.probes import run_given_scales
 from simvis.models.network import (
     MODEL_FILES,
@@ -20,6 +20,8 @@ from simvis.models.network import (
     stride_of,
     to_numpy,
 )
+from simvis.models.places import NotInPlace, check_places, sum_of_cells, token_grid
+from simvis.models.steps import leading_to, named, run
 from simvis.similarity_ops import tokens_to_map
 
 
@@ -34,7 +36,7 @@ def load(source, *, pooling, input_size, layer, preprocess, grid, prefix, graph,
         )
     name = str(source) if isinstance(source, (str, Path)) else source.name
     model, own_preprocess = sources.find(source, pooling, input_size, **of_source)
-    whole = model
+    whole = model = sources.as_graph(model, input_size)
 
     def contents():  # by which two models differ
         if (path := Path(name)).suffix in MODEL_FILES and path.is_file():
@@ -42,7 +44,7 @@ def load(source, *, pooling, input_size, layer, preprocess, grid, prefix, graph,
         return [np.asarray(weight) for weight in whole.weights]
 
     if layer is not None:
-        layer = find_layer(model, layer)
+        layer = output_named(model, layer) or find_layer(model, layer)
         if isinstance(layer, keras.Model):  # a sub-model stands for itself
             model, layer = layer, None
     # no application pools by GeM itself, but it may be asked what if one did
@@ -51,11 +53,24 @@ def load(source, *, pooling, input_size, layer, preprocess, grid, prefix, graph,
         found = analyse(model, layer, own_pooling)
     size = sources.input_size_of(found.image.shape, input_size)
     how = preprocess or own_preprocess
+    options = {"model": model, "layer": layer, "pooling": pooling, "size": size, "how": how}
+    options |= {"grid": grid, "prefix": prefix, "graph": graph, "name": name, "contents": contents}
+    try:
+        return _network_of(found, **options)
+    except NotInPlace:
+        if found.output is None or pooling not in (None, "network"):
+            raise
+        return _network_of(from_image(found), **options)
+
+
+def _network_of(found, *, model, layer, pooling, size, how, grid, prefix, graph, name, contents):
+    """Return the EmbeddingNetwork of an Attribution; a `NotInPlace` says where its map is not."""
     prepare = sources.preprocessing(how)
 
     def to_batch(images):
-        pixels = np.stack([image_ops.resize(image, size) for image in images])
-        return np.asarray(prepare(pixels.astype(np.float32)), np.float32)
+        pixels = np.stack([image_ops.resize(image, size) for image in images]).astype(np.float32)
+        pixels = pixels @ sources.GREY if found.image.shape[-1] == 1 else pixels
+        return np.asarray(prepare(pixels), np.float32)
 
     grey = to_batch([np.full((*size, 3), 128, np.uint8)])
     if not model.built:
@@ -88,7 +103,8 @@ def load(source, *, pooling, input_size, layer, preprocess, grid, prefix, graph,
             conv = tokens_to_map(conv[:, prefix : prefix + grid[0] * grid[1]], grid)
         return conv
 
-    if found.inside is not None or may_move(leading_to(found.steps, [found.conv])):
+    in_place = found.conv is found.image
+    if not in_place and (found.inside or may_move(leading_to(found.steps, [found.conv]))):
         check_places(look, to_batch, size)
     pixels = how if isinstance(how, str) else "by a function" if how else "0..255"
     fields = {
@@ -96,7 +112,7 @@ def load(source, *, pooling, input_size, layer, preprocess, grid, prefix, graph,
         "input_size": size,
         "preprocess": to_batch,
         "weights": contents,
-        "tolerance": 1e-2 if found.half else 1e-3,
+        "tolerance": 1e-2 if found.half else 1e-4,
         "description": f"{_words(found, pooling, grid, prefix)}, pixels {pixels}",
     }
 
@@ -116,6 +132,8 @@ def load(source, *, pooling, input_size, layer, preprocess, grid, prefix, graph,
 def _words(found, pooling, grid, prefix):
     """Say what is explained, and how."""
     place = found.conv.operation.name
+    if found.before:
+        place += f" up to what {found.before} is given"
     if grid is not None:
         place += f", tokens as {grid[0]} x {grid[1]}"
         place += f" after {prefix} others" if prefix else ""
@@ -226,6 +244,11 @@ def _by_contributions(found, front, fields):
     )
 
 
+def of_pixels(parts):
+    """Return the sums of what an image's pixels (K, H, W) add, by cells, and what is no place."""
+    return sum_of_cells(parts), 0.0
+
+
 def _layer_of(found, front, grid, prefix, tokens):
     """Return the `Layer` that an Attribution with a tail looks at; grid and prefix are of tokens.
 
@@ -260,12 +283,16 @@ def _layer_of(found, front, grid, prefix, tokens):
         maps = parts[:, prefix:stop].reshape(-1, *grid)
         return maps, parts.sum(1) - maps.sum((1, 2))
 
+    def lead(batch):
+        conv, _pooled, _output, *context = front(batch)
+        return [conv, *context]
+
     tail = found.tail
     proportional = tail.normalizations is not None
     return Layer(
-        front=lambda batch: [front(batch)[0], *front(batch)[3:]],
+        front=lead,
         tail=follow_given_scales if proportional else follow,
-        tolerance=5e-3 if found.half else TOLERANCE,
-        to_map=to_map if tokens else None,
+        tolerance=1e-2 if found.half else TOLERANCE,
+        to_map=to_map if tokens else of_pixels if found.conv is found.image else None,
         proportional=proportional,
     )

@@ -1,11 +1,10 @@
-"""Where in the image the positions of a network lie: measured by changing parts of the image."""
+"""Where in the image the tokens of a Keras model lie, and whether its layers move anything."""
 
 import keras
 import numpy as np
 
-from simvis.models.keras_models.graph import leading_to, run
+from simvis.models.steps import leading_to, run
 
-MOST_PREFIX_TOKENS = 16
 # Layers that leave everything where it was in the image, and small paddings.
 IN_PLACE = (
     *("InputLayer", "Rescaling", "Normalization", "Conv2D", "DepthwiseConv2D", "SeparableConv2D"),
@@ -14,7 +13,6 @@ IN_PLACE = (
     *("AveragePooling2D", "GlobalAveragePooling2D", "GlobalMaxPooling2D", "Dense"),
 )
 SMALL_PADDING = 8  # pixels
-CORNERS = 255 * np.stack(np.meshgrid([0, 1], [0, 1], [0, 1]), -1).reshape(8, 3)  # of RGB
 
 
 def token_places(found, front, count, to_batch, size):
@@ -55,60 +53,6 @@ def token_places(found, front, count, to_batch, size):
     return places if np.nanmax(np.ptp(places[moved], axis=0), initial=0) > 0.4 else None
 
 
-def token_grid(count, grid, prefix, size, maps, places):
-    """Return the (h, w) that tokens come from, and how many tokens stand before these.
-
-    Said, or measured, see `token_places`, or that of a feature map that they are made of, or that
-    of square patches of the image, or a square.
-    """
-    seen = None if places is None else np.flatnonzero(np.isfinite(places[:, 0]))
-    if grid is not None:
-        left = count - grid[0] * grid[1]
-        before = left
-        if seen is not None and len(seen) == grid[0] * grid[1] and np.ptp(seen) == len(seen) - 1:
-            before = int(seen[0])
-        if left < 0 or prefix not in (None, before):
-            raise ValueError(
-                f"grid: {grid[0]} x {grid[1]} and prefix {prefix or 0} do not make {count} tokens"
-            )
-        return tuple(grid), before
-    say = "say grid=(h, w), and prefix= for how many tokens stand before it"
-    if seen is not None:
-        if prefix is not None and prefix != seen[0]:
-            raise ValueError(
-                f"grid: of {count} tokens {seen[0]} stand before those that are places, not "
-                f"prefix {prefix}; {say}"
-            )
-        fits = {}
-        for height in range(1, len(seen) + 1):
-            shape = np.array([height, len(seen) // height])
-            if shape.prod() == len(seen) == np.ptp(seen) + 1:
-                centres = np.indices(shape).reshape(2, -1).T + 0.5
-                off = np.abs(places[seen] * shape - centres).max(1)
-                fits[tuple(map(int, shape))] = np.mean(off < 1)  # a few are measured badly
-        best = max(fits, key=fits.get, default=None)
-        if best and fits[best] > 0.8:
-            return best, int(seen[0])
-        raise ValueError(
-            f"grid: the {len(seen)} of {count} tokens that look at places do not lie row by row "
-            f"over the whole image; crop, pad or turn it in preprocess= instead, or {say}"
-        )
-    sides = range(2, min(size) + 1)
-    patches = {(size[0] // s, size[1] // s) for s in sides if not (size[0] % s or size[1] % s)}
-    known = {(h, w) for h, w in maps if h and w and h * w > 1}
-    few = range(MOST_PREFIX_TOKENS + 1) if prefix is None else [prefix]
-    roots = {(root, root) for root in {int(np.sqrt(max(count - each, 0))) for each in few}}
-    for grids in (known, patches, roots):
-        fit = {(each, count - each[0] * each[1]) for each in grids}
-        fit = sorted(each for each in fit if each[1] in few and each[0] != (1, 1))
-        if len(fit) == 1:
-            return fit[0]
-        if fit:
-            (one, other), words = [each[0] for each in fit[:2]], "{} x {} and {} x {}"
-            raise ValueError(f"grid: {count} tokens fit {words.format(*one, *other)}; {say}")
-    raise ValueError(f"grid: {count} tokens are no grid that could be told; {say}")
-
-
 def may_move(steps):
     """Return whether some of a network's steps may crop, pad, turn or mirror the image.
 
@@ -121,57 +65,3 @@ def may_move(steps):
         return type(layer) in {getattr(keras.layers, name) for name in IN_PLACE}
 
     return not all(stays(step.operation) for step in steps)
-
-
-def check_places(look, to_batch, size):
-    """Raise a ValueError if a map does not lie over the whole image, as it is shown.
-
-    A band along each edge of the image is changed: something must move, and no other edge of the
-    map more than that one.  Nothing is said of a network whose cells all see all of the image.
-
-    look : function of a batch that returns activations (1, h, w, C)
-    """
-    rng = np.random.default_rng(0)
-    base = np.kron(
-        rng.integers(0, 256, (8, 8, 3)), np.ones((-(-size[0] // 8), -(-size[1] // 8), 1))
-    )
-    base = base[: size[0], : size[1]].astype(np.uint8)
-    start = np.asarray(look(to_batch([base])), np.float64)[0]
-    names, unseen = (("top", "bottom"), ("left", "right")), []
-    for axis, end in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        cells = start.shape[axis]
-        if cells < 4 or size[axis] < 2 * cells:
-            continue
-        # pixels that are left over at the end are usual, up to a cell
-        band = max(size[axis] // cells // (1 if end else 2), 1)
-        there = np.s_[size[axis] - band :] if end else np.s_[:band]
-        there = (slice(None),) * axis + (there,)
-        moved = 0
-        for fill in ("noise", *CORNERS):
-            image = base.copy()
-            shape = image[there].shape
-            image[there] = rng.integers(0, 2, shape) * 255 if isinstance(fill, str) else fill
-            moved = np.square(np.asarray(look(to_batch([image])), np.float64)[0] - start).sum(-1)
-            if moved.any():
-                break
-        else:
-            unseen.append(f"{band} pixels at the {names[axis][end]}")
-            continue
-        along, across = (np.sqrt(moved.mean(each)) for each in (1 - axis, axis))
-        along = along[::-1] if end else along
-        near, far = along[:2].max(), along[2:].max()
-        mirrored = along[-1] > 3 * along.min() and along[-1] > along[0] / 2
-        turned = across.max() > 4 * across.min() and along.max() < 1.5 * along.min()
-        if not np.isfinite(along).all():
-            return
-        if far > 3 * near or mirrored or turned:
-            raise ValueError(
-                f"model: what changes at the {names[axis][end]} of the image changes the map "
-                "elsewhere: the model pads, turns or mirrors the image inside; do that in "
-                "preprocess= instead, or say layer= for a map before that, with pooling='network'"
-            )
-    if unseen:
-        raise ValueError(
-            f"model: the map does not depend on {' and '.join(unseen)} of {size[0]} x {size[1]}: "
-            "the model crops the image inside; do that in preprocess= instead"
-        )

@@ -26,6 +26,7 @@ PREPROCESS = {  # of float32 RGB pixels in 0..255
     ),
 }
 DEFAULT_SIZE = 224
+GREY = np.float32([[0.299], [0.587], [0.114]])  # what RGB add to a picture of one channel, BT.601
 MAX_SIDE = 2048  # pixels, of what goes into a network
 SIZES = {  # of the applications that were trained on other sizes
     **dict.fromkeys(("InceptionV3", "InceptionResNetV2", "Xception"), 299),
@@ -53,6 +54,8 @@ def find(source, pooling, input_size, weights, import_file, allow_unsafe):
         if not Path(import_file).is_file():
             raise FileNotFoundError(f"import_file: {import_file}: no such file")
         print(f"running {import_file}", file=sys.stderr)
+        if (folder := str(Path(import_file).absolute().parent)) not in sys.path:
+            sys.path.insert(0, folder)  # for the modules beside it, as if Python ran it
         try:
             runpy.run_path(str(import_file))
         except Exception as error:
@@ -76,14 +79,26 @@ def preprocessing(how):
 
 def input_size_of(shape, wanted):
     """Return the (height, width) of the images that an input of this shape takes."""
-    if len(shape) != 4 or shape[-1] not in (3, None):
-        raise ValueError(f"model: expected input (N, H, W, 3), channels last, got {shape}")
+    if len(shape) != 4 or shape[-1] not in (1, 3, None):
+        raise ValueError(f"model: expected input (N, H, W, 3 or 1), channels last, got {shape}")
     own = tuple(shape[1:3])
     if max(side or 0 for side in own) > MAX_SIDE:
         raise ValueError(f"model: expected input of at most {MAX_SIDE} pixels a side, got {own}")
     if wanted is not None and any(o not in (None, w) for o, w in zip(own, wanted, strict=True)):
         raise ValueError(f"input_size: the model takes {own}, not {tuple(wanted)}")
     return tuple(o or w for o, w in zip(own, wanted or (DEFAULT_SIZE,) * 2, strict=True))
+
+
+def as_graph(model, input_size):
+    """Return a Sequential that was never called with an input of its own, and others as they are.
+
+    It has no weights yet, so that the copy says as much as the model, which stays as it is.
+    """
+    if type(model) is not keras.Sequential or model.built:
+        return model
+    copy = keras.Sequential.from_config(model.get_config())
+    copy.build((None, *(input_size or (DEFAULT_SIZE,) * 2), 3))
+    return copy
 
 
 def _application(name, weights, pooling, input_size):

@@ -42,8 +42,8 @@ def stream_activations(paths, run, network, read, batch_size=BATCH_SIZE, readers
             image, contents = read(path)
             return network.preprocess([image])[0], image.shape[:2], "", contents
         except (ValueError, OSError, MemoryError) as error:
-            pixels = np.zeros((*network.input_size, 3), np.float32)
-            return pixels, None, one_line(error), ""
+            black = np.zeros((*network.input_size, 3), np.uint8)
+            return network.preprocess([black])[0], None, one_line(error), ""
 
     def run_batch(batch):
         pixels, sizes, errors, contents = zip(*batch, strict=True)

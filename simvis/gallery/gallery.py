@@ -3,6 +3,7 @@
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 
@@ -12,11 +13,16 @@ from tqdm import tqdm
 from simvis import image_ops, models
 from simvis.batch.pipeline import BATCH_SIZE
 from simvis.files import LOCK, left_out_words, locked, no_image
+from simvis.gallery.audit import audit_images
+from simvis.gallery.findings import Labelled
 from simvis.gallery.folder import ImageFolder
-from simvis.gallery.indexing import commit, embed_rows, keep_touched
+from simvis.gallery.indexing import commit, embed_rows, plan_changes, put_moved
+from simvis.gallery.labels import find_labels, label_words
 from simvis.gallery.results import SearchResult, look_at, run_query
 from simvis.gallery.table import NAME, ImageTable, import_lance
+from simvis.gallery.unusual import SAMPLE, are_quantiles, pair_quantiles
 from simvis.maps import Embedding, check_place
+from simvis.models import python_files
 
 DAMAGED = "the gallery is damaged, or of another version of this program"
 FORMAT = 1  # of what a gallery says of itself
@@ -40,10 +46,12 @@ class Indexed:
 
     images: int  # how many the gallery holds now
     new: int
-    changed: int  # and embedded anew
-    gone: int  # and removed
+    changed: int  # and embedded anew, but for those that cannot be read
+    gone: int  # and removed, but for those that were found at another place
     failed: dict  # of path to the reason why it has no embedding
     left_out: str = field(default="", compare=False)  # what of the folder is no image, in words
+    moved: int = 0  # known by their contents at another place, and not embedded anew
+    labels: str = field(default="", compare=False)  # what was said of labels came to, in words
 
 
 class Gallery:
@@ -77,7 +85,19 @@ class Gallery:
         self._given, self._options = network, options
         self._network = network if isinstance(network, models.EmbeddingNetwork) else None
 
-    def index(self, folder, *, batch_size=None, engine=None, workers=None, force=False):
+    def index(
+        self,
+        folder,
+        *,
+        batch_size=None,
+        engine=None,
+        workers=None,
+        force=False,
+        labels=None,
+        labels_from=None,
+        images_from=None,
+        exclude=(),
+    ):
         """Take the new and the changed images of a folder in, and drop those that are gone.
 
         What is done is committed every few seconds: killed at any time, it goes on where it was.
@@ -90,14 +110,25 @@ class Gallery:
         engine : None for this process, or "ray" for a Ray cluster, see `on_ray`
         workers : None or int, of Ray
         force : bool, also if more than half of the gallery's images would change or go
+        labels, labels_from : what the images show, see `labels.find_labels`; without, they keep
+            the labels that they have
+        images_from, exclude : the only ones of its images, and those that are left out, see
+            `folder.ImageFolder`
 
         Raises a ValueError or an OSError if the gallery is of another network or folder, or is
         being written to by another run, if there is no image, or if more than half of what the
         gallery holds would change or go, before it does.  A folder has moved if half of its images
         have the same contents at another place, where they are no longer.
         """
-        images = ImageFolder(folder)
+        images = ImageFolder(folder, images_from, exclude)
         listed, left_out, unread = images.listing()
+        given, words_of_labels = {}, ""
+        if labels is not None or labels_from is not None:
+            given, strange = find_labels(listed, labels, labels_from, images.here)
+            words_of_labels = label_words(given, strange)
+            for mask in {mask for _, mask in given.values() if mask in listed}:
+                left_out["mask{}"] += 1
+                del listed[mask]
         words = left_out_words(left_out, unread)
         if not listed:
             raise ValueError(no_image(images.place, words))
@@ -106,49 +137,54 @@ class Gallery:
         with self._owned():
             table = self._open_or_create(images, network)
             table.upgrade()
-            known, failed = table.files(), table.failed()
-            new, gone = listed.keys() - known.keys(), known.keys() - listed.keys()
-            # what lies where it cannot be looked at is not gone
-            closed = tuple(path for path in unread if path.endswith("/"))
-            gone = {path for path in gone - unread.keys() if not path.startswith(closed)}
-            moved = table.identity["folder"] != images.place
-            # of a file at a URI nothing but its contents tells that it is the one of another place
-            left = [
-                path
-                for path, file in listed.items()
-                if path in failed or known.get(path) != file or (moved and not file.changed)
-            ]
-            touched = keep_touched(table, images, listed, [path for path in left if path in known])
-            left = sorted(path for path in left if path not in touched)
-            held = known.keys() - failed.keys()
-            changes, goes = len(held.intersection(left)), len(held & gone)
-            if 2 * (changes + goes) > len(held) and not force:
-                words = (
-                    f"of its {len(held):,} images {changes:,} would change and {goes:,} would go"
-                )
+            plan, known = plan_changes(table, images, listed, unread), table.labels()
+            if 2 * (plan.changes + plan.losses) > plan.held and not force:
+                losses = f"{plan.changes:,} would change and {plan.losses:,} would go"
                 raise ValueError(
-                    f"{self.path}: holds the images of {table.identity['folder']}: {words}; name "
-                    "another gallery, or say --force (force=True) if that is right"
+                    f"{self.path}: holds the images of {table.identity['folder']}: of its "
+                    f"{plan.held:,} images {losses}; name another gallery, or say --force "
+                    "(force=True) if that is right"
                 )
-            if moved:
+            if table.identity["folder"] != images.place:
                 table.set_identity({**table.identity, "folder": images.place})
-            table.drop(gone)
-            total, done = len(listed), len(listed) - len(left)
+            known |= put_moved(table, plan.moved)
+            table.drop(plan.gone)
+            total, done = len(listed), len(listed) - len(plan.left)
             progress = partial(tqdm, total=total, initial=done, unit=" images", disable=None)
-            given = table, images, listed, left
+            work = table, images, listed, plan.left
             if engine == "ray":
                 from simvis.gallery.on_ray import index_on_ray
 
                 with progress() as bar:
-                    index_on_ray(*given, self._loader(), workers, bar.update, batch_size)
+                    index_on_ray(*work, self._loader(), workers, bar.update, batch_size)
             else:
-                commit(table, progress(embed_rows(*given[1:], network, batch_size)))
-            if gone or left:
+                commit(table, progress(embed_rows(*work[1:], network, batch_size)))
+            table.set_labels(known | given)
+            if plan.gone or plan.left:
                 table.maintain()
-        changed = len(set(left) - new)
-        return Indexed(len(table), len(new), changed, len(gone), table.failed(), words)
+            if plan.gone or plan.left or "pairs" not in table.identity:
+                pairs = pair_quantiles(table.sample(SAMPLE))
+                table.set_identity({**table.identity, "pairs": pairs})
+        failed, moved = table.failed(), {row.path for row in plan.moved.values()}
+        counts = len(plan.new), len(plan.changed - failed.keys())
+        gone = len(plan.gone - moved)
+        return Indexed(len(table), *counts, gone, failed, words, len(plan.moved), words_of_labels)
 
-    def find(self, image, region=None, point=None, top=12, *, exact=False, rerank=0, look=None):
+    def find(
+        self,
+        image,
+        region=None,
+        point=None,
+        top=12,
+        *,
+        exact=False,
+        rerank=0,
+        stride=None,
+        reference=None,
+        look=None,
+        label=None,
+        not_label=None,
+    ):
         """Search for an image, or a part of it, and see why each hit is one: a `SearchResult`.
 
         Parameters
@@ -160,7 +196,10 @@ class Gallery:
         exact : bool, look at all images, however many there are
         rerank : int
             So many images, the first by their whole, are ordered by their best part instead.
+        stride, reference : of the hits' maps and boxes, as for `visualize_pair`
         look : None or Look, of the hits' overlays
+        label, not_label : None, str or sequence of str
+            Only images with one of these labels; only those with none of these.
 
         Raises a ValueError or an OSError that names the argument at fault, or says what is wrong
         with the gallery.
@@ -170,15 +209,21 @@ class Gallery:
         table, identity = self._open()
         images, network = self._folder(identity), self._load()
         _check_same_network(self.path, identity["network"], identity_of(network))
-        query = run_query(network, pixels, region, point, by_part=bool(rerank))
+        fine = {"stride": stride, "reference": reference}
+        query = run_query(network, pixels, region, point, by_part=bool(rerank), **fine)
         if len(query.vector) != table.dimension:
             raise ValueError(f"{self.path}: the gallery is damaged: its embeddings do not fit")
-        nearest = table.nearest(query.vector, max(top, rerank), exact)
+        chosen = (_labels_of(table, *each) for each in (("label", label), ("not_label", not_label)))
+        nearest = table.nearest(query.vector, max(top, rerank), exact, *chosen)
         rows = table.rows(path for path, _ in nearest)
         found = [(rows[path], similarity) for path, similarity in nearest]
         named = isinstance(image, (str, os.PathLike))
         return SearchResult(
-            hits=look_at(found, images, query, network, look, by_part=bool(rerank))[:top],
+            hits=look_at(
+                *(found, images, query, network, look),
+                by_part=bool(rerank),
+                pairs=identity.get("pairs", ()),
+            )[:top],
             query=pixels,
             name=str(image) if named else "the query",
             network=network,
@@ -186,14 +231,61 @@ class Gallery:
             method=query.method,
         )
 
+    def audit(self, *, labels=None, labels_from=None, top=12, maps=200, stride=None):
+        """Ask with each image that has a label for all of the others; return an `Audit`.
+
+        Parameters
+        ----------
+        labels, labels_from : as of `index`, instead of the labels that the gallery holds
+        top : int, findings of each kind, at the most, which are shown with their maps
+        maps : int, images of whose maps it is measured where they lie, at the most
+        stride : None or int, of the findings' maps, see `visualize_pair`
+
+        Raises a ValueError or an OSError that names the argument at fault, or says what is wrong
+        with the gallery.
+        """
+        for name, count in (("top", top), ("maps", maps)):
+            if not (isinstance(count, int) and 0 <= count <= MOST):
+                raise ValueError(f"{name}: expected 0 to {MOST}, got {count!r}")
+        table, identity = self._open()
+        images, network = self._folder(identity), self._load(graph=True)
+        _check_same_network(self.path, identity["network"], identity_of(network))
+        paths, contents, embeddings = table.embedded()
+        known = table.labels()
+        if labels is not None or labels_from is not None:
+            known, _ = find_labels(paths, labels, labels_from, images.here)
+        given = [known.get(path, (None, None)) for path in paths]
+        chosen = np.array([label is not None for label, _ in given], bool)
+        if not chosen.any():
+            raise ValueError("labels: no image has one, index with labels=FILE.csv, or name them")
+        if not chosen.all():
+            embeddings = embeddings[chosen]
+        names, masks = (np.array(each, object)[chosen] for each in zip(*given, strict=True))
+        data = Labelled(paths[chosen], names, contents[chosen], masks, embeddings)
+        unlabelled = len(paths) - len(names)
+        how = {"top": top, "maps": maps, "stride": stride, "unlabelled": unlabelled}
+        return audit_images(data, images, network, **how)
+
+    def mean_embedding(self):
+        """Return the mean of all images' unit embeddings, float64 (D,).
+
+        It is what `visualize_pair` takes as ``special=``, to show what is more than usual.
+        """
+        table, identity = self._open()
+        _check_same_network(self.path, identity["network"], identity_of(self._load()))
+        return table.embedded()[2].mean(0, dtype=np.float64)
+
     def info(self):
         """Return what the gallery says of itself, a dict of plain values."""
         table, identity = self._open()
+        labels = [label for label, _ in table.labels().values() if label is not None]
         return {
             "folder": identity["folder"],
             **identity["network"],
             "dimension": table.dimension,
             "images": len(table),
+            "labelled": len(labels),
+            "labels": len(set(labels)),
             "failed": table.failed(),
             **table.storage(),
         }
@@ -243,6 +335,8 @@ class Gallery:
         _check_kinds(self.path, identity["network"], NETWORK)
         if identity["format"] != FORMAT or len(identity["folder"]) > LONGEST:
             raise ValueError(f"{self.path}: {DAMAGED}")
+        if not are_quantiles(identity.get("pairs", [])):
+            raise ValueError(f"{self.path}: {DAMAGED}: its pairs")
         return table, identity
 
     def _open_or_create(self, images, network):
@@ -309,7 +403,9 @@ class Gallery:
                 given[option] = os.path.abspath(value) if os.path.exists(value) else value
             elif isinstance(value, tuple):
                 given[option] = list(value)
-        if not _is_known(str(name)) and os.path.exists(name):
+        if models.is_python(name):
+            name = python_files.absolute(name)
+        elif not _is_known(str(name)) and os.path.exists(name):
             name = os.path.abspath(name)
         return str(name), given
 
@@ -317,7 +413,8 @@ class Gallery:
 def load_explained(name, power=None, explain=None, **options):
     """Return `models.load_network` of a name, with what of it is explained."""
     Embedding(power=power, explain=explain)  # raises for what they cannot be
-    models.start_tensorflow()
+    if not models.is_python(name):
+        models.start_tensorflow()
     network = models.load_network(name, **options)
     if explain == "head" and network.projection is None:
         raise ValueError(f"explain: the {network.name} network has no linear head, use pooled")
@@ -345,6 +442,19 @@ def check_search(size, region=None, point=None, top=12, rerank=0):
     for name, count, least in (("top", top, 1), ("rerank", rerank, 0)):
         if not (isinstance(count, int) and least <= count <= MOST):
             raise ValueError(f"{name}: expected {least} to {MOST} images, got {count!r}")
+
+
+def _labels_of(table, option, asked):
+    """Return a list of the labels that are asked for; raise a ValueError if no image has one."""
+    asked = [asked] if isinstance(asked, str) else list(asked or ())
+    known = {label for label, _ in table.labels().values() if label} if asked else set()
+    for label in asked:
+        if not known:
+            raise ValueError(f"{option}: the gallery has no labels, index with labels=FILE.csv")
+        if label not in known:
+            near = "".join(f", but {each!r}" for each in get_close_matches(str(label), known, 1))
+            raise ValueError(f"{option}: no image has the label {label!r}{near}")
+    return asked
 
 
 def _named_by(path, identity):

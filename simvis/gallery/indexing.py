@@ -1,6 +1,7 @@
 """A folder's images through a network, into the rows of a gallery's table."""
 
 import time
+from typing import NamedTuple
 
 from simvis.batch.pipeline import BATCH_SIZE, prefetch, stream_activations
 from simvis.gallery.table import row_of
@@ -24,6 +25,53 @@ def embed_rows(images, listed, paths, network, batch_size=BATCH_SIZE):
             yield row_of(path, listed[path], embedding, size, error, contents)
 
 
+class Plan(NamedTuple):
+    """What is to be done with a gallery so that it is of a folder as that is now."""
+
+    new: set  # paths that are not in the table, but for those that were moved
+    changed: set  # paths that are, of files that were other ones
+    gone: set  # paths in the table that are not there any more
+    moved: dict  # of new paths to the `table.Row` of one that is gone and had the same contents
+    left: list  # paths of images to be embedded
+    held: int  # how many images the table has embeddings of
+    changes: int  # how many of them would be embedded anew
+    losses: int  # how many of them would go
+
+
+def plan_changes(table, images, listed, unread):
+    """Return the `Plan` for a folder's listing; files that were only touched get their new times.
+
+    table : ImageTable
+    images : ImageFolder
+    listed, unread : as in `files.Listing`
+    """
+    known, failed = table.files(), table.failed()
+    new, gone = listed.keys() - known.keys(), known.keys() - listed.keys()
+    # what lies where it cannot be looked at is not gone
+    closed = tuple(path for path in unread if path.endswith("/"))
+    gone = {path for path in gone - unread.keys() if not path.startswith(closed)}
+    moved = _find_moved(table, images, listed, new, gone)
+    elsewhere = table.identity["folder"] != images.place
+    changed = {path for path in listed.keys() & known.keys() if listed[path] != known[path]}
+    # of a file at a URI nothing but its contents tells that it is the one of another place
+    unsure = {path for path in listed if elsewhere and not listed[path].changed} & known.keys()
+    asked = sorted(changed | unsure | (failed.keys() & listed.keys()))
+    touched = keep_touched(table, images, listed, asked)
+    left = sorted((new - moved.keys()).union(asked) - touched)
+    held = known.keys() - failed.keys()
+    return Plan(
+        new=new - moved.keys(),
+        # what failed before and is as it was has not changed, though it is tried again
+        changed=(changed | (unsure - failed.keys())).intersection(left),
+        gone=gone,
+        moved=moved,
+        left=left,
+        held=len(held),
+        changes=len(held.intersection(left)),
+        losses=len(held & gone - {row.path for row in moved.values()}),
+    )
+
+
 def keep_touched(table, images, listed, changed):
     """Give the rows of files that were only touched their new times; return the set of these."""
 
@@ -43,6 +91,32 @@ def keep_touched(table, images, listed, changed):
             table.put([row._replace(**listed[row.path]._asdict()) for row in touched])
         kept.update(row.path for row in touched)
     return kept
+
+
+def put_moved(table, moved):
+    """Give new files the rows of those that are gone; return a dict of path to (label, mask)."""
+    rows, labels = [row._replace(path=path) for path, row in moved.items()], {}
+    for start in range(0, len(rows), 1000):
+        table.put(rows[start : start + 1000])
+    labels = {row.path: (row.label, row.mask) for row in rows}
+    table.set_labels(labels)
+    return labels
+
+
+def _find_moved(table, images, listed, new, gone):
+    """Return a dict of new paths to the rows of those that are gone and held the same."""
+    rows = [row for row in table.rows(gone).values() if row.error is None] if new and gone else []
+    sizes, by_contents = {row.size for row in rows}, {row.contents: row for row in rows}
+
+    def row_of(path):
+        try:
+            return by_contents.get(images.digest(path))
+        except (ValueError, OSError):
+            return None
+
+    alike = sorted(path for path in new if listed[path].size in sizes)
+    found = zip(alike, prefetch(row_of, alike, 4 * images.readers, images.readers), strict=True)
+    return {path: row._replace(**listed[path]._asdict()) for path, row in found if row is not None}
 
 
 def commit(table, rows):

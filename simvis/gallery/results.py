@@ -13,6 +13,8 @@ from simvis import image_ops
 from simvis.batch.pipeline import prefetch
 from simvis.batch.records import as_text
 from simvis.files import RESULTS, one_line
+from simvis.gallery.copies import fold
+from simvis.gallery.unusual import LINE, count_unusual, percentile, percentile_words
 from simvis.image_ops import write_whole
 from simvis.maps import Method, PairMaps, find_maps, network_words, see
 from simvis.overlay import Look, mark, overlay
@@ -20,10 +22,12 @@ from simvis.plotting.contact_sheet import contact_sheet
 from simvis.similarity_ops import best_box, local_features, strongest_part
 
 FIELDS = ("rank", "path", "similarity", "whole_similarity", "x0", "y0", "x1", "y1", "note")
+FIELDS += ("label", "percentile", "copy_of")
 SHEET, TABLE = sorted(RESULTS[0])
 OVERLAY = "hit_{:02d}.jpg"
 ALIKE = 0.99999  # the cosine, at the least, of two whole images that are one picture
 EXPLAINED = ("pooling", "projection", "power", "explain")  # of a network, for the explorer
+REACH = 12  # pixels of the network's input, over which fine maps are evened out for a box
 READ = 8  # images that are read ahead of the network
 
 
@@ -42,6 +46,12 @@ class Hit:
     image: np.ndarray | None = None  # uint8 (H, W, 3), as is the overlay
     overlay: np.ndarray | None = None
     maps: PairMaps | None = None  # of the query and the hit
+    label: str | None = None
+    # how many in 100 random pairs of the gallery's images are less similar than the query's whole
+    # or part and the whole hit; None if nobody knows, and if hits are ordered by their best part
+    percentile: float | None = None
+    contents: str = ""  # SHA-256 of the file, when it was indexed
+    copies: tuple = ()  # paths of other hits that are the same picture, if these are folded into it
 
     @property
     def score(self):
@@ -53,6 +63,15 @@ class Hit:
         if self.overlay is None:
             return None
         return mark(self.overlay, self.box, None, self.image.shape[:2])
+
+    def notes(self):
+        """Return what there is to say of it, a tuple of str."""
+        copies = len(self.copies)
+        copies = f"{copies} cop{'ies' if copies > 1 else 'y'}: {', '.join(self.copies)}" * bool(
+            copies
+        )
+        label = f"label {self.label}" if self.label else ""
+        return tuple(filter(None, (self.note, label, copies, percentile_words(self.percentile))))
 
     def __repr__(self):
         note = f", {self.note}" if self.note else ""
@@ -70,6 +89,10 @@ class SearchResult:
     images: int  # how many were searched
     method: Method  # that the maps were made with
 
+    def folded(self):
+        """Return the hits without copies of each other, which are named in ``copies``."""
+        return fold(self.hits)
+
     @property
     def region(self):
         """None, a box or a mask: the part that was searched with."""
@@ -82,7 +105,8 @@ class SearchResult:
     def picture(self):
         """Return the contact sheet, uint8 (H, W, 3): the query and the hits' overlays."""
         cells = [
-            (hit.marked(), f"{hit.rank}   {hit.score:.4f}", hit.path, hit.note) for hit in self.hits
+            (hit.marked(), f"{hit.rank}   {hit.score:.4f}", hit.path, ", ".join(hit.notes()))
+            for hit in self.folded()
         ]
         return contact_sheet(self._marked_query(), Path(self.name).name, self.words(), cells)
 
@@ -112,31 +136,26 @@ class SearchResult:
         """Write a page of the query and its hits, to look at in any browser."""
         from simvis.pages.cards import Card, write_cards
 
+        folded = self.folded()
         cards = [
             Card(
                 hit.path,
                 hit.score,
                 *(hit.image, hit.overlay, hit.box),
-                notes=(hit.note,) if hit.note else (),
+                notes=hit.notes(),
                 pair=hit.maps and self._explorer(hit),
+                rank=hit.rank,
             )
-            for hit in self.hits
+            for hit in folded
         ]
         query = Card(Path(self.name).name, None, self._marked_query())
-        write_cards(path, cards, title="What looks like this?", words=self.words(), query=query)
+        title, count = "What looks like this?", count_unusual(folded)
+        line = None if count is None else (count, LINE)
+        write_cards(path, cards, title=title, words=self.words(), query=query, line=line)
 
     def _explorer(self, hit):
-        """Return what the explorer of the query and a hit is made from."""
-        network, (conv1, conv2) = self.network, (hit.maps.conv1, hit.maps.conv2)
-        if conv1 is None:  # the page needs more than the maps did
-            conv1, conv2 = network.activations(network.preprocess([self.query, hit.image]))
-        return {
-            **{"image1": self.query, "image2": hit.image, "conv1": conv1, "conv2": conv2},
-            **{name: getattr(network, name) for name in EXPLAINED},
-            "regions": (self.region, None),
-            "names": (Path(self.name).name, hit.path),
-            "network": f"{network.name}: {network.description}",
-        }
+        images, names = (self.query, hit.image), (Path(self.name).name, hit.path)
+        return explorer_of(self.network, images, hit.maps, names, self.region)
 
     def _marked_query(self):
         return mark(self.query, self.region, None, self.query.shape[:2])
@@ -145,17 +164,36 @@ class SearchResult:
         text = io.StringIO(newline="")
         writer = csv.writer(text)
         writer.writerow(FIELDS)
+        copies = {path: hit.path for hit in self.folded() for path in hit.copies}
         for hit in self.hits:
             whole = "" if hit.whole_similarity is None else f"{hit.whole_similarity:.6f}"
             box = [""] * 4 if hit.box is None else [f"{edge:.1f}" for edge in hit.box]
             path, note = as_text(hit.path), as_text(hit.note)
-            writer.writerow((hit.rank, path, f"{hit.score:.6f}", whole, *box, note))
+            percent = "" if hit.percentile is None else f"{hit.percentile:.1f}"
+            label, copy = as_text(hit.label or ""), as_text(copies.get(hit.path, ""))
+            score = f"{hit.score:.6f}"
+            writer.writerow((hit.rank, path, score, whole, *box, note, label, percent, copy))
         return text.getvalue().encode("utf-8")
 
     def _repr_html_(self):
         from simvis.pair import notebook_view
 
         return notebook_view(self.picture(), self.words())
+
+
+def explorer_of(network, images, maps, names, region=None):
+    """Return what the explorer of two images is made from, see `pages.explorer.explorer_data`."""
+    convs, fine = (maps.conv1, maps.conv2), (maps.similarity1, maps.similarity2)
+    if maps.conv1 is None:  # the page needs more than the maps did
+        convs = network.activations(network.preprocess(images))
+    return {
+        **{"image1": images[0], "image2": images[1], "conv1": convs[0], "conv2": convs[1]},
+        **{name: getattr(network, name) for name in EXPLAINED},
+        "regions": (region, None),
+        "names": names,
+        "network": f"{network.name}: {network.description}",
+        "fine": None if fine[0].shape == convs[0].shape[:2] else fine,
+    }
 
 
 class Query(NamedTuple):
@@ -172,7 +210,7 @@ def run_query(network, pixels, region=None, point=None, by_part=False, **fine):
 
     With ``by_part``, hits will be ordered by their best box.  ``fine`` are the stride and the
     reference of a `Method`.  Raises a ValueError if the network sees nothing in the image, its
-    region or its point.
+    region or its point, or has no fine maps of this kind.
     """
     # boxes need all of the local features, and so does a part of the image
     convs, embeddings = see(
@@ -188,14 +226,19 @@ def run_query(network, pixels, region=None, point=None, by_part=False, **fine):
     if not np.any(vector) or not np.isfinite(vector).all():
         raise ValueError("the network sees nothing there: the embedding is zero, or not finite")
     conv = None if convs is None else convs[0]
-    return Query(pixels, vector, Method(region1=region, **fine), (conv, own))
+    query = Query(pixels, vector, Method(region1=region, **fine), (conv, own))
+    if any(value is not None for value in fine.values()):  # else each hit would say what is wrong
+        seen = [None if conv is None else (conv, conv), (own, own)]
+        find_maps((pixels, pixels), network, query.method, ("the query", "itself"), seen=seen)
+    return query
 
 
-def look_at(rows, images, query, network, look=None, by_part=False):
+def look_at(rows, images, query, network, look=None, by_part=False, pairs=()):
     """Return what a search found, a list of (table.Row, similarity), as `Hit` objects, best first.
 
     ``images`` is the ImageFolder that they lie in, ``look`` None or the Look of their overlays.
-    With ``by_part``, they are ordered by their best box instead of by their whole.
+    With ``by_part``, they are ordered by their best box instead of by their whole.  ``pairs`` are
+    the gallery's `unusual.pair_quantiles`.
     """
 
     def load(found):
@@ -210,7 +253,7 @@ def look_at(rows, images, query, network, look=None, by_part=False):
 
     hits = []
     for (row, similarity), (image, note) in zip(rows, prefetch(load, rows, READ), strict=True):
-        hit = Hit(0, row.path, float(similarity), note=note)
+        hit = Hit(0, row.path, float(similarity), note=note, label=row.label, contents=row.contents)
         if image is not None:
             convs, embeddings = see(network.preprocess([image]), network, query.method, by_part)
             conv, own = (None if each is None else each[0] for each in (convs, embeddings))
@@ -223,6 +266,8 @@ def look_at(rows, images, query, network, look=None, by_part=False):
                 hit = replace(hit, note="the gallery holds another embedding than the network's")
             if by_part and hit.maps is not None:
                 hit = _with_best_box(hit, query.vector, network)
+        if not by_part:
+            hit = replace(hit, percentile=percentile(hit.similarity, pairs))
         hits.append(hit)
     hits.sort(key=lambda hit: -hit.score)
     return [replace(hit, rank=rank) for rank, hit in enumerate(hits, 1)]
@@ -236,17 +281,25 @@ def _explained(hit, image, query, seen, network, look):
     except ValueError as error:
         return replace(hit, note=one_line(error), image=image)
     shown, share = maps.similarity2, 1 / maps.similarity2.size
+    evened = _evened(shown, REACH // (query.method.stride or REACH + 1))
     _, (laid,), _ = overlay([image], [shown], look, [share])
     return replace(
         hit,
         similarity=maps.similarity,
         whole_similarity=maps.whole_similarity,
-        box=image_ops.box_of_cells(strongest_part(shown), image.shape[:2]),
+        box=image_ops.box_of_cells(strongest_part(evened), image.shape[:2]),
         note="the query itself" if maps.whole_similarity >= ALIKE else "",
         image=image,
         overlay=laid,
         maps=maps,
     )
+
+
+def _evened(similarity, reach):
+    """Return the mean of each cell of a map and those within reach, so that no single one leads."""
+    windows = np.pad(similarity, reach, mode="edge")
+    sides = 2 * reach + 1, 2 * reach + 1
+    return np.lib.stride_tricks.sliding_window_view(windows, sides).mean(axis=(2, 3))
 
 
 def _with_best_box(hit, vector, network):

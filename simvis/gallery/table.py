@@ -5,10 +5,12 @@ Every change is one commit, which is there or not, whatever happens meanwhile.
 """
 
 import json
+import operator
 import os
 import re
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +27,9 @@ PROBES = 56  # partitions that a search looks into, or 9 of 20 if that is more
 REFINE = 3  # so many times the images that are wanted are compared exactly
 REBUILD = 2  # an index is built anew if it should have so many times its partitions
 FRAGMENT = 2**16  # rows of a file that compaction leaves alone
-OPTIONAL = "error", "embedding", "changed"  # columns
+OPTIONAL = "error", "embedding", "changed", "label", "mask"  # columns
+LATER = "changed", "label", "mask"  # columns that galleries of earlier versions lack
+LABELS = "label", "mask"  # columns that `set_labels` writes, and nothing else
 LARGEST = 2**16  # numbers of an embedding
 KEPT = timedelta(hours=1)  # how long versions are kept, for those who are reading them
 
@@ -42,6 +46,8 @@ class Row(NamedTuple):
     error: str | None  # why it has no embedding
     embedding: np.ndarray | None  # float32 (D,), of unit length
     changed: str | None = None  # the file's inode and its time, see `files.File`
+    label: str | None = None  # what it shows, for whoever asks
+    mask: str | None = None  # of what it shows, a path in the folder of images
 
 
 class ImageTable:
@@ -77,9 +83,9 @@ class ImageTable:
             schema = self.dataset.schema
             self.identity = dict(json.loads(schema.metadata[IDENTITY]))
             self.dimension = schema.field("embedding").type.list_size
-            whole = _schema(self.dimension)
-            # galleries of earlier versions have all but the last
-            if schema not in (whole, whole.remove(len(whole) - 1)):
+            whole = {field.name: field for field in _schema(self.dimension)}
+            found = {field.name: field for field in schema}
+            if found | {name: whole[name] for name in LATER} != whole:
                 raise ValueError("its columns are others")
             if not 0 < self.dimension <= LARGEST:
                 raise ValueError("its embeddings are too long")
@@ -120,11 +126,69 @@ class ImageTable:
             table = self.dataset.to_table(columns=["path", "error"], filter="error IS NOT NULL")
         return dict(zip(*(column.to_pylist() for column in table.columns), strict=True))
 
+    def labels(self):
+        """Return a dict of path to (label, mask) of the images that have one or both of them."""
+        names = self._columns(*LABELS)
+        if not names:
+            return {}
+        chosen = " OR ".join(f"{name} IS NOT NULL" for name in names)
+        with self._in_words():
+            table = self.dataset.to_table(columns=["path", *names], filter=chosen)
+        path, *both = (table.column(name).to_pylist() for name in table.column_names)
+        both += [[None] * len(path)] * (len(LABELS) - len(both))
+        return dict(zip(path, zip(*both, strict=True), strict=True))
+
+    def set_labels(self, labels):
+        """Give images their labels and masks, a dict of path to (label, mask), of str or None.
+
+        Paths that the table does not hold do not matter.
+        """
+        import pyarrow as pa
+
+        before, held = self.labels(), self.files()
+        new = {
+            path: both
+            for path, both in labels.items()
+            if path in held and before.get(path, (None, None)) != both
+        }
+        if not new:
+            return
+        columns = dict(zip(LABELS, zip(*new.values(), strict=True), strict=True))
+        schema = pa.schema([(name, pa.string()) for name in ("path", *LABELS)])
+        with self._writing():
+            merge = self.dataset.merge_insert("path").when_matched_update_all()
+            merge.execute(pa.table({"path": list(new), **columns}, schema=schema))
+
+    def embedded(self):
+        """Return all that have an embedding: their paths, contents and embeddings, (N, D)."""
+        count, texts, done = len(self), ([], []), 0
+        vectors = np.empty((count, self.dimension), np.float32)
+        with self._in_words():
+            columns = ["path", "contents", "embedding"]
+            for batch in self.dataset.to_batches(columns=columns, filter="error IS NULL"):
+                vectors[done : done + len(batch)] = _vectors(batch.column(2), self.dimension)
+                done += len(batch)
+                for text, column in zip(texts, batch.columns, strict=False):
+                    text.extend(column.to_pylist())
+            lengths = np.einsum("ij,ij->i", vectors, vectors)
+            if not (np.abs(lengths - 1) < 1e-3).all():
+                raise ValueError("an embedding has not the length 1")
+        return *(np.array(text, object) for text in texts), vectors[:done]
+
+    def sample(self, count):
+        """Return the embeddings, float32 (n, D), of so many images, or of all, drawn at random."""
+        with self._in_words():
+            rows = self.dataset.count_rows()
+            chosen = np.random.default_rng(0).choice(rows, min(count, rows), replace=False)
+            column = self.dataset.take(np.sort(chosen).tolist(), columns=["embedding"]).column(0)
+        return _vectors(column.drop_null(), self.dimension)
+
     def rows(self, paths):
         """Return a dict of path to `Row`, of those of the paths that there are."""
+        import pyarrow as pa
         import pyarrow.compute as pc
 
-        chosen = pc.field("path").isin(list(paths))
+        chosen = pc.field("path").isin(pa.array(paths, pa.string()))
         with self._in_words():
             table = self.dataset.to_table(columns=self._columns(*Row._fields), filter=chosen)
         rows = [Row(**columns) for columns in table.to_pylist()]
@@ -134,17 +198,20 @@ class ImageTable:
         }
 
     def upgrade(self):
-        """Add the column that a gallery of an earlier version lacks."""
-        field = _schema(self.dimension).field("changed")
-        if field.name not in self.dataset.schema.names:
+        """Add the columns that a gallery of an earlier version lacks."""
+        import pyarrow as pa
+
+        missing = [name for name in LATER if name not in self.dataset.schema.names]
+        if missing:
             with self._writing():
-                self.dataset.add_columns(field)
+                self.dataset.add_columns(pa.schema(map(_schema(self.dimension).field, missing)))
 
     def put(self, rows):
-        """Add rows, in the place of those of the same paths."""
+        """Add rows, in the place of those of the same paths, which keep their labels."""
         with self._writing():
             merge = self.dataset.merge_insert("path").when_matched_update_all()
-            merge.when_not_matched_insert_all().execute(arrow_table(rows, self.dimension))
+            table = arrow_table(rows, self.dimension).drop_columns(list(LABELS))
+            merge.when_not_matched_insert_all().execute(table)
 
     def write(self, rows):
         """Write rows into a file, in any process, and return what `add` takes of it, a text."""
@@ -178,11 +245,11 @@ class ImageTable:
             self.dataset.update_schema_metadata({IDENTITY.decode(): json.dumps(identity)})
             self.identity = identity
 
-    def nearest(self, vector, count, exact=False):
+    def nearest(self, vector, count, exact=False, label=(), not_label=()):
         """Return the images whose embeddings have the highest cosine with a vector, (D,), not zero.
 
         They are a list of (path, similarity), best first.  With ``exact``, it looks at all images,
-        however many there are.
+        however many there are; with labels, at those that have one of them, or none of them.
         """
         unit = np.asarray(vector, np.float64) / np.linalg.norm(vector)
         # of unit vectors, the nearest ones are those with the highest cosine
@@ -193,9 +260,13 @@ class ImageTable:
         else:
             partitions = max(1, index.num_rows_indexed // PARTITION)
             nearest |= {"nprobes": max(PROBES, 9 * partitions // 20), "refine_factor": REFINE}
+        chosen = _of_labels(label, not_label)
+        filtered = {} if chosen is None else {"filter": chosen, "prefilter": True}
         with self._in_words():
             # a column more, of so few rows, takes as long as the search
-            table = self.dataset.to_table(columns=["path", "_distance"], nearest=nearest)
+            table = self.dataset.to_table(
+                columns=["path", "_distance"], nearest=nearest, **filtered
+            )
         similarities = 1 - table.column("_distance").to_numpy() / 2
         return list(zip(table.column("path").to_pylist(), similarities.tolist(), strict=True))
 
@@ -257,6 +328,18 @@ class ImageTable:
             raise ValueError(f"{self.uri}: the gallery {what}: {reason[:200]}") from None
 
 
+def _of_labels(label, not_label):
+    """Return Arrow's condition that an image has one of some labels and none of others, or None."""
+    import pyarrow.compute as pc
+
+    column, conditions = pc.field("label"), []
+    if label:
+        conditions.append(column.isin(list(label)))
+    if not_label:
+        conditions.append(column.is_null() | ~column.isin(list(not_label)))
+    return reduce(operator.and_, conditions) if conditions else None
+
+
 def row_of(path, file, embedding, size, error, contents):
     """Return the `Row` of an image and its embedding, of any length, or of why it has none."""
     if not error:
@@ -275,20 +358,25 @@ def arrow_table(rows, dimension):
     import pyarrow as pa
 
     columns = dict(zip(Row._fields, zip(*rows, strict=True), strict=True))
-    vectors, empty = columns.pop("embedding"), np.zeros(dimension, np.float32)
+    vectors, empty = columns["embedding"], np.zeros(dimension, np.float32)
     flat = np.concatenate([empty if vector is None else vector for vector in vectors])
-    changed = columns.pop("changed")
     columns["embedding"] = pa.FixedSizeListArray.from_arrays(
         pa.array(flat), dimension, mask=pa.array([vector is None for vector in vectors])
     )
-    return pa.table({**columns, "changed": changed}, schema=_schema(dimension))
+    return pa.table(columns, schema=_schema(dimension))
+
+
+def _vectors(column, dimension):
+    """Return a column of embeddings, none of them missing, as a float32 (N, D) array."""
+    parts = [part.flatten().to_numpy() for part in getattr(column, "chunks", [column])]
+    return np.concatenate([np.zeros(0, np.float32), *parts]).reshape(-1, dimension)
 
 
 def _schema(dimension):
     import pyarrow as pa
 
     types = [pa.string(), pa.int64(), pa.int64(), pa.string(), pa.int32(), pa.int32(), pa.string()]
-    types += [pa.list_(pa.float32(), dimension), pa.string()]
+    types += [pa.list_(pa.float32(), dimension), pa.string(), pa.string(), pa.string()]
     fields = zip(Row._fields, types, strict=True)
     return pa.schema([pa.field(*each, nullable=each[0] in OPTIONAL) for each in fields])
 

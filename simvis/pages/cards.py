@@ -25,6 +25,8 @@ class Card(NamedTuple):
     notes : tuple of str
     picture : None or str, instead of an image the name of a file beside the page
     pair : None or dict, the arguments of `explorer.explorer_data` for the pair that it opens
+    rank : None or int, if it is not the card's number
+    group : str, of cards that can be shown alone
     """
 
     name: str
@@ -35,9 +37,11 @@ class Card(NamedTuple):
     notes: tuple = ()
     picture: str | None = None
     pair: dict | None = None
+    rank: int | None = None
+    group: str = ""
 
 
-def write_cards(path, cards, *, title, words="", query=None):
+def write_cards(path, cards, *, title, words="", query=None, line=None, tables=()):
     """Write one HTML file of cards, each of which opens its explorer or its picture.
 
     It holds all that it shows but the pictures beside it.
@@ -48,6 +52,8 @@ def write_cards(path, cards, *, title, words="", query=None):
     cards : sequence of Card, best first; a card's number is its rank
     title, words : str, for the eye
     query : None or Card, what the cards were found for
+    line : None or (int, str), after so many cards a line with these words, best first
+    tables : sequence of (title, names of the columns, rows), of str, which stand over the cards
 
     Raises
     ------
@@ -74,6 +80,8 @@ def write_cards(path, cards, *, title, words="", query=None):
         "query": query and _card(query, QUERYS_LONGEST_SIDE),
         "cards": [_card(card, LONGEST_SIDE) for card in cards],
         "explorer": None,
+        "line": line,
+        "tables": tables,
     }
     if any(card.pair is not None for card in cards):
         templates.append(explorer := template("explorer.html"))
@@ -95,15 +103,17 @@ def write_cards(path, cards, *, title, words="", query=None):
 def _card(card, longest):
     """Return what the page knows of a card, but for its pair."""
     data = {"name": str(card.name), "notes": [str(note) for note in card.notes]}
+    data |= {name: value for name in ("rank", "group") if (value := getattr(card, name))}
     if card.similarity is not None and math.isfinite(card.similarity):
         data["similarity"] = float(card.similarity)
     if card.picture is not None:
         data["picture"] = quote(os.fsencode(card.picture), safe="")  # so that it lies in no folder
     if card.image is not None:
         image = image_ops.as_image(card.image)
-        data["image"] = shrunk(image, longest)
+        wide = min(3, max(1, image.shape[1] / image.shape[0] / 1.5))  # as images side by side
+        data["image"] = shrunk(image, round(longest * wide))
         if card.box is not None:
             data["box"] = image_ops.check_box(card.box, image.shape[:2])
         if card.overlay is not None:
-            data["overlay"] = shrunk(image_ops.as_image(card.overlay), longest)["uri"]
+            data["overlay"] = shrunk(image_ops.as_image(card.overlay), round(longest * wide))["uri"]
     return data

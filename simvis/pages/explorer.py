@@ -59,6 +59,7 @@ def explorer_data(
     points=(None, None),
     names=("image 1", "image 2"),
     network="",
+    fine=None,
     packed=None,
 ):
     """Return what the explorer's page knows of a pair, a dict of plain values.
@@ -81,6 +82,9 @@ def explorer_data(
     points : two of None or (x, y) in pixels, what is pointed at at first
         The page has one at a time, of the first image if both are given.
     names, network : two str and a str, for the eye
+    fine : None or two finite float (h', w') arrays
+        Finer maps of what is compared at first, which a switch shows instead of those that the page
+        computes; of other regions and poolings, and of points, it has its own alone.
     packed : None or dict
         Keeps what was packed of the arrays of one call for the next, if pairs share an image.
 
@@ -100,6 +104,10 @@ def explorer_data(
     check_choice("normalize", normalize, ("each", "pair", "zero", "absolute"))
     if explain == "head" and projection is None:
         raise ValueError("explain: head needs a projection, pass (kernel, bias) or use pooled")
+    fine = fine and [np.asarray(each, np.float64) for each in fine]
+    for each in fine or ():
+        if each.ndim != 2 or not each.size or not np.isfinite(each).all():
+            raise ValueError(f"fine: expected finite maps of shape (h, w), got {each.shape}")
     check_number("alpha", alpha, 0, 1, "a number in 0..1")
     check_number("power", power, 1, np.inf, "a real number >= 1")
     # Whatever else is wrong with the activations, the method says so.
@@ -145,6 +153,7 @@ def explorer_data(
     return {
         "images": images,
         "head": head,
+        "fine": fine and [_fine(each) for each in fine],
         "nonnegative": bool(min(lowest) >= 0),
         "colormaps": {name: base64.b64encode(colors[name]).decode() for name in colors},
         "network": str(network),
@@ -155,6 +164,7 @@ def explorer_data(
             "opacity": float(alpha),
             "range": normalize,
             "cells": upsample == "none",
+            "grain": "fine" if fine else "coarse",
             "regions": boxes,
             "point": pins[0] if pins else None,
         },
@@ -169,6 +179,12 @@ def _mask(mask, size, shape):
     picture = Image.fromarray(255 * inside.astype(np.uint8))
     picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
     return {"weights": (weights / most).ravel().tolist(), "uri": data_uri(picture, "png")}
+
+
+def _fine(values):
+    """Return what the page needs of a fine map."""
+    rows, columns = values.shape
+    return {"rows": rows, "columns": columns, "values": _pack(values)}
 
 
 def _activations(conv, pooling, projection):

@@ -1,12 +1,10 @@
-"""What a search found, as one picture: the query, and the hits in rows.
-
-With Pillow alone, as the legend.
-"""
+"""What a search found, as one picture: the query, and the hits in rows."""
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from simvis.plotting.legend import fitted
+from simvis.plotting.legend import cut
+from simvis.plotting.letters import letters
 
 WIDTH, HEIGHT = 240, 180  # pixels of a hit's picture, at the most
 GAP, LINE = 16, 18
@@ -43,9 +41,9 @@ def contact_sheet(query, name, words, cells, columns=4):
     sheet = Image.new("RGB", size, PAPER)
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(SIZE)
     below = GAP + _paste(sheet, query, (GAP, GAP)) + LINE // 2
-    draw.text((GAP, below), fitted(name, font, WIDTH, "end"), "black", font)
-    for number, line in enumerate(_wrapped(words, font)[:9], 1):
-        draw.text((GAP, below + number * LINE), line, MUTED, font)
+    _write(draw, (GAP, below), name, "black")
+    for number, line in enumerate(_wrapped(words)[:9], 1):
+        _write(draw, (GAP, below + number * LINE), line)
     for number, (picture, title, file, note) in enumerate(cells):
         x = left + number % columns * (WIDTH + GAP)
         y = GAP + number // columns * tall
@@ -54,10 +52,15 @@ def contact_sheet(query, name, words, cells, columns=4):
         else:
             _paste(sheet, picture, (x, y))
         draw.text((x, y + HEIGHT + 4), title, "black", font, stroke_width=0.3)
-        for line, text in enumerate((file, note), 1):
-            text = fitted(text, font, WIDTH, "end")
-            draw.text((x, y + HEIGHT + 4 + line * LINE), text, MUTED, font)
+        _write(draw, (x, y + HEIGHT + 4 + LINE), file)
+        _write(draw, (x, y + HEIGHT + 4 + 2 * LINE), note, keep="beginning")
     return np.array(sheet)
+
+
+def _write(draw, place, text, color=MUTED, keep="end"):
+    """Draw a text in its own letters, cut to the width of a picture."""
+    text, font = letters(text, SIZE)
+    draw.text(place, cut(text, font, WIDTH, keep), color, font)
 
 
 def _paste(sheet, picture, corner):
@@ -68,13 +71,13 @@ def _paste(sheet, picture, corner):
     return image.height
 
 
-def _wrapped(text, font):
+def _wrapped(text):
     """Return the lines of a text."""
     lines = [""]
-    for word in fitted(text, font, np.inf).split():
-        longer = f"{lines[-1]} {word}".strip()
+    for word in text.split():
+        longer, font = letters(f"{lines[-1]} {word}", SIZE)
         if font.getlength(longer) > WIDTH and lines[-1]:
             lines.append(word)
         else:
             lines[-1] = longer
-    return [fitted(line, font, WIDTH, "end") for line in lines]
+    return lines

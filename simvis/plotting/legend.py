@@ -60,13 +60,14 @@ def add_legend(picture, widths, left, right, bars):
     return np.vstack([wide, np.asarray(strip)])
 
 
-def add_matches(picture, lines):
+def add_matches(picture, lines, strengths=None):
     """Draw numbered lines across a picture, bent so that none hides another.
 
     Parameters
     ----------
     picture : uint8 (H, W, 3) array
     lines : sequence of (x1, y1, x2, y2) in pixels, the first one being number 1
+    strengths : None, or a number > 0 for each line, which its width follows
 
     Returns
     -------
@@ -80,16 +81,19 @@ def add_matches(picture, lines):
     """
     drawn = Image.fromarray(picture)
     draw = ImageDraw.Draw(drawn)
-    size = max(10, round(10 * drawn.width / READABLE))
+    fewer = min(1, (12 / max(len(lines), 1)) ** 0.5)  # of many, the discs would hide the picture
+    size = max(10, round(10 * drawn.width / READABLE * fewer))
     font, width = ImageFont.load_default(size), max(1, size // 6)
+    strengths = np.ones(len(lines)) if strengths is None else np.array(strengths)
     share = np.linspace(0, 1, 50)[:, None]
-    for color, extra in (("black", 2), ("white", 0)):
-        for k, line in enumerate(lines):
-            start, end = np.array(line[:2]), np.array(line[2:])
-            reach = (k / max(len(lines) - 1, 1) - 0.5) * (len(lines) > 1) * (end - start)[0]
-            curve = start + share * (end - start) + share * (1 - share) * reach * (0, 1)
-            curve = curve.clip(0, (drawn.width - 1, drawn.height - 1))
-            draw.line(list(map(tuple, curve)), color, width + extra * max(1, width // 2), "curve")
+    for k in np.argsort(strengths, kind="stable"):  # the strongest over all others
+        start, end = np.array(lines[k][:2]), np.array(lines[k][2:])
+        reach = (k / max(len(lines) - 1, 1) - 0.5) * (len(lines) > 1) * (end - start)[0]
+        curve = start + share * (end - start) + share * (1 - share) * reach * (0, 1)
+        curve = list(map(tuple, curve.clip(0, (drawn.width - 1, drawn.height - 1))))
+        wide = max(1, round(2 * width * strengths[k] / strengths.max()))
+        for color, extra in (("black", 2 * max(1, width // 2)), ("white", 0)):
+            draw.line(curve, color, wide + extra, "curve")
     # the discs over all lines, and the first number over all discs
     for number, line in reversed(list(enumerate(lines, 1))):
         for x, y in (line[:2], line[2:]):
@@ -120,7 +124,11 @@ def fitted(text, font, room, keep="beginning"):
 
     Dots stand for what is cut off: its end, or, with keep="end", its beginning.
     """
-    text = " ".join(text.split()).encode("ascii", "replace").decode()
+    return cut(" ".join(text.split()).encode("ascii", "replace").decode(), font, room, keep)
+
+
+def cut(text, font, room, keep="beginning"):
+    """Return a line cut to the room in pixels, see `fitted`."""
     if font.getlength(text) <= room:
         return text
     while text and font.getlength(text + "...") > room:

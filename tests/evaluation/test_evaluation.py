@@ -323,6 +323,7 @@ def test_the_program_says_in_one_line_what_is_missing(capsys):
     for arguments, words in (
         (["--data", "nowhere"], "has no views.json"),
         (["--full"], "--full needs --data FOLDER"),
+        (["--photographs", "nowhere"], "graf1.png"),
     ):
         assert main(arguments) == 2
         captured = capsys.readouterr()

@@ -141,7 +141,7 @@ def test_bad_images_are_recorded_and_tried_again(gallery, folder):
     assert gallery.info()["failed"] == indexed.failed
     Image.new("RGB", (9, 9), "red").save(folder / "text.png")
     indexed = gallery.index(folder)
-    assert (indexed.images, indexed.changed) == (10, 2)
+    assert (indexed.images, indexed.changed) == (10, 1)  # and not what is as black as it was
     assert indexed.failed.keys() == {"black.png"}
 
 
@@ -291,6 +291,22 @@ def test_another_network_is_refused(indexed, folder, fields, named, query):
     for ask in (lambda: other.index(folder), lambda: other.find(query)):
         with pytest.raises(ValueError, match=named):
             ask()
+
+
+def test_networks_that_show_no_weights_are_told_apart_by_what_they_do(tmp_path, folder, query):
+    kernel = np.random.default_rng(0).standard_normal((3, 3)).astype("f4")
+
+    def without_weights(scale=1, change=0):
+        conv = color_network().activations
+        fields = {"activations": lambda batch: scale * (conv(batch) @ (kernel + change))}
+        return color_network(weights=None, **fields)
+
+    Gallery(tmp_path / "gallery", without_weights()).index(folder)
+    Gallery(tmp_path / "gallery", without_weights(scale=2)).find(query)  # has the same cosines
+    other = Gallery(tmp_path / "gallery", without_weights(change=0.1 * kernel[::-1]))
+    for ask in (other.index, other.find):
+        with pytest.raises(ValueError, match="with another one, with weights"):
+            ask(folder if ask == other.index else query)
 
 
 # --- finding -------------------------------------------------------------------------------------

@@ -44,7 +44,9 @@ def test_nearest_is_what_numpy_says(rng, table, exact):
 def test_a_path_has_one_row(rng, table):
     vectors = unit_vectors(rng, 4, 8)
     table.put(rows_of(vectors))
+    table.set_labels({"it's 2.png": ("a label", "a mask"), "none.png": ("b", None)})
     table.put([Row("it's 2.png", 99, 8, "new", 4, 3, None, vectors[0])])
+    assert table.labels() == {"it's 2.png": ("a label", "a mask")}  # which stay
     assert len(table) == 4
     assert table.files()["it's 2.png"] == (99, 8, None)
     (row,) = table.rows(["it's 2.png", "none.png"]).values()
@@ -88,6 +90,16 @@ def test_an_index_is_built_and_kept_up(rng, tmp_path, monkeypatch):
     table.maintain()
     check(3000, indexed=3000)
     assert len(table.dataset.get_ivf_model("embedding_idx").centroids) == 10  # built anew
+    # labels neither harm the index nor are they missed by it
+    table.set_labels({f"it's {i}.png": (f"label {i % 3}", None) for i in range(0, 3000, 2)})
+    check(3000, indexed=3000)
+    for options, chosen in (
+        ({"label": ["label 1"]}, [i for i in range(0, 3000, 2) if i % 3 == 1]),
+        ({"not_label": ["label 1"]}, [i for i in range(3000) if i % 2 or i % 3 != 1]),
+    ):
+        found = table.nearest(vectors[7], 10, **options)
+        expected = np.array(chosen)[np.argsort(-(vectors[chosen] @ vectors[7]))[:10]]
+        assert [path for path, _ in found] == [f"it's {i}.png" for i in expected]
 
 
 def test_what_is_no_gallery_is_said_so(tmp_path):

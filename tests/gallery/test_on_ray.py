@@ -108,7 +108,14 @@ def test_the_gallery_is_that_of_one_process(cluster, folder, tmp_path):
     (folder / "0" / "0_0003.png").unlink()
     shutil.copy(folder / "0" / "0_0000.png", folder / "new.png")
     indexed = check_alike(*galleries, folder)
-    assert (indexed.new, indexed.changed, indexed.gone) == (1, 3, 1)
+    assert (indexed.new, indexed.changed, indexed.gone) == (1, 2, 1)  # one is as broken as it was
+    for gallery in galleries:
+        gallery.index(folder, labels_from="folders")
+    shutil.copy(folder / "2" / "0_0002.png", folder / "1" / "0_0001.png")
+    (folder / "0" / "0_0006.png").rename(folder / "moved.png")
+    assert check_alike(*galleries, folder).moved == 1
+    labels = ImageTable(galleries[0].path).labels()
+    assert labels["1/0_0001.png"] == ("1", None) and labels["moved.png"] == ("0", None)
 
 
 @pytest.mark.slow

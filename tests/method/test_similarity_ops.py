@@ -1,5 +1,6 @@
 """The method: laws over random inputs, plain loops from the definitions, gradients as a judge."""
 
+import tracemalloc
 from itertools import combinations
 
 import numpy as np
@@ -14,6 +15,8 @@ from similarity_ops import (
     compute_pairwise_similarity,
     compute_spatial_similarity,
     local_features,
+    mutual_matches,
+    mutual_neighbours,
     point_similarity,
     pool_features,
     strongest_matches,
@@ -427,6 +430,10 @@ LOCAL = np.ones((3, 3, 2))
         (point_similarity, (PAIRWISE * 1j, 0, 0), "pairwise: .*real numbers, got complex"),
         (strongest_matches, (LOCAL, 1), r"pairwise: .*shape .H1, W1, H2, W2., got \(3, 3, 2\)"),
         (strongest_matches, (PAIRWISE, 1.5), "count: expected a whole number >= 0, got 1.5"),
+        (mutual_matches, (LOCAL, LOCAL, -1), "count: expected a whole number >= 0, got -1"),
+        (mutual_matches, (LOCAL, 0 * LOCAL), "conv2: its pooled feature is all zero"),
+        (mutual_neighbours, (LOCAL, LOCAL[..., :1]), r"features2: .*'?H'?, '?W'?, 2.*, got"),
+        (mutual_neighbours, (LOCAL * np.inf, LOCAL), "features1: expected finite values"),
         (strongest_part, (np.zeros((0, 3)),), r"similarity: .*shape \(h, w\), got \(0, 3\)"),
         (strongest_part, ([[np.nan]],), "similarity: expected finite"),
         (best_box, (0 * LOCAL, (1, 0)), "local: all of it is zero"),
@@ -472,6 +479,104 @@ def test_matches_are_the_strongest_pairs_that_are_well_apart(shape, count, seed,
     matches = strongest_matches(pairwise, count)
     assert matches.shape == (len(matches), 4) and matches.dtype == int
     assert list(map(tuple, matches)) == loop_matches(pairwise, count)
+
+
+def loop_neighbours(features1, features2):
+    """All pairs of cells, each kept if either is the first of the other's nearest."""
+    cosines = {}
+    for u in np.ndindex(features1.shape[:2]):
+        for v in np.ndindex(features2.shape[:2]):
+            sizes = np.linalg.norm(features1[u]) * np.linalg.norm(features2[v])
+            cosines[u, v] = round(features1[u] @ features2[v] / sizes, 6) if sizes > 0 else 0.0
+    nearest1 = {
+        u: max(np.ndindex(features2.shape[:2]), key=lambda v: cosines[u, v]) for u, _ in cosines
+    }
+    nearest2 = {
+        v: max(np.ndindex(features1.shape[:2]), key=lambda u: cosines[u, v]) for _, v in cosines
+    }
+    return [
+        (*u, *v) for u, v in nearest1.items() if nearest2[v] == u and cosines[u, v] > 0
+    ], cosines
+
+
+SHAPES = st.tuples(*[st.integers(1, 5)] * 4)
+
+
+@given(SHAPES, st.integers(1, 4), st.integers(0, 2**32 - 1), st.integers(1, 3), st.integers(1, 99))
+def test_neighbours_are_each_others_nearest(shape, channels, seed, largest, at_once):
+    rng = np.random.default_rng(seed)
+    # of few whole numbers, so that there are ties, cells of zero, and opposite ones
+    one, two = (
+        rng.integers(-largest, largest + 1, (*side, channels)).astype(np.float64)
+        for side in (shape[:2], shape[2:])
+    )
+    expected, cosines = loop_neighbours(one, two)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("similarity_ops.COSINES_AT_ONCE", at_once)
+        cells, found = mutual_neighbours(one, two)
+    assert cells.shape == (len(found), 4) and cells.dtype == int and found.dtype == np.float64
+    assert list(map(tuple, cells)) == expected
+    assert_allclose(found, [cosines[tuple(c[:2]), tuple(c[2:])] for c in cells], atol=1e-6)
+    swapped, _ = mutual_neighbours(two, one)
+    assert {tuple(c) for c in swapped[:, [2, 3, 0, 1]]} == set(expected)
+    scales = 10.0 ** rng.integers(-160, 161, (*shape[:2], 1))  # of its cells the cosine sees none
+    assert_array_equal(mutual_neighbours(one * scales, two)[0], cells)
+
+
+@given(SHAPES, st.sampled_from(POOLINGS), st.booleans(), st.booleans(), st.integers(0, 2**32 - 1))
+def test_matches_come_by_what_they_add_with_both_numbers(shape, pooling, head, region, seed):
+    rng = np.random.default_rng(seed)
+    convs = [rng.random((*side, 3)) ** 2 for side in (shape[:2], shape[2:])]
+    convs[0][0, 0] = 0
+    options = {"pooling": pooling, "region1": None}
+    options["projection"] = (rng.normal(size=(3, 2)), rng.normal(size=2)) if head else None
+    if region:
+        options["region1"] = rng.integers(0, 3, shape[:2]) / 2
+        options["region1"].flat[-1] = 1
+    if not convs[0].any() or (region and not convs[0][options["region1"] > 0].any()):
+        convs[0] += 0.5
+    cells, adds, cosines = mutual_matches(*convs, **options)
+    both = {"pooling": pooling, "projection": options["projection"]}
+    local1 = loop_local_features(convs[0], region=options["region1"], **both)
+    local2 = loop_local_features(convs[1], **both)
+    expected, by_pair = loop_neighbours(local1, local2)
+    pairwise, *_ = loop_similarity(local1, local2)
+    assert {tuple(c) for c in cells} == set(expected) and len(cells) == len(expected)
+    assert_allclose(adds, [pairwise[tuple(c)] for c in cells], rtol=1e-6, atol=1e-12)
+    assert_allclose(cosines, [by_pair[tuple(c[:2]), tuple(c[2:])] for c in cells], atol=1e-6)
+    assert (np.diff(adds) <= 0).all() and (adds > 0).all()
+    if region:
+        assert (options["region1"][tuple(cells[:, :2].T)] > 0).all()
+    for count in (0, 1, 99):
+        assert_array_equal(mutual_matches(*convs, count, **options)[0], cells[:count])
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_matches_of_an_image_with_itself_and_of_constant_ones(rng, kind):
+    conv = rng.random((9, 11, 40)).astype(kind)
+    conv[2, 3] = 0
+    alive = [place * 2 for place in np.ndindex(9, 11) if place != (2, 3)]
+    cells, _, cosines = mutual_matches(conv, conv)
+    assert sorted(map(tuple, cells)) == alive
+    assert_allclose(cosines, 1, atol=1e-6)
+    conv[2, 3] = 3 * conv[2, 2]  # as like to the first as that is itself, which comes first
+    assert sorted(map(tuple, mutual_matches(conv, conv)[0])) == alive
+    for pooling in POOLINGS:
+        flat = np.full((9, 11, 40), kind(0.3)), np.full((4, 5, 40), kind(0.7))
+        cells, adds, cosines = mutual_matches(*flat, pooling=pooling)
+        assert cells.tolist() == [[0, 0, 0, 0]] and np.isclose(cosines[0], 1)
+        assert_allclose(adds, 1 / 99 / 20, rtol=1e-5)
+    assert len(mutual_neighbours(-np.ones((2, 2, 3)), np.ones((2, 2, 3)))[0]) == 0
+
+
+def test_matches_of_large_maps_take_little_memory(rng, monkeypatch):
+    convs = rng.random((2, 48, 48, 8))
+    monkeypatch.setattr("similarity_ops.COSINES_AT_ONCE", 2**16)
+    tracemalloc.start()
+    mutual_matches(*convs)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 48**4 * 8 / 8  # the pairwise tensor's, over eight
 
 
 # --- tokens, and parts of maps and images ---------------------------------------------------------

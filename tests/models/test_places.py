@@ -7,6 +7,7 @@ from keras import layers
 from numpy.testing import assert_allclose
 
 from models import load_network
+from simvis.pair import visualize_pair
 
 
 class Around(layers.Layer):
@@ -70,9 +71,13 @@ def test_a_red_patch_is_where_it_is(size, before, after):
     assert_allclose(convs.mean((1, 2)), own, rtol=1e-3)
 
 
-def test_tokens_that_are_not_row_by_row_are_refused():
+def test_tokens_that_are_not_row_by_row_are_looked_at_from_the_image():
+    model = red((96, 160), columns=True)
+    network = load_network(model)
+    for y, x in ((16, 32), (80, 128), (0, 144)):
+        assert_allclose(centre_of_red(network, (96, 160), y, x), (y + 8, x + 8), atol=8)
     with pytest.raises(ValueError, match="grid: .*do not lie row by row.*preprocess="):
-        load_network(red((96, 160), columns=True))
+        load_network(model, pooling="average")
 
 
 GEOMETRY = {
@@ -89,7 +94,24 @@ GEOMETRY = {
 
 @pytest.mark.parametrize("kind", GEOMETRY)
 @pytest.mark.parametrize("tokens", [True, False])
-def test_geometry_inside_of_a_model_is_refused(kind, tokens):
+def test_geometry_inside_of_a_model_is_followed(kind, tokens):
     model = red((128, 128), geometry=GEOMETRY[kind], tokens=tokens)
-    with pytest.raises(ValueError, match="preprocess= instead"):
-        load_network(model)
+    network = load_network(model)
+    for y, x in ((48, 40), (72, 64)):  # where none of them crops
+        assert_allclose(centre_of_red(network, (128, 128), y, x), (y + 8, x + 8), atol=9)
+    rng = np.random.default_rng(0)
+    batch = network.preprocess(list(rng.integers(0, 256, (2, 128, 128, 3), dtype=np.uint8)))
+    convs, own = network.run(batch)
+    assert_allclose(convs.mean((1, 2)), own, rtol=1e-3)
+
+
+def test_a_region_and_a_point_are_where_the_model_looks():
+    rng = np.random.default_rng(0)
+    images = list(rng.integers(0, 60, (2, 128, 128, 3), dtype=np.uint8))
+    for image, (y, x) in zip(images, ((40, 40), (64, 72)), strict=True):
+        image[y : y + 16, x : x + 16] = 255, 0, 0
+    network = load_network(red((128, 128), geometry=layers.CenterCrop(64, 64), tokens=False))
+    pair = visualize_pair(*images, network, region1=(36, 36, 60, 60), point1=(48, 48))
+    assert abs(pair.similarity) > 0.9  # all that it sees of image 1 lies there
+    y, x = (np.array(np.unravel_index(pair.match2.argmax(), pair.match2.shape)) + 0.5) * 128 / 8
+    assert abs(y - 72) < 20 and abs(x - 80) < 20

@@ -159,3 +159,27 @@ def test_one_derivative_of_a_mixture_of_poolings(rng):
     expected = x / 6 + np.where(x == x.max((0, 1)), x, 0)
     assert_allclose(parts, np.moveaxis(expected, -1, 0), rtol=1e-5)
     assert_allclose(constant, 3)
+
+
+def test_a_gap_is_told_against_the_embedding_not_its_share(rng):
+    """Of two images that are not alike at all, the share is zero, and so is what can be missed."""
+    x, r = rng.normal(size=(2, 3, 4)).astype(np.float32)
+    weights = np.float32(rng.normal(size=(4, 6)))
+    secants = Secants(lambda x: tf.nn.gelu(tf.reduce_sum(x, 1) @ weights))
+    own, seen = (tf.nn.gelu(each.sum(0, keepdims=True) @ weights)[0].numpy() for each in (x, r))
+    across = np.linalg.svd(np.stack([own, seen]))[2][2:]  # to which both are orthogonal
+    parts, constant = contributions(secants, x, r, across)
+    assert_allclose(parts.sum(1) + constant, 0, atol=1e-6 * np.linalg.norm(own))
+
+
+def test_a_reference_without_variance_takes_more_steps(rng):
+    x = rng.normal(size=(3, 8)).astype(np.float32)
+
+    def function(x):
+        x = x - tf.reduce_mean(x, -1, True)
+        x *= tf.math.rsqrt(tf.reduce_mean(tf.square(x), -1, True) + 1e-6)
+        return tf.reduce_sum(x, 1)
+
+    parts, constant = contributions(Secants(function), x, 0 * x + 1, np.eye(8))
+    expected = function(x[None])[0].numpy()
+    assert_allclose(parts.sum(1) + constant, expected, atol=3.1e-5 * np.linalg.norm(expected))

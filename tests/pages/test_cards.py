@@ -116,6 +116,36 @@ def test_cards_stand_best_first_and_can_be_ordered(hits, visit, go):
     assert len(go.asked_for()) == 1
 
 
+def test_a_line_stands_where_it_is_said_and_ranks_are_their_own(go, tmp_path):
+    cards = [Card(f"{rank}.png", 1 - rank / 10, flat(BLUE), rank=rank) for rank in (1, 3, 4)]
+    for count, place in ((0, 0), (2, 2), (3, None)):
+        write_cards(tmp_path / "cards.html", cards, title="Similar?", line=(count, "not unusual"))
+        page = go((tmp_path / "cards.html").as_uri())
+        assert texts(page, "#cards .rank") == ["1", "3", "4"]
+        shown = texts(page, "#cards > li")
+        assert [i for i, text in enumerate(shown) if text == "not unusual"] == (
+            [] if place is None else [place]
+        )
+        page.locator("input[value=worst]").check()
+        expect(page.locator(".line")).to_have_count(0)
+        page.locator("input[value=best]").check()
+        assert texts(page, "#cards > li") == shown
+    assert_accessible(page)
+
+
+def test_groups_are_shown_alone_and_tables_over_them(go, tmp_path):
+    cards = [Card(f"{i}.png", None, flat(BLUE), flat(RED), group="ab"[i % 2]) for i in range(5)]
+    tables = [("First", ("name", "value"), [("x", "1"), (HOSTILE, "2")]), ("Second", ("n",), [])]
+    write_cards(tmp_path / "cards.html", cards, title="Which?", tables=tables)
+    page = go((tmp_path / "cards.html").as_uri())
+    assert page.locator("#groups label").all_inner_texts() == ["all 5", "a 3", "b 2"]
+    for group, count in (("a", 3), ("b", 2), ("", 5)):
+        page.locator(f"#groups input[value='{group}']").check()
+        expect(page.locator(".card:visible")).to_have_count(count)
+    assert texts(page, "details[open] td") == ["x", "1", HOSTILE.replace("\udcff", "\ufffd"), "2"]
+    expect(page.locator("#order")).to_be_hidden()
+
+
 def test_the_overlay_is_seen_under_the_pointer_by_focus_and_for_all(hits, visit):
     page = visit(hits[:2])
     first = page.locator(".card").first

@@ -13,7 +13,12 @@ from PIL import Image
 
 from benchmarks import browser as browsing
 from benchmarks.explorer import hover_times, opening_times, sparse_activations
-from similarity_ops import compute_pairwise_similarity, compute_spatial_similarity, point_similarity
+from similarity_ops import (
+    compute_pairwise_similarity,
+    compute_spatial_similarity,
+    mutual_matches,
+    point_similarity,
+)
 from simvis import image_ops
 from simvis.pages.explorer import write_explorer
 from visualize_similarity import EXAMPLE_PAIR
@@ -189,6 +194,52 @@ def test_a_point_shows_what_it_matches(case, visit):
         assert "Pixel 0, 79 of image 2 adds " in page.locator("#place").inner_text()
     page.mouse.move(1, 1)
     until(page, "s.point === null")
+
+
+@pytest.mark.parametrize("boxes", [WHOLE, ((7, 5, 60, 31), (9, 30, 43, 78))])
+def test_the_pointed_cells_match_is_marked_with_how_sure_it_is(case, visit, boxes):
+    page, sure = visit(case, {"regions": boxes}), set()
+    for explain in CHOICES:
+        choose(page, "explain", explain)
+        pairwise = case.expected(explain, boxes, pairwise=True)
+        options = {"pooling": "average" if explain == "head" else explain}
+        options |= {"projection": case.projection if explain == "head" else None}
+        for i, box in enumerate(boxes, 1):
+            weights = (
+                None
+                if box is None
+                else image_ops.region_weights(
+                    box, case.images[i - 1].shape[:2], case.convs[i - 1].shape[:2]
+                )
+            )
+            options[f"region{i}"] = weights
+        cells, adds, cosines = mutual_matches(*case.convs, **options)
+        assert len(cells) > 1
+        mutual = {tuple(cell[:2]): k for k, cell in enumerate(cells)}
+        for y, x in np.ndindex(case.convs[0].shape[:2]):
+            hover(page, 1, int((x + 0.5) * 90 / 4), int((y + 0.5) * 20))
+            match, k = shown(page)["point"]["match"], mutual.get((y, x))
+            words = page.locator("#place").inner_text()
+            ovals = page.locator(".there").evaluate_all("all => all.map((one) => !one.hidden)")
+            assert ovals == [False, match is not None]
+            assert (k is not None) == bool(match and match["mutual"])
+            if match is None:  # outside of the region, or without any peak
+                assert not pairwise[y, x].max() > 0 and "Its match" not in words
+                continue
+            sure.add(match["mutual"])
+            oval, stage = (page.locator(each).last.bounding_box() for each in (".there", ".stage"))
+            for axis, side, count in (("x", "width", 2), ("y", "height", 5)):
+                cell = stage[side] / count
+                assert abs(oval[axis] - stage[axis] - match[axis] * cell) < 1
+                assert abs(oval[side] - cell) < 1
+            assert_allclose(match["adds"], pairwise[y, x, match["y"], match["x"]], rtol=1e-4)
+            unsure = "unsure" in page.locator(".there").last.get_attribute("class")
+            assert unsure == ("not mutual" in words) == (k is None)
+            assert f"cosine {match['cosine']:.2f}" in words
+            if k is not None:
+                assert (match["image"], match["y"], match["x"]) == (2, *cells[k, 2:])
+                assert_allclose([match["cosine"], match["adds"]], [cosines[k], adds[k]], rtol=1e-4)
+    assert sure == {True, False}
 
 
 def test_regions_and_their_cover_up_are_those_of_the_method(case, visit):
@@ -439,9 +490,17 @@ def test_what_is_on_the_screen_is_what_is_saved(flat, visit):
     found = overlays(saved_picture(page))[1]
     screen = Image.open(io.BytesIO(page.locator(".stage").last.screenshot())).convert("RGB")
     screen = np.asarray(screen.resize((480, 400)), int)
-    assert np.abs(screen - found)[20:-20, 20:-20].max() <= 8
-    expected = image_ops.combine_image_and_heatmap(flat.images[1], shown(page)["match2"])
-    assert np.abs(expected.astype(int) - found).max() <= 6
+    state = shown(page)
+    y, x = (state["point"]["match"][axis] for axis in "yx")
+    cell = np.zeros((400, 480), bool)
+    cell[max(0, y * 400 // 3 - 8) : (y + 1) * 400 // 3 + 8, max(0, x * 120 - 8) : x * 120 + 128] = 1
+    assert np.abs(screen - found)[20:-20, 20:-20][~cell[20:-20, 20:-20]].max() <= 8
+    expected = image_ops.combine_image_and_heatmap(flat.images[1], state["match2"])
+    assert np.abs(expected.astype(int) - found)[~cell].max() <= 6
+    for picture in (screen, found):  # the oval around the match touches its cell's sides
+        row = picture[int((y + 0.5) * 400 / 3) - 30 :][:60, x * 120 : (x + 1) * 120]
+        assert (row[:, :9] > 250).all(axis=2).any() and (row[:, -9:] > 250).all(axis=2).any()
+        assert not (row[:, 12:-12] > 250).all(axis=2).any()
 
 
 def test_saved_pictures_show_regions_points_covers_and_what_was_asked(flat, visit):

@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from pictures import holds
 from PIL import Image
 
-from similarity_ops import strongest_matches
+from similarity_ops import mutual_matches
 from simvis import image_ops
 from simvis.maps import Method
 from simvis.overlay import Look
@@ -190,7 +190,10 @@ def test_the_legend_has_the_maps_own_numbers(pair):
 
 def test_matches_are_drawn_between_the_cells_that_match(imagenet, tmp_path):
     pair = visualize_pair(*EXAMPLE_PAIR, imagenet, matches=3, pairwise=True)
-    assert_array_equal(pair.matches, strongest_matches(pair.pairwise, 3))
+    cells, adds, cosines = mutual_matches(pair.conv1, pair.conv2, 3)
+    assert_array_equal(pair.matches, cells)
+    assert_allclose(pair.match_contributions, pair.pairwise[tuple(cells.T)], rtol=1e-5)
+    assert_allclose([adds, cosines], [pair.match_contributions, pair.match_cosines])
     alone = visualize_pair(*EXAMPLE_PAIR, imagenet, matches=3)
     assert_array_equal(alone.matches, pair.matches)  # which need not be asked for twice
     picture, plain = pair.picture(), np.hstack([pair.overlay1, pair.overlay2])
@@ -200,10 +203,18 @@ def test_matches_are_drawn_between_the_cells_that_match(imagenet, tmp_path):
             disc = picture[y - 20 : y + 20, x - 20 : x + 20]
             assert (disc == 0).all(axis=2).mean() > 0.4
     assert (picture != plain).any(axis=2).mean() < 0.1
+    thinner = dataclasses.replace(pair, match_contributions=adds * (1, 0.1, 0.1)).picture()
+    white = [(drawn == 255).all(axis=2).sum() for drawn in (thinner, picture)]
+    assert white[0] < 0.8 * white[1]
     pair.save_maps(tmp_path / "m.npz")
     with np.load(tmp_path / "m.npz") as maps:
-        assert_array_equal(maps["matches"], pair.matches)
-    assert len(visualize_pair(*EXAMPLE_PAIR, imagenet).matches) == 0
+        for name in ("matches", "match_contributions", "match_cosines"):
+            assert_array_equal(maps[name], getattr(pair, name))
+    plain = visualize_pair(*EXAMPLE_PAIR, imagenet)
+    assert plain.matches.shape == (0, 4) and len(plain.match_cosines) == 0
+    plain.save_maps(tmp_path / "p.npz")
+    with np.load(tmp_path / "p.npz") as maps:
+        assert not [name for name in maps if name.startswith("match")]
 
 
 @pytest.mark.parametrize(

@@ -127,3 +127,9 @@ def test_lines_lead_from_number_to_number():
     alone = add_matches(picture, lines[:1])
     assert (alone[40, 80:520] == 255).all()  # a single line is straight
     assert (add_matches(picture, []) == picture).all()
+    # the line that adds most is the widest, and all can be seen
+    thick, thin = (
+        (add_matches(picture, lines, strengths)[:, 300] == 255).all(axis=1).sum()
+        for strengths in ([1, 1], [1, 1e-9])
+    )
+    assert thick > thin >= 2

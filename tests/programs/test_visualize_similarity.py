@@ -122,11 +122,34 @@ def test_the_program_explains_regions_and_points(folder, imagenet, capsys, pooli
     expected = compute_spatial_similarity(*convs, **options)
     assert_allclose(maps["similarity1"], expected[0], atol=1e-6)
     match = point_similarity(maps["pairwise"], 30.5 * 7 / 60 - 0.5, 30.5 * 7 / 90 - 0.5)
-    assert_allclose(maps["match2"], match, atol=1e-12)
+    assert_allclose(maps["match2"], match, atol=1e-8)
     assert f"similarity  {maps['similarity']:.4f} of the region, " in out
     assert f"{maps['whole_similarity']:.4f} of the whole images" in out
     assert f"point       30,30 adds {match.sum():.4f} of it" in out
     assert "region2     100 % of the image, by its mask\n" in out and "region1  " not in out
+
+
+def test_the_program_prints_and_keeps_matches(folder, imagenet, capsys):
+    assert main([*PAIR, "--matches", "99", "--save-maps", "m.npz"]) == 0
+    out, (maps, settings) = capsys.readouterr().out, saved()
+    adds, count = maps["match_contributions"], len(maps["matches"])
+    assert 0 < count < 49 and maps["matches"].shape == (count, 4) and settings["matches"] == 99
+    words = f"{count} add {adds.sum():.4f} of it; no more cells are each other's nearest\n"
+    assert f"matches     {words}" in out
+    lines = re.findall(
+        r"^match (\d+) +(\d+),(\d+) and (\d+),(\d+) add (.*) of it, cosine (.*)$", out, re.M
+    )
+    numbers = np.array(lines, float)
+    assert_array_equal(numbers[:, 0], np.arange(1, count + 1))
+    assert_allclose(numbers[:, 5], adds, atol=6e-3 * adds[0])
+    assert_allclose(numbers[:, 6], maps["match_cosines"], atol=6e-5)
+    sizes = [image_ops.load_image(path).shape[:2] for path in PAIR]
+    for line, cell in zip(numbers.astype(int), maps["matches"], strict=True):
+        for i, size in enumerate(sizes):  # a pixel that can be asked about
+            at = image_ops.cell_of(line[1 + 2 * i : 3 + 2 * i], size, (7, 7))
+            assert_allclose(at, cell[2 * i : 2 * i + 2], atol=0.51 * 7 / min(size))
+    assert main([*PAIR, "--matches", str(count - 1)]) == 0
+    assert "no more" not in capsys.readouterr().out
 
 
 def test_a_transparent_mask_is_a_region_and_its_share_is_told(folder, imagenet, capsys):

@@ -139,6 +139,29 @@ def image():
     return synthetic(1, 2)[0][0]
 
 
+@pytest.mark.parametrize("every, drawn", [(2, [0, 3, 6, 9, 12]), (6, [0, 6, 12])])
+def test_steps_that_run_several_at_once_are_counted_all(every, drawn, tmp_path):
+    model = build()
+    model.compile("sgd", "mse", steps_per_execution=3)
+    images, _, _ = synthetic(48, 0)
+    pair = tuple(images[:2])
+    targets = np.zeros((48, 2))
+    maps = SimilarityMaps([pair], folder=tmp_path, batches=every)
+    model.fit(images, targets, batch_size=8, epochs=2, verbose=0, callbacks=[maps])
+    assert sorted(int(path.name[:6]) for path in tmp_path.glob("*.png")) == drawn
+
+
+def test_a_model_that_is_built_on_its_first_batch(tmp_path):
+    copies = [layer.from_config(layer.get_config()) for layer in build().layers]
+    model = keras.Sequential(copies)
+    assert not model.built
+    model.compile("sgd", "mse")
+    images, _, _ = synthetic(16, 0)
+    maps = SimilarityMaps([tuple(images[:2])], folder=tmp_path)
+    model.fit(images, np.zeros((16, 2)), verbose=0, callbacks=[maps])
+    assert len(list(tmp_path.glob("*.png"))) == 2
+
+
 def test_a_network_that_collapses_is_told(tmp_path):
     one, other = synthetic(2, 2)[0]
 

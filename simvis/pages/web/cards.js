@@ -97,10 +97,39 @@ function boxOf([x0, y0, x1, y1], { width, height }) {
   return box;
 }
 
-/** Orders the cards, which keep what was loaded of them. */
-function order(by) {
+/** Orders the cards, which keep what was loaded of them, and hides those of other groups. */
+function order(by, group = "") {
   cards.sort(ORDERS[by]);
   $("cards").append(...cards.map(({ element }) => element));
+  for (const card of cards) card.element.hidden = Boolean(group && card.group !== group);
+  $("cards").querySelector(".line")?.remove();
+  if (DATA.line && by === "best" && DATA.line[0] < cards.length)
+    cards[DATA.line[0]].element.before(make("li", "line small muted", DATA.line[1]));
+}
+
+function tableOf([title, names, rows], i) {
+  const row = (cell, values) => make("tr", "", ...values.map((value) => make(cell, "", value)));
+  const table = make("table", "", row("th", names), ...rows.map((values) => row("td", values)));
+  const inside = make("div", "rows", table);
+  Object.assign(inside, { tabIndex: 0, ariaLabel: title });
+  inside.setAttribute("role", "region");
+  const details = make("details", "", make("summary", "", title), inside);
+  details.open = i === 0;
+  return details;
+}
+
+/** Offers each group of cards to be shown alone. */
+function offerGroups() {
+  const counts = new Map([["", cards.length]]);
+  for (const { group } of cards) if (group) counts.set(group, (counts.get(group) ?? 0) + 1);
+  $("groups").hidden = counts.size < 3;
+  for (const [group, count] of counts) {
+    const input = make("input", "");
+    Object.assign(input, { type: "radio", name: "group", value: group, checked: !group });
+    const label = make("label", "", input, `${group || "all"} ${count}`);
+    $("groups").querySelector(".choice").append(label);
+  }
+  return counts.size > 1;
 }
 
 // --- hands ----------------------------------------------------------------------------------------
@@ -146,7 +175,7 @@ function listenToKeys() {
     event.preventDefault();
     let i = cards.findIndex(({ element }) => element.contains(event.target));
     do i += step;
-    while (cards[i] && !focusOn(cards[i]));
+    while (cards[i] && (cards[i].element.hidden || !focusOn(cards[i])));
   });
 }
 
@@ -201,7 +230,7 @@ function frameOf(card) {
 
 /** Opens the next card that can be, or the previous one. */
 function go(step) {
-  const some = cards.filter(canOpen);
+  const some = cards.filter((card) => canOpen(card) && !card.element.hidden);
   open(some[(some.indexOf(opened) + step + some.length) % some.length]);
 }
 
@@ -240,21 +269,26 @@ function start() {
     pictures = DATA.cards.some(({ picture }) => picture);
   $("cards").className = images ? "" : pictures ? "beside" : "bare";
   cards = DATA.cards.map((card, i) => {
-    card.rank = i + 1;
+    card.rank ??= i + 1;
     // what failed is words alone, as all are if none has an image
     const shown = canShow(card) || (Number.isFinite(card.similarity) && (images || pictures));
     card.element = make("li", "card", ...(shown ? [thumbOf(card)] : []), ...wordsOf(card));
     return card;
   });
+  $("tables").append(...DATA.tables.map(tableOf));
+  if (offerGroups()) $("cards").className = "strips";
   order("best");
   const some = [DATA.query, ...cards].some((card) => card?.overlay);
   $("overlays").hidden = !some;
   $("overlays").addEventListener("click", () => {
     $("overlays").setAttribute("aria-pressed", document.body.classList.toggle("overlays"));
   });
-  $("order").hidden = cards.length < 2;
+  $("order").hidden = cards.length < 2 || cards.some(({ group }) => group);
   $("controls").addEventListener("submit", (event) => event.preventDefault());
-  $("controls").addEventListener("input", () => order($("controls").elements.order.value));
+  $("controls").addEventListener("input", () => {
+    const { order: by, group } = $("controls").elements;
+    order(by.value, group.value);
+  });
   listenToKeys();
   startDialog();
 }

@@ -13,14 +13,18 @@ function startControls() {
         "GeM pooling needs activations of at least 0, and some of these are negative";
     }
   });
-  for (const name of ["explain", "range", "power", "colormap", "opacity"]) {
+  $("grains").hidden = !DATA.fine;
+  setText($("coarse"), gridWords(images[0]));
+  setText($("fine"), DATA.fine ? gridWords(DATA.fine[0]) : "");
+  for (const name of ["explain", "range", "power", "colormap", "opacity", "grain"]) {
     if (name === "power") $("power").max = Math.max(10, state.power);
     form.elements[name].value = state[name];
   }
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("input", () => {
     chooseMiddle(form.elements);
-    for (const name of ["explain", "range", "colormap"]) state[name] = form.elements[name].value;
+    for (const name of ["explain", "range", "colormap", "grain"])
+      state[name] = form.elements[name].value;
     for (const name of ["power", "opacity"]) state[name] = Math.round($(name).value * 100) / 100;
     showControls();
     showAndSay();
@@ -38,7 +42,12 @@ function startControls() {
   $("clear").addEventListener("click", clear);
   $("savePicture").addEventListener("click", savePicture);
   $("saveNumbers").addEventListener("click", saveNumbers);
-  document.addEventListener("keydown", (event) => event.key === "Escape" && clear());
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") clear();
+    if (!DATA.fine || !isLetter(event, "g")) return;
+    state.grain = form.elements.grain.value = state.grain === "fine" ? "coarse" : "fine";
+    showAndSay();
+  });
   showControls();
 }
 
@@ -50,16 +59,15 @@ function chooseMiddle({ range, colormap }) {
     colormap.value = memory.before;
 }
 
+const isLetter = ({ key, target, ctrlKey, altKey, metaKey }, letter) =>
+  !(ctrlKey || altKey || metaKey) && key.toLowerCase() === letter && target.tagName !== "SELECT";
+
 /** Shows the plain images as long as the key P or the button is held. */
 function holdForPlain() {
   const plain = (on) => () => document.body.classList.toggle("plain", on);
   const button = $("plain");
-  const pressing = ({ key, target, ctrlKey, altKey, metaKey }) =>
-    !ctrlKey &&
-    !altKey &&
-    !metaKey &&
-    ((key.toLowerCase() === "p" && target.tagName !== "SELECT") ||
-      (target === button && [" ", "Enter"].includes(key)));
+  const pressing = (event) =>
+    isLetter(event, "p") || (event.target === button && [" ", "Enter"].includes(event.key));
   button.addEventListener("pointerdown", plain(true));
   for (const name of ["pointerup", "pointercancel", "pointerleave", "blur"])
     button.addEventListener(name, plain(false));
@@ -71,8 +79,7 @@ function holdForPlain() {
 
 function showControls() {
   const { explain, power, opacity, colormap } = state;
-  const gem = explain === "gem" || (explain === "head" && DATA.head.pooling === "gem");
-  $("powers").hidden = !gem;
+  $("powers").hidden = !hasPower(state);
   setText($("powerValue"), String(power));
   setText($("opacityValue"), `${Math.round(100 * opacity)} %`);
   setText(

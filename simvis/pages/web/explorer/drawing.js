@@ -33,7 +33,23 @@ function update() {
   pair = remember(memory, "pair", part, () =>
     state.regions.some(Boolean) ? compare(pooled(true)) : whole,
   );
+  images.forEach((image, i) => {
+    image.own = isFine()
+      ? { grid: image.fine, map: image.fine.map }
+      : { grid: image, map: pair.maps[i] };
+  });
+  mate = state.point && nearest(state.point);
 }
+
+const hasPower = ({ explain }) =>
+  explain === "gem" || (explain === "head" && DATA.head.pooling === "gem");
+
+/** Returns what the maps depend on, as text; fine ones are of what the page began with. */
+const asked = ({ explain, power, regions, cover }) =>
+  JSON.stringify([explain, hasPower({ explain }) && power, regions, cover]);
+
+const isFine = () =>
+  state.grain === "fine" && asked(state) === asked({ ...DATA.settings, cover: false });
 
 let waiting = false; // for the next frame
 
@@ -51,16 +67,21 @@ function show() {
 
 function paint() {
   const { point } = state;
-  const own = images.map((image, i) => {
+  const own = images.map((image) => {
     const { memory: known } = image;
     if (known.cells !== state.cells) Object.assign(known, { cells: state.cells, own: null });
-    return remember(known, "own", pair.maps[i], () => upsample(pair.maps[i], image));
+    const { map, grid } = image.own;
+    return remember(known, "own", map, () => upsample(map, grid));
   });
   images.forEach((image, i) => {
     image.match = point && point.image !== i ? match(point) : null;
     const shown = image.match ? upsample(image.match, image) : own[i];
     // a match is a small part of the map and keeps a range of its own
-    image.range = rangeOf(image.match ? [shown] : own, image.match ? [0, 1] : [i], shown);
+    const [one, two] = pair.pooled.map(({ cells }) => cells),
+      parts = image.own.map.length / pair.maps[i].length; // of a cell
+    image.range = image.match
+      ? rangeOf([shown], one * two, shown)
+      : rangeOf(own, [one, two][i] * parts, shown);
     const { low, high } = image.range;
     remember(image.memory, "painted", [shown.id, low, high, state.colormap].join(), () =>
       colourize(shown, image),
@@ -71,11 +92,10 @@ function paint() {
 }
 
 /** Returns the values that get the colours' ends, of maps that may share them; see overlay.py. */
-function rangeOf(maps, places, { low, high }) {
+function rangeOf(maps, cells, { low, high }) {
   const lows = maps.map((map) => map.low),
     highs = maps.map((map) => map.high);
   const reach = Math.max(...highs, ...lows.map((value) => -value));
-  const cells = places.reduce((product, i) => product * pair.pooled[i].cells, 1);
   return {
     each: { low, high },
     pair: { low: Math.min(...lows), high: Math.max(...highs) },
@@ -132,7 +152,7 @@ function colourTable(name) {
   });
 }
 
-function placeMarks({ width, height, ring, box, maskCanvas, mask }, i) {
+function placeMarks({ width, height, rows, columns, ring, there, box, maskCanvas, mask }, i) {
   const { point } = state,
     region = state.regions[i];
   ring.hidden = point?.image !== i;
@@ -140,6 +160,14 @@ function placeMarks({ width, height, ring, box, maskCanvas, mask }, i) {
     ring.style.left = `${((point.x + 0.5) / width) * 100}%`;
     ring.style.top = `${((point.y + 0.5) / height) * 100}%`;
     ring.classList.toggle("pinned", point.pinned);
+  }
+  there.hidden = mate?.image !== i;
+  if (!there.hidden) {
+    there.style.left = `${(mate.x / columns) * 100}%`;
+    there.style.top = `${(mate.y / rows) * 100}%`;
+    there.style.width = `${100 / columns}%`;
+    there.style.height = `${100 / rows}%`;
+    there.classList.toggle("unsure", !mate.mutual);
   }
   maskCanvas.hidden = region !== "mask";
   if (region === "mask") drawMask(maskCanvas, mask);

@@ -135,20 +135,17 @@ function letGo(i) {
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 function listenToKeys(image, i) {
-  const { stage, width, height, rows, columns } = image;
-  const step = {
-    x: Math.max(1, Math.round(width / columns / 2)),
-    y: Math.max(1, Math.round(height / rows / 2)),
-  };
+  const { stage, width, height } = image;
   stage.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.altKey || event.metaKey) return;
     const pinned = state.point?.image === i && state.point.pinned;
     if (event.key in ARROWS) {
       const [dx, dy] = ARROWS[event.key],
+        { rows, columns } = image.own.grid,
         from = image.cursor;
       image.cursor = {
-        x: clamp(from.x + dx * step.x, 0, width - 1),
-        y: clamp(from.y + dy * step.y, 0, height - 1),
+        x: clamp(from.x + dx * Math.max(1, Math.round(width / columns / 2)), 0, width - 1),
+        y: clamp(from.y + dy * Math.max(1, Math.round(height / rows / 2)), 0, height - 1),
       };
       if (event.shiftKey) {
         image.anchor ??= from;

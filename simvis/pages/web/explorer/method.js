@@ -136,6 +136,10 @@ function cellsAt({ x, y }, { width, height, rows, columns }) {
   ];
 }
 
+/** Returns the cell that a pixel lies in. */
+const cellAt = ({ x, y }, { width, height, rows, columns }) =>
+  Math.floor(((y + 0.5) * rows) / height) * columns + Math.floor(((x + 0.5) * columns) / width);
+
 /** Returns the cells before and after a position, and the share of the second. */
 function neighbours(position, size) {
   position = Math.min(Math.max(position, 0), size - 1);
@@ -157,9 +161,52 @@ function match(point) {
     : new Float64Array(pair.maps[1 - point.image].length);
 }
 
-/** Returns what a point adds to the similarity. */
-const valueAt = (point) =>
-  cellsAt(point, images[point.image]).reduce(
-    (sum, [u, share]) => sum + share * pair.maps[point.image][u],
-    0,
+/** Returns the cosine of each cell's local feature with that of one cell of the other image. */
+function cosines(own, other, cell) {
+  const depth = own.feature.length,
+    vector = Float64Array.from(other.local.subarray(cell * depth, (cell + 1) * depth)),
+    sizes = norms(own).map((norm) => norm * norms(other)[cell]);
+  // by six decimals, so that equal ones tie; what is all zero is like nothing
+  return common(own, vector, 1).map((product, u) =>
+    sizes[u] > 0 ? Math.round((1e6 * product) / sizes[u]) / 1e6 : 0,
   );
+}
+
+/** Returns the lengths of the local features. */
+function norms(pooled) {
+  const depth = pooled.feature.length;
+  pooled.norms ??= Float64Array.from({ length: pooled.local.length / depth }, (_, u) =>
+    Math.sqrt(dot(pooled.local, u * depth, pooled.local.subarray(u * depth, (u + 1) * depth))),
+  );
+  return pooled.norms;
+}
+
+/** Returns {image, y, x, cosine, mutual, adds} of the other image's cell that is nearest to a point's by
+ *  the cosine, mutual if the point's is the nearest to it, too; null if there is none. */
+function nearest(point) {
+  const { image } = point,
+    cell = cellAt(point, images[image]);
+  const own = pair.pooled[image],
+    other = pair.pooled[1 - image];
+  const there = cosines(other, own, cell),
+    cosine = Math.max(...there),
+    found = there.indexOf(cosine);
+  if (!(pair.scale && cosine > 0)) return null;
+  const back = cosines(own, other, found),
+    across = images[1 - image].columns;
+  return {
+    image: 1 - image,
+    y: Math.floor(found / across),
+    x: found % across,
+    cosine,
+    mutual: back.indexOf(Math.max(...back)) === cell,
+    adds: cosine * norms(own)[cell] * norms(other)[found] * pair.scale,
+  };
+}
+
+/** Returns what a point adds to the similarity; of a fine map, what the cell does that it lies in. */
+function valueAt(point) {
+  const { grid, map } = images[point.image].own;
+  if (grid === images[point.image].fine) return map[cellAt(point, grid)];
+  return cellsAt(point, grid).reduce((sum, [u, share]) => sum + share * map[u], 0);
+}

@@ -34,6 +34,7 @@ function numbers() {
       image: point.image + 1,
       value: valueAt(point),
       share: plain(valueAt(point) / pair.similarity),
+      match: mate && { ...mate, image: mate.image + 1 },
     },
     region1: regions[0],
     region2: regions[1],
@@ -44,7 +45,7 @@ function numbers() {
 function maps() {
   return Object.fromEntries(
     images.flatMap((image, i) => [
-      [`similarity${i + 1}`, rowsOf(pair.maps[i], image)],
+      [`similarity${i + 1}`, rowsOf(image.own.map, image.own.grid)],
       [`match${i + 1}`, rowsOf(image.match, image)],
     ]),
   );
@@ -131,5 +132,14 @@ function drawMarks(g, i, left, top, across, down) {
     const x = left + (point.x + 0.5) * across,
       y = top + (point.y + 0.5) * down;
     twice(() => g.arc(x, y, 8, 0, 2 * Math.PI));
+  }
+  if (mate?.image === i) {
+    const { width, height, rows, columns } = images[i],
+      [rx, ry] = [(width / columns / 2) * across, (height / rows / 2) * down];
+    const x = left + (2 * mate.x + 1) * rx,
+      y = top + (2 * mate.y + 1) * ry;
+    if (!mate.mutual) g.setLineDash([6, 5]);
+    twice(() => g.ellipse(x, y, rx - 2, ry - 2, 0, 0, 2 * Math.PI));
+    g.setLineDash([]);
   }
 }

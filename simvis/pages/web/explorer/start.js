@@ -18,6 +18,7 @@ let images = [];
 let kernel = null; // (C, D) of a head after maximum or GeM pooling
 let pair = null; // what the state amounts to, see compare()
 let whole = null; // and what the whole images do
+let mate = null; // the cell that the pointed one matches, see nearest()
 
 function decodeBase64(text) {
   const letters = atob(text),
@@ -89,8 +90,19 @@ async function startMask({ weights, uri }, canvas, width, height) {
 async function startImage(data, i) {
   const figure = $("figure").content.cloneNode(true).firstElementChild;
   const find = (name) => figure.querySelector(name);
-  const image = { ...data, memory: {}, match: null, drag: null, anchor: null };
-  for (const name of ["stage", "box", "ring", "heat", "bar", "zero", "what", "low", "high"])
+  const image = { ...data, memory: {}, match: null, drag: null, anchor: null, fine: null };
+  for (const name of [
+    "stage",
+    "box",
+    "ring",
+    "there",
+    "heat",
+    "bar",
+    "zero",
+    "what",
+    "low",
+    "high",
+  ])
     image[name] = find(`.${name}`);
   image.maskCanvas = find("canvas.mask");
   image.img = find("img");
@@ -112,8 +124,15 @@ async function startImage(data, i) {
   Object.assign(image.heat, { width: w, height: h });
   image.pixels = image.heat.getContext("2d").createImageData(w, h);
   const centre = (pixel, cells, pixels) => ((pixel + 0.5) * cells) / pixels;
-  image.smooth = places(image, (...at) => centre(...at) - 0.5);
-  image.blocks = places(image, (...at) => Math.floor(centre(...at)));
+  if (DATA.fine) {
+    const { rows, columns, values } = DATA.fine[i];
+    const map = Float64Array.from(await unpack(values));
+    image.fine = { ...image, rows, columns, map };
+  }
+  for (const grid of [image, image.fine].filter(Boolean)) {
+    grid.smooth = places(grid, (...at) => centre(...at) - 0.5);
+    grid.blocks = places(grid, (...at) => Math.floor(centre(...at)));
+  }
   if (data.mask) image.mask = await startMask(data.mask, image.maskCanvas, w, h);
   image.cursor = { x: data.width >> 1, y: data.height >> 1 };
   return image;

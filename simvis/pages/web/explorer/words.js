@@ -26,26 +26,50 @@ function write() {
     $("place"),
     !point
       ? "Point at a place to see what it matches. Drag a box to compare a region."
-      : `Pixel ${point.x}, ${point.y} of image ${point.image + 1} adds ${fine(valueAt(point), images[point.image].range)} per cell` +
+      : `Pixel ${point.x}, ${point.y} of image ${point.image + 1} adds ${fine(valueAt(point), images[point.image].range)} per cell${ofGrid(images[point.image].own.grid)}` +
           (pair.similarity
             ? `, ${number((100 * valueAt(point)) / pair.similarity, 1)} % of it.`
-            : "."),
+            : ".") +
+          mateWords(),
   );
-  for (const { match, range, what, low, high, zero } of images) {
+  for (const image of images) {
+    const { match, range, what, low, high, zero } = image;
     setText(low, fine(range.low, range));
     setText(high, fine(range.high, range));
     zero.hidden = !(range.low < 0 && range.high > 0);
     zero.style.left = `${(-100 * range.low) / (range.high - range.low)}%`;
     setText(
       what,
-      match ? `matches the point in image ${point.image + 1}` : "adds to the similarity, per cell",
+      match
+        ? `adds with the point in image ${point.image + 1}${ofGrid(image, ", per cell")}`
+        : `adds to the similarity, per cell${ofGrid(image.own.grid)}`,
     );
   }
+  setText($("grain"), grainWords());
   $("clear").disabled = !some && !point;
   $("cover").disabled = !some;
   $("estimate").hidden = !cover;
   $("cover").setAttribute("aria-pressed", cover);
   $("cells").setAttribute("aria-pressed", state.cells);
+}
+
+const gridWords = ({ rows, columns }) => `${rows}\u00a0×\u00a0${columns}`; // on one line
+
+/** Says of which grid a cell is, if there are two. */
+const ofGrid = (grid, before = "") => (DATA.fine ? `${before} of ${gridWords(grid)}` : "");
+
+/** Says what is shown at the grain of the page's own maps although the fine one is chosen. */
+function grainWords() {
+  if (!DATA.fine || state.grain === "coarse") return "";
+  return `${isFine() ? "A point’s match is of" : "Of this, the page has only"} ${gridWords(images[0])}.`;
+}
+
+/** Says what the pointed cell matches, and how sure that is. */
+function mateWords() {
+  if (!mate) return "";
+  const adds = fine(mate.adds, { low: 0, high: mate.adds }),
+    sure = mate.mutual ? "mutual" : "not mutual, so unsure";
+  return ` Its match${ofGrid(images[mate.image], ",")}: cosine ${number(mate.cosine, 2)}, ${sure}, adds ${adds}.`;
 }
 
 /** Says which network was asked, and what of it is explained. */
@@ -87,6 +111,7 @@ function showAndSay() {
   clearTimeout(speaking);
   speaking = setTimeout(() => {
     const place = state.point ? ` ${$("place").textContent}` : "";
-    $("live").textContent = `${similarityWords()} ${$("meaning").textContent}${place}`;
+    const grid = DATA.fine ? ` ${gridWords(images[0].own.grid)} cells.` : "";
+    $("live").textContent = `${similarityWords()} ${$("meaning").textContent}${grid}${place}`;
   }, 500);
 }
