@@ -185,6 +185,7 @@ def measure_fine_maps(subject, sets, report, budget):
     """What fine maps say of changes, and maps and rivals on equal patches."""
     views, name, fine = sets["held_all"], subject.name, counterfactuals.fine_explanations
     changed, every = views + sets["held_swaps"], counterfactuals.all_at_fine_grain
+    on_taught = TAUGHT[name] if name == "rooms-carpet" else BOARD
     for of, explain, most in (("", fine, None), (", all rivals", every, budget.rivals)):
         rows = counterfactuals.intervene(subject, changed, explain, 1, most)
         for change, title in (("swap", "Counterfactuals"), ("delete", "Single deletion")):
@@ -195,7 +196,7 @@ def measure_fine_maps(subject, sets, report, budget):
     measured = counterfactuals.contrastivity(subject, sets["held_parts"], fine, 2 * budget.covered)
     report.add_all("Contrastivity by grain, {}", measured)
     eighth, stride = subject.at(8), GRIDS[8]
-    measured, _ = object_search.pointing(eighth, views, BOARD)
+    measured, _ = object_search.pointing(eighth, views, on_taught)
     report.add_all(f"Map 2 on the object that image 1 is asked about: {{}}, {stride}", measured)
     pairs, maps = _first_pairs(views)[: budget.patches], []
     cells = faithfulness.randomization(eighth, pairs[: budget.covered], LAYERS[1::2])
@@ -207,7 +208,6 @@ def measure_fine_maps(subject, sets, report, budget):
     report.add(f"Patches of 14x14 covered, {name}", cells)
     cells = {(rival, name): value for rival, value in less.items()}
     report.add("Deletion area of 14x14 patches, less that of the 28x28 maps", cells)
-    on_taught = TAUGHT[name] if name == "rooms-carpet" else BOARD
     for what, things in (("what was taught", on_taught), ("the wall", WALL)):
         measured = focus.explanations_on(pairs, maps, things, name)
         report.add_all(f"Maps and rivals by grain, on {what}: {{}}", measured)
