@@ -82,7 +82,8 @@ class Subject:
         """
         if stride not in self._parts:
             front, tail = efficientnet_lite0.parts_at(self.convolutions, stride)
-            self._parts[stride] = tf.function(front), tail
+            batches = tf.TensorSpec((None, *self.size, 3), tf.float32)
+            self._parts[stride] = tf.function(front, input_signature=[batches]), tail
         front, tail = self._parts[stride]
         return front, lambda activations: self._pooled(tail(activations))
 
