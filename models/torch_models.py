@@ -246,7 +246,6 @@ class _Contributions:
         if stride == own:
             return self.inside, self.layout, self.inside.is_all(self.samples[:2])
         known = set()
-        outputs = as_array("module", self.inside.output_of(self.samples[:2]))
         for layer, axes, maps in reversed(self.inside.calls(self.samples)):
             if len(axes) != 4:
                 continue
@@ -254,7 +253,7 @@ class _Contributions:
             if pixels == stride:
                 found = _Inside(self.inside.module, self.inside.size, self.inside.data_format)
                 found.choose(layer, self.samples, axes)
-                if found.is_all(self.samples[:2], (maps, outputs)):
+                if found.is_all(self.samples[:2], maps):
                     return found, Layout(maps.shape, None, None, self.inside.size, ()), True
             elif pixels < own:
                 known.add(pixels)
@@ -361,16 +360,19 @@ class _Inside:
         with ONE_AT_A_TIME:
             return torch_secants.trace(follow, values)
 
-    def is_all(self, two, known=None):
+    def is_all(self, two, maps=None):
         """Return whether the output depends on the image through the layer alone, of two images.
 
-        What is known are the layer's output of the first one, and the module's output of both.
+        One by one, since in a batch the last digits differ; maps are what is known of the first.
         """
-        maps, outputs = known or self.look(two)
-        values = torch.tensor(maps[:1], device=self.like.device)
-        swapped = as_array("module", self.replaced(two[1:], values))[0]
-        one, other = outputs.astype(np.float64)
-        return np.linalg.norm(swapped - one) <= 1e-3 * np.linalg.norm(other - one)
+        maps = self.look(two[:1])[0] if maps is None else maps
+        values = torch.tensor(maps, device=self.like.device)
+        one, other, swapped = (
+            np.float64(as_array("module", each)[0])
+            for each in (*map(self.output_of, (two[:1], two[1:])), self.replaced(two[1:], values))
+        )
+        least = 1e-6 * np.linalg.norm(one)
+        return np.linalg.norm(swapped - one) <= max(1e-3 * np.linalg.norm(other - one), least)
 
     def choose(self, layer, samples, axes=None):
         """Look at a layer, a submodule or its dotted name, whose axes are known or found."""
@@ -411,22 +413,26 @@ class _Inside:
     def calls(self, samples):
         """Return (layer, axes, maps) of the layers called once that put out maps or tokens.
 
-        They are in the order in which they end; maps are those of the first of three images.
+        They are in the order in which they end; maps (1, *positions, C) are those of one image.
         """
-        seen, handles = [], []
+        shapes, seen, handles = [], [], []
 
         def hook(layer, _inputs, output):
             tensor = _tensor_of(output)
-            axes = None if tensor is None else self._axes(tensor.shape)
-            if axes:
-                maps = tensor.permute(axes)[:1]
-                seen.append((layer, axes, np.float32(as_array("module", maps.clone()))))
+            if tensor is not None and len(images) == 3:
+                shapes.append((layer, self._axes(tensor.shape)))
+            elif tensor is not None and axes.get(layer):
+                maps = tensor.permute(axes[layer]).clone()
+                seen.append((layer, axes[layer], np.float32(as_array("module", maps))))
 
         for each in self.module.modules():
             if each is not self.module:
                 handles.append(each.register_forward_hook(hook))
+        axes = {}
         try:
-            self.output_of(samples[:3])
+            for images in (samples[:3], samples[:1]):
+                self.output_of(images)
+                axes.update(shapes)
         finally:
             for handle in handles:
                 handle.remove()
@@ -498,10 +504,9 @@ def _find_layer(inside, samples):
 
     Returns what follows it, traced.
     """
-    outputs = as_array("module", inside.output_of(samples[:2]))
     for layer, axes, maps in reversed(inside.calls(samples)):
         inside.choose(layer, samples, axes)
-        if inside.is_all(samples[:2], (maps, outputs)):
+        if inside.is_all(samples[:2], maps):
             traced = inside.trace(samples[:1])
             if _tells_positions_apart(traced):
                 return traced

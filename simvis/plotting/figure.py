@@ -74,13 +74,14 @@ def make_figure(pair, style="screen"):
             above.set_title(_drawable(Path(name).name), parse_math=False)
             below.imshow(overlay)
             if shown is not None:
-                _add_bar(figure, below, pair.look, shown, value_range)
+                painted = image_ops.upsample_map(shown, overlay.shape[:2], pair.look.upsample)
+                _add_bar(figure, below, pair.look, painted, value_range)
             for ax in (above, below):
                 ax.set_axis_off()
     return figure
 
 
-def _add_bar(figure, ax, look, shown, value_range):
+def _add_bar(figure, ax, look, painted, value_range):
     """Add a bar in the colours of the overlay over white, with a tip if values leave it."""
     white = [[[255] * 3] * 256]
     colors = image_ops.colorize_map([list(range(256))], look.colormap)
@@ -94,7 +95,7 @@ def _add_bar(figure, ax, look, shown, value_range):
         orientation="horizontal",
         shrink=0.9,
         ticks=MaxNLocator(4),
-        extend=tips.get((shown.min() < low - slack, shown.max() > high + slack), "both"),
+        extend=tips.get((painted.min() < low - slack, painted.max() > high + slack), "both"),
     )
     bar.set_label("contribution to the similarity, per cell")
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import keras
 import numpy as np
 import pytest
 from conftest import ROOT
@@ -15,7 +16,7 @@ from numpy.testing import assert_allclose
 from PIL import Image
 
 from models import load_network
-from similarity_ops import best_box, local_features, pool_features
+from similarity_ops import best_box, local_features, pool_features, strongest_part
 from simvis import image_ops
 from simvis.gallery import indexing
 from simvis.gallery.gallery import Gallery, Indexed
@@ -350,6 +351,75 @@ def test_maps_are_those_of_the_pair(indexed, folder, network, place):
         assert_allclose(hit.maps.similarity2, pair.similarity2, rtol=1e-12)
         assert hit.similarity == pair.similarity
         assert (hit.overlay == pair.overlay2).all()
+
+
+@pytest.fixture
+def deep():
+    """A network with earlier layers, of 2, 4 and 8 pixels to a cell."""
+    keras.utils.set_random_seed(0)
+    inputs = x = keras.Input((32, 32, 3))
+    for _ in range(3):
+        x = keras.layers.Conv2D(8, 3, strides=2, padding="same", activation="relu")(x)
+    return load_network(keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(x)))
+
+
+@pytest.mark.parametrize("place", [{}, {"region": (10, 5, 30, 40)}])
+def test_hits_may_have_fine_maps(folder, query, deep, place, tmp_path):
+    gallery, runs = Gallery(tmp_path / "gallery", deep), []
+    gallery.index(folder)
+
+    def contributions(batch, *others, **options):
+        runs.append(len(batch))
+        return deep.contributions(batch, *others, **options)
+
+    counted = Gallery(tmp_path / "gallery", replace(deep, contributions=contributions))
+    found = counted.find(query, **place, stride=2, reference="mean")
+    assert runs == [2] * 10  # once with each hit, and with itself before that
+    coarse = gallery.find(query, **place)
+    assert [hit.path for hit in found.hits] == [hit.path for hit in coarse.hits]
+    for hit in found.hits:
+        how = {"region1": found.region, "stride": 2, "reference": "mean"}
+        pair = visualize_pair(query, folder / hit.path, deep, **how)
+        assert_allclose(hit.maps.similarity2, pair.similarity2, atol=1e-6)
+        assert hit.maps.similarity2.shape == (16, 16) and hit.similarity == pair.similarity
+        difference = np.abs(hit.overlay.astype(int) - pair.overlay2)
+        assert difference.max() < 5
+        # the box is of the map evened out over 12 pixels to each side, by a plain loop
+        evened = [
+            [
+                np.mean(
+                    [
+                        pair.similarity2[min(max(y + i, 0), 15), min(max(x + j, 0), 15)]
+                        for i in range(-6, 7)
+                        for j in range(-6, 7)
+                    ]
+                )
+                for x in range(16)
+            ]
+            for y in range(16)
+        ]
+        expected = image_ops.box_of_cells(strongest_part(evened), hit.image.shape[:2])
+        assert_allclose(hit.box, expected)
+    found.save_page(tmp_path / "found.html")
+    data = (tmp_path / "found.html").read_text().split('id="data">')[1].split("</script>")[0]
+    cards = json.loads(data)["cards"]
+    assert [each["rows"] for each in cards[0]["pair"]["fine"]] == [16, 16]
+    assert all("image1" not in card["pair"] for card in cards[1:])  # which is there once
+
+
+def test_fine_maps_that_there_are_not_are_named(indexed, query, folder, deep, tmp_path):
+    gallery = Gallery(tmp_path / "deep", deep)
+    gallery.index(folder)
+    for options, words in (
+        ({"stride": 16}, "stride: .*has no layer of 16 pixels to a cell"),
+        ({"stride": 0}, "stride: expected a whole number of pixels"),
+        ({"reference": "grey"}, "reference: is for fine maps, give a stride= too"),
+        ({"stride": 2, "reference": "sepia"}, "reference: expected grey or mean or blur"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            gallery.find(query, **options)
+    with pytest.raises(ValueError, match="stride: of the .* network the activations of earlier"):
+        indexed.find(query, stride=2)
 
 
 def test_the_query_itself_is_marked_not_hidden(gallery, folder, query):

@@ -21,7 +21,7 @@ from similarity_ops import (
 )
 from simvis import image_ops
 from simvis.pages.explorer import write_explorer
-from visualize_similarity import EXAMPLE_PAIR
+from visualize_similarity import EXAMPLE_PAIR, visualize_pair
 
 CHOICES = ("average", "max", "gem", "head")
 WHOLE = None, None
@@ -728,6 +728,128 @@ def test_the_keyboard_does_it_all(case, visit):
     escape(page)
 
 
+# --- two grains -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fine(case, rng):
+    """Maps of the case at a finer grain, which sum to the same."""
+    maps = [rng.standard_normal(shape) for shape in ((9, 12), (20, 5))]
+    similarity = case.expected("average")[0].sum()
+    return [each + (similarity - each.sum()) / each.size for each in maps]
+
+
+MOUSE = {"viewport": {"width": 1440, "height": 900}}
+
+
+@pytest.mark.parametrize("device", [MOUSE, PHONE], ids=["mouse", "finger"])
+def test_a_switch_shows_either_grain(case, fine, visit, device):
+    page = visit(case, {"fine": fine}, **device)
+    coarse = case.expected("average")
+    assert_shows(page, fine)
+    switch = page.get_by_role("group", name="Cells of the maps")
+    for name, maps in (("3 × 4", coarse), ("9 × 12", fine)):
+        label = switch.locator("label", has_text=name)
+        label.tap() if device is PHONE else label.click()
+        until(page, f"s.settings.grain == '{'fine' if maps is fine else 'coarse'}'")
+        expect(switch.get_by_role("radio", name=name, exact=True)).to_be_checked()
+        assert_shows(page, maps)
+        shapes = [f"{rows} × {columns}" for rows, columns in (each.shape for each in maps)]
+        assert [text.split(" of ")[1] for text in plain(page, ".what")] == shapes
+    expect(page.locator("#live")).to_contain_text("9 × 12 cells.")
+    assert_accessible(page)
+
+
+def test_fine_overlays_are_those_of_the_program(flat, rng, visit):
+    maps = rng.random((10, 12)), rng.random((14, 14))
+    ranges = [(each.min(), each.max()) for each in maps]
+    assert_looks(visit(flat, {"fine": maps}), flat, maps, ranges)
+
+
+def plain(page, selector):
+    return [text.replace("\xa0", " ") for text in texts(page, selector)]
+
+
+def test_a_fine_cell_is_read_under_the_pointer(case, fine, visit):
+    page = visit(case, {"fine": fine, "normalize": "absolute"})
+    pairwise = case.expected("average", pairwise=True)
+    assert_allclose(page.evaluate("explorer.state().ranges"), [[0, 3 / 108], [0, 3 / 100]])
+    for image, x, y in ((1, 0, 0), (1, 41, 33), (1, 89, 59), (2, 30, 79), (2, 49, 2)):
+        hover(page, image, x, y)
+        (height, width), map_ = case.images[image - 1].shape[:2], fine[image - 1]
+        rows, columns = map_.shape
+        expected = map_[int((y + 0.5) * rows / height), int((x + 0.5) * columns / width)]
+        found = shown(page)
+        assert_allclose(found["point"]["value"], expected, atol=1e-4)
+        words = plain(page, "#place")[0]
+        assert f" per cell of {rows} × {columns}, " in words and "Its match, of " in words
+        # what it matches stays what the page computes
+        cell = image_ops.cell_of((x, y), (height, width), case.convs[image - 1].shape[:2])
+        assert_same_map(found[f"match{3 - image}"], point_similarity(pairwise, *cell, image))
+    assert plain(page, "#grain") == ["A point’s match is of 3 × 4."]
+    page.mouse.move(1, 1)
+    until(page, "!s.point")
+    page.keyboard.press("Tab")
+    expect(page.get_by_label("Image 1: image 1")).to_be_focused()
+    page.keyboard.press("ArrowRight")
+    until_point(page, 1, 45 + 4, 30, pinned=False)  # by half a fine cell
+
+
+def test_the_keyboard_switches_and_what_has_no_fine_map_is_said(case, fine, visit):
+    page = visit(case, {"fine": fine})
+    page.locator("input[value=fine]").focus()
+    page.keyboard.press("ArrowLeft")
+    until(page, "s.settings.grain == 'coarse'")
+    assert_shows(page, case.expected("average"))
+    assert plain(page, "#grain") == [""]
+    page.locator(".stage").first.focus()
+    page.keyboard.press("g")
+    until(page, "s.settings.grain == 'fine'")
+    assert_shows(page, fine)
+    for explain in ("max", "gem", "head"):
+        choose(page, "explain", explain)
+        assert_shows(page, case.expected(explain))
+        assert plain(page, "#grain") == ["Of this, the page has only 3 × 4."]
+    choose(page, "explain", "average")
+    box = 7, 5, 60, 31
+    drag(page, 1, box)
+    assert_shows(page, case.expected("average", (box, None)))
+    assert plain(page, ".what")[0] == "adds to the similarity, per cell of 3 × 4"
+    escape(page)
+    assert_shows(page, fine)
+    page.keyboard.press("g")
+    until(page, "s.settings.grain == 'coarse'")
+    assert_shows(page, case.expected("average"))
+
+
+def test_without_fine_maps_there_is_no_switch(case, visit):
+    page = visit(case)
+    page.keyboard.press("g")
+    assert not page.locator("#grains").is_visible() and "×" not in texts(page, ".what")[0]
+    assert_shows(page, case.expected("average"))
+
+
+REGION = (196, 90, 334, 170)
+
+
+@pytest.mark.parametrize(
+    "options", [{"stride": 8}, {"stride": 4}, {"stride": 16, "region1": REGION}]
+)
+def test_the_page_of_a_fine_pair_has_its_maps_and_is_small(options, imagenet, go, tmp_path):
+    pair = visualize_pair(*EXAMPLE_PAIR, imagenet, **options)
+    pair.save_page(path := tmp_path / "pair.html")
+    assert path.stat().st_size < 2e6
+    page = go(path.as_uri())
+    browsing.wait_until(page, "window.explorer")
+    assert_shows(page, (pair.similarity1, pair.similarity2))
+    if "region1" not in options:  # what is special of a pair, the page does not ask
+        usual = np.full(1280, 0.01)
+        visualize_pair(*EXAMPLE_PAIR, imagenet, special=usual, **options).save_page(path)
+        page.goto(path.as_uri())
+        browsing.wait_until(page, "window.explorer")
+        assert_shows(page, (pair.similarity1, pair.similarity2))
+
+
 # --- the page itself ------------------------------------------------------------------------------
 
 
@@ -777,6 +899,7 @@ def test_the_benchmark_measures(case, chromium, tmp_path):
         ({"explain": "head"}, "explain: head needs a projection"),
         ({"normalize": "none"}, "normalize: expected each or pair or zero or absolute"),
         ({"points": (None, (4, 0))}, "point: 4,0 is outside"),
+        ({"fine": (np.ones(4), np.ones((4, 4)))}, r"fine: expected finite maps .*, got \(4,\)"),
         ({"power": 0.5}, "power: expected a real number >= 1, got 0.5"),
         ({"alpha": 1.5}, "alpha: expected a number in 0..1, got 1.5"),
         ({"conv2": np.ones((2, 2, 5))}, "conv1 and conv2: expected the same number of channels"),

@@ -11,7 +11,11 @@ from visualize_similarity import main, visualize_pair
 ANCHOR, POSITIVE, NEGATIVE = map(str, EXAMPLE_TRIPLET)
 
 
-@pytest.fixture(scope="module", params=[{}, {"explain": "head"}, {"region": (196, 90, 334, 170)}])
+REGION = (196, 90, 334, 170)
+ASKED = [{}, {"explain": "head"}, {"region": REGION}, {"region": REGION, "stride": 16}]
+
+
+@pytest.fixture(scope="module", params=[*ASKED, {"stride": 8, "reference": "blur"}])
 def asked(request):
     return request.param
 
@@ -38,6 +42,7 @@ def test_zero_is_in_the_middle_of_the_colours(triplet):
     assert triplet.look.colormap == "coolwarm"
     (low, high), *others = triplet.value_ranges
     assert -low == high > 0 and others[0] == others[1] and sum(others[0]) == 0
+    assert triplet.difference_map.shape == triplet.closer.similarity1.shape
     upsampled = image_ops.upsample_map(triplet.difference_map, triplet.overlays[0].shape[:2])
     assert np.abs(upsampled).max() == high
     maps = triplet.closer.similarity2, -triplet.farther.similarity2

@@ -90,6 +90,12 @@ def test_a_bar_has_a_tip_where_values_leave_its_range(pair):
         assert bars(figure)[0]._colorbar.extend == tip
 
 
+def test_a_fine_map_stays_within_its_own_range(imagenet):
+    pair = visualize_pair(*EXAMPLE_PAIR, imagenet, stride=4)  # whose highest cell meets no pixel
+    assert pair.shown1.max() > 1.01 * pair.value_range1[1]
+    assert [bar._colorbar.extend for bar in bars(pair.figure())] == ["neither"] * 2
+
+
 @pytest.mark.parametrize("style", ["screen", "paper"])
 def test_a_pdf_has_truetype_text_and_the_images_own_pixels(pair, style):
     (page,) = pypdf.PdfReader(saved(pair, "pdf", style)).pages

@@ -199,6 +199,23 @@ def test_a_layer_is_watched_before_a_head_that_is_not_linear(image, tmp_path):
     assert Image.open(io.BytesIO(content)).size[0] == 400  # room for a legend
 
 
+def test_maps_may_be_fine(image, tmp_path):
+    other, shapes = 255 - image, []
+
+    class Look(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            network = load_network(self.model, layer="last_conv")
+            pair = visualize_pair(image, other, network, stride=2)
+            shapes.append((pair.similarity1.shape, pair.picture(legend=True, note="epoch 1")))
+
+    maps = SimilarityMaps([(image, other)], folder=tmp_path, stride=2, layer="last_conv")
+    train([Look(), maps])
+    (shape, picture), path = shapes[0], tmp_path / "000001_01_image1_image2.png"
+    assert shape == (16, 16) and (image_ops.load_image(path) == picture).all()
+    with pytest.raises(ValueError, match="stride: .* no layer of 8 pixels .* there are 1, 2, 4"):
+        train([SimilarityMaps([(image, other)], folder=tmp_path, stride=8, layer="last_conv")])
+
+
 def test_a_network_that_breaks_is_a_warning_and_goes_on(image, tmp_path):
     maps = SimilarityMaps([(image, image)], folder=tmp_path)
 
@@ -237,6 +254,7 @@ def test_a_folder_that_fails_ends_no_training(image, tmp_path, fault):
     [
         ({}, "log_dir, folder: give one"),
         ({"folder": "f", "epochs": 0}, "epochs: expected an integer >= 1, got 0"),
+        ({"folder": "f", "stride": 0}, "stride: expected a whole number of pixels"),
         ({"folder": "f", "batches": 1.5}, "batches: expected an integer >= 1, got 1.5"),
     ],
 )
