@@ -246,15 +246,15 @@ class OneLineParser(argparse.ArgumentParser):
         raise ValueError(f"{message} (--help lists the options)")
 
 
-def add_options(parser, kind):
+def add_options(parser, kind, group=None):
     """Add the options that are fields of a dataclass, and in groups those of dataclasses in it.
 
     A ``group`` in a field's metadata is the title over it and the fields after it.
     """
-    group = parser
+    group = group or parser
     for each in fields(kind):
         if is_dataclass(each.type):
-            add_options(parser.add_argument_group(each.name), each.type)
+            add_options(parser, each.type, parser.add_argument_group(each.name))
         elif each.metadata:
             how = dict(each.metadata)
             if title := how.pop("group", None):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from hashlib import sha256
 from numbers import Real
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -93,8 +94,10 @@ class Method(Embedding):
         super().__post_init__()
         if self.stride is not None:
             check_whole("stride", self.stride, 1, 2048, "a whole number of pixels, 1 to 2048")
-        if isinstance(self.reference, str):
-            check_choice("reference", self.reference, REFERENCES)
+        if not (self.reference is None or str(self.reference) in REFERENCES):
+            object.__setattr__(self, "reference", _reference_image(self.reference))
+        if isinstance(self.special, str) and not self.special:
+            raise ValueError("special: expected a folder of images, got nothing")
         if self.special is not None and self.target is not None:
             raise ValueError("target: there is special, too, give one of them")
         check_whole("matches", self.matches, 0, 99, "0 to 99 of them")
@@ -210,6 +213,8 @@ def find_maps(images, network, method, names, pairwise=False, seen=None):
     elif method.reference is not None:
         raise ValueError("reference: is for fine maps, give a stride= too")
     if not network.derived and method.stride == stride_of(network.input_size, convs[0].shape):
+        if method.reference is not None:
+            raise ValueError("reference: is for finer maps than the last layer's, leave it out")
         along = None  # which the closed form gives
     maps = compute_maps(convs, sizes, network, method, names, pairwise, embeddings, along)
     if not (along and method.matches):
@@ -273,8 +278,8 @@ def _contributions(images, network, method, directions, weights):
         pooling = {"pooling": method.pooling, "power": method.power}
         pooling["projection"] = network.projection if method.explain == "head" else None
     elif method.pooling != network.pooling or any(np.size(each) > 1 for each in method.regions):
-        words = "pools no layer, of which a region or another pooling could be taken"
-        raise ValueError(f"stride: the {network.name} network {words}")
+        words = "has no pooled layer, of which a region or another pooling could be taken"
+        raise ValueError(f"stride: the {network.name} network {words}; leave out one of them")
     if not (method.reference is None or str(method.reference) == REFERENCES[0]):
         references = [
             featureless(image, method.reference)
@@ -386,7 +391,7 @@ def _directions(features, method):
             raise ValueError(f"target: {words}")
         return [_unit(target)] * 2
     usual = 0 if method.special is None else np.asarray(method.special, np.float64)
-    if np.shape(usual) not in ((), features[0].shape):
+    if method.special is not None and np.shape(usual) != features[0].shape:
         raise ValueError(f"special: expected {len(features[0])} numbers, got {np.shape(usual)}")
     return [_unit(features[1]) - usual, _unit(features[0]) - usual]
 
@@ -551,6 +556,16 @@ def _numbered(name, number):
         raise ValueError(f"{name}{number}: {reason}") from None
 
 
+def _reference_image(reference):
+    """Return an image that is given as a reference, uint8 (H, W, 3)."""
+    if isinstance(reference, str) and not Path(reference).exists():
+        check_choice("reference", reference, (*REFERENCES, "an image's file"))
+    try:
+        return image_ops.as_image(reference)
+    except (ValueError, OSError) as error:
+        raise type(error)(f"reference: {error}") from None
+
+
 def check_choice(name, value, choices):
     if value not in choices:
         words = " or ".join(str(choice) for choice in choices if choice is not None)
@@ -565,5 +580,6 @@ def check_number(name, value, low, high, words):
 
 def check_whole(name, value, low, high, words):
     """Raise a ValueError unless a value is an int in low..high."""
-    if not (isinstance(value, int) and low <= value <= high):
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not (whole and low <= value <= high):
         raise ValueError(f"{name}: expected {words}, got {value!r}")
