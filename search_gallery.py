@@ -2,8 +2,10 @@
 
 python search_gallery.py index FOLDER
 python search_gallery.py find IMAGE --region X0,Y0,X1,Y1
+python search_gallery.py serve
 """
 
+import os
 import sys
 
 from simvis import interruption
@@ -23,6 +25,7 @@ from simvis.gallery.findings import WORDS
 from simvis.gallery.gallery import MOST, Gallery
 from simvis.gallery.labels import SOURCES
 from simvis.gallery.results import SHEET, TABLE, check_results_folder
+from simvis.gallery.table import needs
 from simvis.gallery.unusual import LINE, count_unusual
 from simvis.image_ops import IMAGE_ENDINGS
 from simvis.maps import (
@@ -34,12 +37,16 @@ from simvis.maps import (
     STRIDE,
     Embedding,
     Region,
+    check_number,
     option,
 )
 from simvis.overlay import Look
 
 PROGRAM = "search_gallery.py"
 PART = "order the first N by their best box of cells instead, which finds small objects"
+LIKE = "more like these images of the gallery, which were right hits, and not like --unlike"
+PORT = 8765
+HOST = "listen to this address, which other machines may reach (default: 127.0.0.1)"
 LABELS = "of images: a CSV file with the columns path, label and, if there are any, mask"
 FORCE = "also if more than half of the gallery's images would change or go"
 EXCLUDE = "leave out what is named so, as '*.gif' or drafts; may be said again"
@@ -164,6 +171,9 @@ class Find(NetworkCommand):
     image: str = option("what to search with", "IMAGE", flags=())
     region: Region = option("only this part of it, in pixels", BOX)
     point: tuple | None = option("only what a cell of the network sees at this pixel", POINT)
+    ignore: Region = option("leave this part of it out", BOX)
+    like: list = option(LIKE, "PATH", (), nargs="+")
+    unlike: list = option("images of the gallery that were wrong", "PATH", (), nargs="+")
     top: int = option(f"hits, 1 to {MOST} (default: 12)", "N", default=12)
     exact: bool = option("look at all images, without the index", default=False)
     rerank: int = option(PART, "N", default=0)
@@ -178,6 +188,7 @@ class Find(NetworkCommand):
 
     def run(self):
         how = {"exact": self.exact, "rerank": self.rerank, "look": self.look}
+        how |= {"ignore": self.ignore, "like": self.like, "unlike": self.unlike}
         how |= {"stride": self.stride, "reference": self.reference}
         how |= {"label": self.label, "not_label": self.not_label}
         gallery = self.open(self.images)
@@ -187,7 +198,7 @@ class Find(NetworkCommand):
         )
         print(f"network     {found.network.name}: {found.network.description}")
         print(f"searched    {found.images:,} images")
-        cli.report_masks(region=self.region)
+        cli.report_masks(region=self.region, ignore=self.ignore)
         folded = found.folded()
         unusual = count_unusual(folded)
         for number, hit in enumerate(folded):
@@ -199,6 +210,47 @@ class Find(NetworkCommand):
             print(f"written     {self.output / name}")
         if self.html:
             print(f"written     {self.html}")
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Serve(NetworkCommand):
+    """Search by hand in a browser, on this machine."""
+
+    images: str | None = option("where the images are now, or the URI that they are at", "FOLDER")
+    port: int = option(f"of its address, 0 for a free one (default: {PORT})", "N", PORT)
+    host: str = option(HOST, "H", "127.0.0.1")
+    no_browser: bool = option("do not open the page", default=False)
+
+    def __post_init__(self):
+        check_number("port", self.port, 0, 65535, "0 to 65535")
+
+    def run(self):
+        try:
+            from simvis.serving.server import make_server, open_browser
+        except ImportError as error:
+            raise ValueError(needs(error.name)) from None
+
+        def tell():
+            cli.tell_at_once(PROGRAM, f"serving     {address}\n")
+            if not self.no_browser:
+                open_browser(address)
+
+        options = cli.typed_again(self.network) + cli.typed_again(self.method)
+        options += ["--images", self.images] if self.images else []
+        service, address = make_server(
+            self.open(self.images), self.host, self.port, options=options, tell=tell
+        )
+        if self.host not in ("127.0.0.1", "localhost", "::1"):
+            words = "whoever reaches it and has the token sees the gallery, over plain http"
+            cli.complain(PROGRAM, f"warning: {self.host} is open to other machines: {words}")
+        try:
+            service.run()
+        except (KeyboardInterrupt, SystemExit) as error:
+            # Python would wait for its threads, which cannot be stopped, and take TensorFlow apart
+            interrupted = isinstance(error, KeyboardInterrupt)
+            cli.complain(PROGRAM, "interrupted" if interrupted else "terminated")
+            os._exit(130 if interrupted else 143)
         return 0
 
 
@@ -288,8 +340,8 @@ class Compact(Command):
         return 0
 
 
-COMMANDS = {"index": Index, "find": Find, "audit": Audit, "info": Info, "remove": Remove}
-COMMANDS |= {"compact": Compact}
+COMMANDS = {"index": Index, "find": Find, "serve": Serve, "audit": Audit, "info": Info}
+COMMANDS |= {"remove": Remove, "compact": Compact}
 
 
 def report_failed(failed, most=5):

@@ -127,11 +127,14 @@ def compute_direction_similarity(
         if image.norm == 0:
             raise ValueError("conv: its pooled feature is all zero, the cosine is undefined")
         along = _array(direction, "direction", len(image.embedding))
+        along, peak = _over_its_peak(along) if along.any() else (along, 1.0)
         found = _similarity_to(image, image._replace(embedding=along, norm=1.0))
         seen, size = image.embedding.dot(along) / image.norm, np.linalg.norm(along)
         if not abs(found.sum() - seen) <= 1e-5 * size:
             raise ValueError("conv: its values cancel out beyond floating-point precision")
-        return found / image.scale  # which is multiplied to what is of the activations' scale
+        return (
+            found * peak / image.scale
+        )  # which is multiplied to what is of the activations' scale
 
     return _of_one_image(compute, conv, pooling, projection, region, power, data_format)
 

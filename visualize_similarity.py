@@ -18,6 +18,7 @@ from simvis.batch import pairs as image_pairs
 from simvis.files import left_out_words, list_images, plain
 from simvis.maps import (
     BOX,
+    PARTS,
     Method,
     Region,
     check_place,
@@ -104,8 +105,7 @@ def run_pair(task):
     if task.html:
         writers[task.html] = pair.save_page
     cli.write_all(writers)
-    regions = {"region1": task.method.region1, "region2": task.method.region2}
-    cli.report_masks(**regions, cover1=task.cover1, cover2=task.cover2)
+    cli.report_masks(**task.method.parts, cover1=task.cover1, cover2=task.cover2)
     report_pair(pair, task.written, covered)
     return 0
 
@@ -132,7 +132,7 @@ def run_triplet(task):
     cli.write_all(writers)
     print(f"network     {network.name}: {network.description}")
     print("maps        {} x {}".format(*triplet.difference_map.shape))
-    cli.report_masks(region1=task.method.region1)
+    cli.report_masks(**task.method.parts)
     print(f"similarity  {triplet.closer.similarity:.4f} to {task.images[1]}")
     print(f"than        {triplet.farther.similarity:.4f} to {task.images[2]}")
     print(f"difference  {triplet.difference:.4f}")
@@ -168,7 +168,7 @@ def run_pairs(task):
         batch_size=task.batch_size,
         settings=task.settings(network),
     )
-    cli.report_masks(region1=task.method.region1, region2=task.method.region2)
+    cli.report_masks(**task.method.parts)
     cli.report_left_out(left_out)
     best = {"best": 5, "against": task.against} if task.against else {}
     return report_pairs(network, rows, resumed, task.output, **best)
@@ -253,13 +253,14 @@ ENDINGS = {  # of the files that are written for a pair
     "figure": FIGURE_FORMATS,
     "html": (".html", ".htm"),
 }
-OF_TWO = "region2", "point1", "point2", "matches", "normalize", "save_pairwise", "figure", "html"
+OF_TWO = "region2", "ignore2", "point1", "point2", "matches", "normalize", "save_pairwise"
+OF_TWO = *OF_TWO, "figure", "html"
 MANY, COVERS = ("pairs", "against"), ("cover1", "cover2")
 RULES = (  # options, whether they go together with others, these, and what is said else
     (("batch_size", "no_pictures"), True, MANY, "is for many pairs, with --pairs or --against"),
     (("figure", "html", "than", *COVERS), False, MANY, "is for a single pair"),
     ((*OF_TWO, *COVERS), False, ("than",), "is for a pair, without --than"),
-    (COVERS, False, ("region1", "region2"), "is for whole images, without a --region"),
+    (COVERS, False, PARTS, "is for whole images, without a --region or --ignore"),
     (("save_pairwise",), False, ("stride",), "is of the last layer's cells, without --stride"),
     (("special",), False, ("than",), "is for a pair, without --than"),
     (("cover_with",), True, COVERS, "needs --cover1 or --cover2"),

@@ -1,6 +1,6 @@
 """Measure what the maps are worth: python -m evaluation
 
-Prints Markdown tables, and writes them, their figures as a CSV file, and two pictures to a folder.
+Prints Markdown tables, and writes them, their figures as a CSV file, and pictures to a folder.
 With --network NAME|FILE --images FOLDER it is a report card of your own network (evaluation.card).
 """
 
@@ -70,7 +70,7 @@ def evaluate(data=None, output=Path("evaluation_output"), photographs=None):
     Of photographs, a folder too, None are those of Debian's package, which are left out with a word
     where they are not.
     """
-    from evaluation import examination, figures, geometry
+    from evaluation import examination, figures, geometry, rivals
     from evaluation.subjects import NETWORKS, load_subject
     from evaluation.tables import csv_text, markdown
     from evaluation.views import load_views
@@ -87,6 +87,9 @@ def evaluate(data=None, output=Path("evaluation_output"), photographs=None):
     start_tensorflow()
     output.mkdir(parents=True, exist_ok=True)
     report = examination.Report()
+    if not rivals.has_sbsm():
+        words = "SBSM is left out, as xaitk-saliency is not installed"
+        print(f"evaluation: {words}", file=sys.stderr)
     budget = examination.SHIPPED if data is None else examination.THOROUGH
     for name in NETWORKS:
         print(f"{name} ...", file=sys.stderr, flush=True)
@@ -99,6 +102,8 @@ def evaluate(data=None, output=Path("evaluation_output"), photographs=None):
     pair = examination.telling_pair(sets["held_all"])
     subjects = [load_subject(name) for name in ("imagenet", "rooms-headboard", "rooms-carpet")]
     figures.pair_figure(output / "taught.jpg", pair, subjects)
+    grains = [subjects[1].at(stride) for stride in (None, 16, 8)]
+    figures.pair_figure(output / "grains.jpg", pair, grains)
     cells = report[examination.RIVALS_TABLE].items()
     cells = {cell: value for cell, value in cells if cell[1] != "runs"}
     figures.correlation_figure(output / "counterfactuals.png", cells)

@@ -12,6 +12,7 @@ from evaluation.focus import SMALL, mask_of, objects_of, partners_of, room_of
 from evaluation.tables import figure, mean_figures
 from evaluation.views import OBJECTS
 
+GRAINS = {16: "14x14", 8: "28x28", 4: "56x56"}  # of fine maps, by their strides at 224 pixels
 FEWEST = 4  # objects of a pair that are worth ranking
 UNCHANGED = 0.01  # a change that moves the cosine by less than this has changed nothing
 COLUMNS = ("rooms", "pairs", "objects", "changes", "drop")
@@ -89,6 +90,40 @@ def all_explanations(subject, view, others, steps=16):
         ],
         "occlusion": list(rivals.occlusion(*pixels, embeddings, subject.grid)),
     }
+
+
+def fine_explanations(subject, view, others):
+    """Return maps of each grain, and Grad-CAM at two of their layers: "maps, 28x28" and so on.
+
+    What has no grain in its name has 7x7 cells, of the last layer.
+    """
+    found = free_explanations(subject, view, others)
+    found = {name: found[name] for name in ("maps", "Grad-CAM")}
+    batch, embeddings = subject.preprocess([view.image()]), subject.embeddings(others)
+    for stride, grain in GRAINS.items():
+        fine, (front, rest) = subject.at(stride), subject.parts(stride)
+        found[f"maps, {grain}"] = [fine.maps(view, other)[0] for other in others]
+        if stride > 4:
+            conv = front(batch).numpy()[0]
+            found[f"Grad-CAM, {grain}"] = [rivals.grad_cam_at(rest, conv, f) for f in embeddings]
+    return found
+
+
+def all_at_fine_grain(subject, view, others):
+    """Return what `fine_explanations` does, and the rivals at a fine grain."""
+    (image,) = subject.preprocess([view.image()])
+    embeddings, pixels = subject.embeddings(others), (subject.embed, image)
+    small, large = (tuple(n * cells for cells in subject.grid) for n in (2, 4))
+    found = fine_explanations(subject, view, others) | {
+        "blob, 28x28": [rivals.blob(large)] * len(others),
+        "integrated gradients, 28x28": [
+            rivals.integrated_gradients(*pixels, f, large) for f in embeddings
+        ],
+        "occlusion, 14x14": list(rivals.occlusion(*pixels, embeddings, small)),
+    }
+    if rivals.has_sbsm():
+        found["SBSM, 14x14"] = list(rivals.sbsm(*pixels, embeddings, small))
+    return found
 
 
 def correlations(rows, name):

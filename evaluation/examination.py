@@ -9,6 +9,7 @@ from evaluation.random_parts import IDENTITY
 from evaluation.rivals import COSTS
 from evaluation.subjects import load_subject
 from evaluation.views import OBJECTS
+from simvis.maps import REFERENCES
 
 SETS = ("held_all", "held_swaps", "held_parts")
 OPTIONAL_SETS = ("held_chains",)
@@ -21,6 +22,10 @@ TAUGHT = {  # what each network was taught of a room
 }
 ASKED = ("headboard", "picture", "carpet", "curtains", "cushions", "lamps", "television")
 RIVALS_TABLE = "Counterfactuals, all rivals, identity: rank correlation, pooled, 7x7"
+BOARD, WALL = ("headboard", "picture"), ("wall",)
+GRIDS = {None: "7x7, closed form"} | {  # the rows of tables by the grain of maps
+    stride: f"{grain}, stride {stride}" for stride, grain in counterfactuals.GRAINS.items()
+}
 LAYERS = (1, 2, 3, 6, 12, 24, 50)  # drawn anew, from the last on
 
 
@@ -33,9 +38,10 @@ class Budget(NamedTuple):
     contrasts: int  # views whose partners the rivals see exchanged
     covered: int  # views whose cells are covered
     fine: bool  # whether counterfactuals are measured with 14x14 maps too
+    patches: int  # views whose 14x14 patches are covered, and about which rivals of that grain say
 
 
-SHIPPED, THOROUGH = Budget(60, 2, 6, 2, 3, False), Budget(240, 3, 24, 12, 12, True)
+SHIPPED, THOROUGH = Budget(60, 2, 6, 2, 3, False, 12), Budget(240, 3, 24, 12, 12, True, 40)
 
 
 class Report(dict):
@@ -69,8 +75,10 @@ def examine(name, sets, report, budget):
         report.add(
             f"Right and wrong pairs of equal similarity, by their matches, {_grid(subject)}", cells
         )
-        if small:  # it runs the network many times
+        measure_places(subject, sets["held_all"], report)
+        if small:  # they run the network many times
             measure_faithfulness(subject, sets["held_all"], report, budget)
+            measure_fine_maps(subject, sets, report, budget)
 
 
 def measure_focus(subject, sets, report, budget):
@@ -145,10 +153,7 @@ def measure_search(subject, views, report):
 
 
 def measure_faithfulness(subject, views, report, budget):
-    first_pairs = {}  # of each room
-    for pair in focus.same_pairs(views):
-        first_pairs.setdefault(pair[0].room, pair)
-    pairs, maps = list(first_pairs.values())[: budget.covered], []
+    pairs, maps = _first_pairs(views)[: budget.covered], []
     for view, other in pairs:
         of_view = counterfactuals.all_explanations(subject, view, [other])
         maps.append({name: similarity for name, (similarity,) in of_view.items()})
@@ -161,6 +166,75 @@ def measure_faithfulness(subject, views, report, budget):
         report.add_all("Maps and rivals on what was taught: {}", measured)
     cells = faithfulness.randomization(subject, pairs, LAYERS)
     report.add("Maps before and after layers are drawn anew, rank correlation", cells)
+
+
+def measure_places(subject, views, report):
+    """Where maps of each grain lie, and, at 448 pixels, those of the last layer."""
+    pairs, name = focus.one_pair_each(views), subject.name
+    grids = GRIDS if subject.size == SIZES[0] else {None: f"{_grid(subject)}, of 448 pixels"}
+    for stride, row in grids.items():
+        measured = focus.places(subject.at(stride), pairs, (BOARD, ("carpet",), WALL))
+        for (thing, measure), value in measured.items():
+            report.add(f"Maps by grain: {measure}, {thing}", {(row, name): value})
+        if stride:
+            cells = focus.lifts(subject.at(stride), pairs, groups=[BOARD])
+            report.add(f"Lift on each object, same room, {row}", cells)
+
+
+def measure_fine_maps(subject, sets, report, budget):
+    """What fine maps say of changes, and maps and rivals on equal patches."""
+    views, name, fine = sets["held_all"], subject.name, counterfactuals.fine_explanations
+    changed, every = views + sets["held_swaps"], counterfactuals.all_at_fine_grain
+    on_taught = TAUGHT[name] if name == "rooms-carpet" else BOARD
+    for of, explain, most in (("", fine, None), (", all rivals", every, budget.rivals)):
+        rows = counterfactuals.intervene(subject, changed, explain, 1, most)
+        for change, title in (("swap", "Counterfactuals"), ("delete", "Single deletion")):
+            some = rows[(rows.changes == change) & np.isin(rows.objects, IDENTITY)]
+            if len(some):
+                cells = counterfactuals.correlations(some, name)["pooled"]
+                report.add(f"{title} by grain{of}, identity: rank correlation, pooled", cells)
+    measured = counterfactuals.contrastivity(subject, sets["held_parts"], fine, 2 * budget.covered)
+    report.add_all("Contrastivity by grain, {}", measured)
+    eighth, stride = subject.at(8), GRIDS[8]
+    measured, _ = object_search.pointing(eighth, views, on_taught)
+    report.add_all(f"Map 2 on the object that image 1 is asked about: {{}}, {stride}", measured)
+    pairs, maps = _first_pairs(views)[: budget.patches], []
+    cells = faithfulness.randomization(eighth, pairs[: budget.covered], LAYERS[1::2])
+    report.add(f"Maps before and after layers are drawn anew, rank correlation, {stride}", cells)
+    for view, other in pairs:
+        of_view = every(subject, view, [other])
+        maps.append({rival: similarity for rival, (similarity,) in of_view.items()})
+    cells, less = faithfulness.patches(subject, pairs, maps)
+    report.add(f"Patches of 14x14 covered, {name}", cells)
+    cells = {(rival, name): value for rival, value in less.items()}
+    report.add("Deletion area of 14x14 patches, less that of the 28x28 maps", cells)
+    for what, things in (("what was taught", on_taught), ("the wall", WALL)):
+        measured = focus.explanations_on(pairs, maps, things, name)
+        report.add_all(f"Maps and rivals by grain, on {what}: {{}}", measured)
+    measure_references(subject, views, pairs, on_taught, report)
+
+
+def measure_references(subject, views, pairs, on_taught, report):
+    """Fine maps with each of the references, at stride 8."""
+    for reference in REFERENCES:
+        fine, name = subject.at(8, reference), subject.name
+        measured = focus.places(fine, focus.one_pair_each(views), (on_taught, WALL))
+        maps = [{"maps, 28x28": fine.maps(*pair)[0]} for pair in pairs]
+        areas, _ = faithfulness.patches(subject, pairs, maps)
+        found = {
+            f"{measure} on the wall": measured["wall", measure] for measure in ("lift", "peak")
+        }
+        found["lift on what was taught"] = measured[" and ".join(on_taught), "lift"]
+        for what, value in (found | {column: area for (_, column), area in areas.items()}).items():
+            report.add(f"References, {GRIDS[8]}: {what}", {(reference, name): value})
+
+
+def _first_pairs(views):
+    """Return the first pair of views of each room."""
+    found = {}
+    for pair in focus.same_pairs(views):
+        found.setdefault(pair[0].room, pair)
+    return list(found.values())
 
 
 def telling_pair(views):

@@ -9,10 +9,11 @@ from scipy.ndimage import gaussian_filter
 
 from evaluation.focus import objects_of, room_of
 from evaluation.measures import area_under, covering_steps, mass_by_object, rank_correlation
-from evaluation.rivals import cosines, occlusion, run_covered
+from evaluation.rivals import cell_sums, cosines, occlusion, run_covered
 from evaluation.subjects import Subject
 from evaluation.tables import figure, mean_figures
 from evaluation.views import OBJECTS
+from simvis.image_ops import upsample_map
 
 BLUR = 1 / 14  # standard deviation of the blur, in parts of the image's width
 
@@ -39,14 +40,55 @@ def covering(subject, pairs, maps, steps=7):
         drops = [occlusion(*pixels, target, subject.grid, fill) for fill in (mean, blurred)]
         for name, similarity in of_pair.items():
             covered = covering_steps(similarity, steps)
-            row = [
-                area_under(cosines(run_covered(*pixels, cells, subject.grid, fill), target))
-                for cells, fill in ((covered, mean), (~covered, blurred))
-            ]
+            orders = (covered, mean), (~covered, blurred)
+            row = _areas(pixels, target, subject.grid, orders)
             row += [rank_correlation(similarity.ravel(), drop.ravel()) for drop in drops]
             found.setdefault(name, []).append(row)
     columns = "deletion", "insertion", "single cells, mean colour", "single cells, blur"
     return _cells(pairs, found, columns)
+
+
+def patches(subject, pairs, maps, grid=(14, 14), steps=7):
+    """Cover patches in each explanation's order, whatever its own grain, and watch the cosine.
+
+    A finer map's cells are summed over each patch, a coarser map is interpolated.
+
+    Both the deletion area and the insertion area are with the blurred image.
+
+    Returns a dict of (explanation, column) to Figure, and a dict of explanation to Figure: its
+    deletion area less that of the maps of 28x28 cells.
+    """
+    found = {}
+    for (view, other), of_pair in zip(pairs, maps, strict=True):
+        (image,) = subject.preprocess([view.image()])
+        target, pixels = subject.embeddings([other]), (subject.embed, image)
+        blurred = blur(image)
+        for name, similarity in of_pair.items():
+            covered = covering_steps(at_grid(similarity, grid), steps)
+            orders = (covered, blurred), (~covered, blurred)
+            found.setdefault(name, []).append(_areas(pixels, target, grid, orders))
+    rooms, fine = [room_of(view) for view, _ in pairs], np.array(found["maps, 28x28"])
+    less = {name: figure(np.mean, rooms, (np.array(of) - fine)[:, 0]) for name, of in found.items()}
+    return _cells(pairs, found, ("deletion", "insertion")), less
+
+
+def at_grid(similarity, grid):
+    """Return a map at a grid of cells: summed if it is finer, interpolated if it is coarser.
+
+    >>> at_grid([[1.0, 2.0, 3.0, 4.0]], (1, 2))
+    array([[3., 7.]])
+    """
+    if np.shape(similarity)[0] < grid[0]:
+        return upsample_map(similarity, grid)
+    return cell_sums(np.asarray(similarity)[..., None], grid)
+
+
+def _areas(pixels, target, grid, orders):
+    """Return the area under the cosine for each of some (covered cells, fill)."""
+    return [
+        area_under(cosines(run_covered(*pixels, cells, grid, fill), target))
+        for cells, fill in orders
+    ]
 
 
 def preservation_and_deletion(subject, pairs, maps, views, share=0.5):
@@ -108,7 +150,7 @@ def randomization(subject, pairs, depths):
     rooms, cells = [room_of(view) for view, _ in pairs], {}
     before = [subject.maps(*pair)[0].ravel() for pair in pairs]
     for depth in depths:
-        redrawn = randomized(subject, depth)
+        redrawn = randomized(subject, depth).at(subject.stride)
         redrawn.look([view for pair in pairs for view in pair])
         same = [
             rank_correlation(first, redrawn.maps(*pair)[0].ravel())

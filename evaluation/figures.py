@@ -25,7 +25,9 @@ def pair_figure(path, views, subjects):
             combine_image_and_heatmap(image, one, method="bicubic")
             for image, one in zip(images, subject.maps(*views), strict=True)
         ]
-        columns.append((f"{CAPTIONS[subject.name]}\nsimilarity {similarity:.2f}", overlays))
+        fine = subject.stride is not None
+        what = f"The same, stride {subject.stride}" if fine else CAPTIONS[subject.name]
+        columns.append((f"{what}\nsimilarity {similarity:.2f}", overlays))
     drawing = Drawing((4.5 * len(columns), 7), layout="constrained")
     axes = drawing.subplots(2, len(columns), squeeze=False)
     for column, (title, pictures) in zip(axes.T, columns, strict=True):

@@ -63,6 +63,11 @@ def partners_of(view, views, label="room"):
     ]
 
 
+def one_pair_each(views):
+    """Return each view with the first other one of its room."""
+    return [(view, other) for view in views for other in partners_of(view, views)[:1]]
+
+
 def same_pairs(views):
     """Return all pairs of views of one room."""
     pairs = itertools.combinations(views, 2)
@@ -99,6 +104,28 @@ def lifts(subject, pairs, groups=()):
             cells[title, "pixels"] = f"{of[shown].mean():.1%}"
             cells[title, subject.name] = figure(measures.lift, rooms[shown], on[shown], of[shown])
     return cells
+
+
+def places(subject, pairs, groups):
+    """Measure where the maps of each pair's first view lie: on which of some groups of objects.
+
+    Returns a dict of (group, measure) to Figure, over the views that show the group: ``lift``: the
+    mass on it over its area.  ``mass``.  ``peak``: how often the map's highest point lies on it.
+    """
+    measured = {}
+    for names in groups:
+        rows, rooms, title = [], [], " and ".join(names)
+        for view, other in pairs:
+            similarity, on = subject.maps(view, other)[0], mask_of(view, names)
+            if on.mean() >= SMALL:
+                mass, peak = measures.mass_on(similarity, on), measures.peak_on(similarity, on)
+                rows.append((mass, peak, on.mean()))
+                rooms.append(room_of(view))
+        mass, peak, area = np.array(rows, float).T
+        measured[title, "lift"] = figure(measures.lift, rooms, mass, area)
+        measured[title, "mass"] = figure(np.mean, rooms, mass)
+        measured[title, "peak"] = figure(np.mean, rooms, peak)
+    return measured
 
 
 def variants(subject, pairs, names):

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from evaluation.focus import SMALL, objects_of, partners_of, room_of
+from evaluation.focus import SMALL, objects_of, one_pair_each, room_of
 from evaluation.measures import cell_on, mass_on, peak_on, rank_of_first
 from evaluation.rivals import cosines
 from evaluation.tables import mean_figures
@@ -23,7 +23,7 @@ def pointing(subject, views, names):
     region (asked) and without (not asked).  Then how many queries had no activation at all in their
     region, and so no map.
     """
-    pairs = [(view, other) for view in views for other in partners_of(view, views)[:1]]
+    pairs = one_pair_each(views)
     looks = "peak", "highest cell", "mass"
     measures = [f"{look}, {asked}" for asked in ("asked", "not asked") for look in looks]
 

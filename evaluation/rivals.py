@@ -6,6 +6,8 @@ TensorFlow function from a batch (N, H, W, 3) of preprocessed images to embeddin
 the (D,) embedding of image 2, ``grid`` the (h, w) cells of the map, which divide (H, W).
 """
 
+from importlib.util import find_spec
+
 import numpy as np
 
 # In runs of the network for an image's map, once both embeddings are there; a gradient counts as
@@ -48,6 +50,16 @@ def grad_cam(conv1, conv2, projection=None):
     return (conv1 @ gradient / (conv1.shape[0] * conv1.shape[1])).clip(0)
 
 
+def grad_cam_at(rest, activations, other):
+    """Return Grad-CAM at any layer, float64 (h, w), >= 0, by one run from there on and back.
+
+    activations are those of image 1 at the layer, float32 (h, w, C), and rest a TensorFlow function
+    of a batch of them to embeddings (N, D).  At the last layer it is `grad_cam`.
+    """
+    weights = _gradients(rest, activations[None], other)[0].mean((0, 1), dtype=np.float64)
+    return (activations @ weights).clip(0)
+
+
 def gradient_times_input(embed, image, other, grid):
     """Return the cosine's gradient times the input, from grey, summed over each cell's pixels.
 
@@ -85,6 +97,29 @@ def occlusion(embed, image, others, grid, fill=0.0):
     covered = cosines(run_covered(embed, image, each, grid, fill), others)  # (cells, P)
     whole = cosines(np.asarray(embed(image[None])), others)
     return (whole - covered).T.reshape(-1, *grid)
+
+
+def has_sbsm():
+    """Return whether XAITK, which `sbsm` runs, is installed: pip install xaitk-saliency."""
+    return find_spec("xaitk_saliency") is not None
+
+
+def sbsm(embed, image, others, grid, window=2):
+    """Return the saliency of XAITK's SBSM, float64 (P, 2 h, 2 w) in 0..1.
+
+    Windows of so many cells a side slide over the image by one cell, which is grey there; a place
+    has the mean of how much farther from the other image the windows over it take this one.
+    (Dong et al., "Explainability for content-based image retrieval", CVPR workshops 2019.)  Windows
+    go beyond the borders by half a cell, hence the result's cells.
+    """
+    from xaitk_saliency.impls.gen_descriptor_sim_sal.similarity_scoring import SimilarityScoring
+    from xaitk_saliency.impls.perturb_image.sliding_window import SlidingWindow
+
+    cells = (2 * grid[0], 2 * grid[1])
+    masks = SlidingWindow((2 * window,) * 2, (2, 2)).perturb(np.zeros(cells))
+    covered = run_covered(embed, image, ~masks.reshape(len(masks), -1), cells)
+    whole = np.asarray(embed(image[None]))[0]
+    return SimilarityScoring("cosine").generate(whole, np.asarray(others), covered, masks)
 
 
 def blob(grid):

@@ -5,7 +5,10 @@ import copy
 import numpy as np
 import tensorflow as tf
 
+from simvis.maps import featureless
 from simvis.models import efficientnet_lite0, rooms
+from simvis.models.contributions import Contributions, Layer
+from simvis.models.network import grey_batch
 from simvis.similarity_ops import compute_spatial_similarity, pool_features
 
 NETWORKS = ("imagenet", "rooms", "rooms-headboard", "rooms-carpet")
@@ -32,7 +35,11 @@ class Subject:
     head : None or (kernel (C, D), None); what the maps explain is its output, if it has one
     run : TensorFlow function from a preprocessed batch to activations (N, h, w, C), which ``build``
         makes from the convolutions
+    stride : None, or pixels to a cell of its `maps`, which are then fine ones
+    reference : "grey", "mean" or "blur", of fine maps
     """
+
+    stride, reference = None, "grey"
 
     def __init__(
         self,
@@ -49,13 +56,40 @@ class Subject:
         if graph:  # which pays from some thirty images on
             batches = tf.TensorSpec((None, *size, 3), tf.float32)
             self.run = tf.function(self.run, input_signature=[batches])
-        self._seen = {}
+        self._seen, self._parts, self._fine = {}, {}, {}
+        self._contributions = Contributions(self._layer, lambda: grey_batch(self.preprocess, size))
+        self._projection = None if head is None else (head[0], np.zeros(head[0].shape[1]))
 
     def without_head(self):
         """Return this network with the pooled feature as its embedding."""
         network = copy.copy(self)
-        network.head = None
+        network.head = network._projection = None
         return network
+
+    def at(self, stride, reference="grey"):
+        """Return this network with fine maps of a stride, or with those of the last layer (None).
+
+        It shares what this one has seen.
+        """
+        network = copy.copy(self)
+        network.stride, network.reference = stride, reference
+        return network
+
+    def parts(self, stride):
+        """Return two functions: a batch to a layer's activations, and these to embeddings.
+
+        The layer is the last one with a cell for so many pixels.
+        """
+        if stride not in self._parts:
+            front, tail = efficientnet_lite0.parts_at(self.convolutions, stride)
+            batches = tf.TensorSpec((None, *self.size, 3), tf.float32)
+            self._parts[stride] = tf.function(front, input_signature=[batches]), tail
+        front, tail = self._parts[stride]
+        return front, lambda activations: self._pooled(tail(activations))
+
+    def _layer(self, stride):
+        front, _ = self.parts(stride)
+        return Layer(lambda batch: [front(batch).numpy()], self._parts[stride][1])
 
     def preprocess(self, images):
         """Return the batch, float32 (N, *size, 3), of a list of RGB uint8 images."""
@@ -63,7 +97,10 @@ class Subject:
 
     def embed(self, batch):
         """Return the embeddings of a preprocessed batch, a tensor (N, D)."""
-        pooled = tf.reduce_mean(self.run(batch), (1, 2))
+        return self._pooled(self.run(batch))
+
+    def _pooled(self, activations):
+        pooled = tf.reduce_mean(activations, (1, 2))
         return pooled if self.head is None else pooled @ self.head[0]
 
     def look(self, views, batch=16):
@@ -91,9 +128,40 @@ class Subject:
 
     def maps(self, view1, view2, **regions):
         """Return both maps of a pair, float64 (h, w); regions as `compute_spatial_similarity`'s."""
+        if self.stride is not None:
+            return self._fine_maps((view1, view2), **regions)
         return self.maps_of(self.conv(view1), self.conv(view2), **regions)
 
     def maps_of(self, conv1, conv2, **regions):
         """Return what `maps` does of two images' activations."""
         options = {"projection": self.head, "data_format": "channels_last", **regions}
         return compute_spatial_similarity(conv1, conv2, **options)
+
+    def _fine_maps(self, views, region1=None, region2=None):
+        """Return what `visualize_pair` does with a stride: maps that sum to the cosine."""
+        regions = region1 is not None or region2 is not None
+        key = *(view.image_path for view in views), self.stride, self.reference, self.head is None
+        if key in self._fine and not regions:
+            return self._fine[key]
+        weights = [np.ones(self.grid) if of is None else of for of in (region1, region2)]
+        images, references = [view.image() for view in views], None
+        features = [
+            self.region_embedding(self.conv(view), of)
+            for view, of in zip(views, weights, strict=True)
+        ]
+        sizes = [np.linalg.norm(feature) for feature in features]
+        if self.reference != "grey":
+            without = [featureless(image, self.reference) for image in images]
+            references = self.preprocess([np.rint(image).astype(np.uint8) for image in without])
+        found = self._contributions(
+            *(self.preprocess(images), [[features[1] / sizes[1]], [features[0] / sizes[0]]]),
+            *(self.stride, references, weights),
+            **{"pooling": "average", "projection": self._projection},
+        )
+        maps = [
+            (parts[0] + constant[0] / parts[0].size) / size
+            for (parts, constant), size in zip(found, sizes, strict=True)
+        ]
+        if not regions:
+            self._fine |= {key: maps, (*key[1::-1], *key[2:]): maps[::-1]}
+        return maps

@@ -258,6 +258,7 @@ def _load_authors(name, graph, redraw, input_size, checkpoint, mean_image, batch
         input_size=size,
         preprocess=lambda images: resnet_v2.preprocess(images, mean),
         batch_independent=batch_norm == "moving",
+        explain="pooled",  # as the authors' demonstration does
         weights=lambda: [*weights.values(), mean],
         description=f"ResNet-50 v2, batch norm by {batch_norm} statistics, "
         f"{len(weights)} variables read, {ignored} others ignored{stretched}",

@@ -44,6 +44,7 @@ SHAPES = ("Shape", "ShapeN", "Size", "Rank")  # of a tensor; they say nothing of
 # many for its secants.
 NUMBERS_AT_ONCE = 2**21
 MOST_STEPS = 64
+SECANT = f"Secant of {__name__} "  # since doctests import this file once more
 ONE_AT_A_TIME = threading.Lock()  # of functions that are traced
 PRECISION = {tf.float16: 2.0**-10, tf.bfloat16: 2.0**-7, tf.float32: 2.0**-23, tf.float64: 2.0**-52}
 _moving = set()  # names of the tensors that the input reaches, while gradients are made
@@ -69,13 +70,14 @@ class Secants:
 
         def run(points, directions, others):
             graph = tf.compat.v1.get_default_graph()
-            rules = {name: f"Secant{name}" for name in RULES}
+            rules = {name: SECANT + name for name in RULES}
             with graph.gradient_override_map(rules), _functions_inlined():
                 values = function(points, *others)
             reached = _reached(graph, points)
             for operation in reached:  # functions with gradients of their own are their parts
                 if operation.type == "IdentityN":
-                    operation._set_attr("_gradient_op_type", AttrValue(s=b"SecantIdentityN"))
+                    kind = AttrValue(s=(SECANT + "IdentityN").encode())
+                    operation._set_attr("_gradient_op_type", kind)
             self.unruled = sorted({each.type for each in reached} - LINEAR - set(RULES))
             along = tf.reduce_sum(tf.cast(values, tf.float32) * _both(directions), -1)
             with _moved_by(reached, points):
@@ -440,5 +442,5 @@ RULES = {
     "PreventGradient": lambda op, gradient: gradient,
 }
 for _name, _rule in RULES.items():
-    tf.RegisterGradient(f"Secant{_name}")(_rule)
-tf.RegisterGradient("SecantIdentityN")(lambda operation, *gradients: list(gradients))
+    tf.RegisterGradient(SECANT + _name)(_rule)
+tf.RegisterGradient(SECANT + "IdentityN")(lambda operation, *gradients: list(gradients))

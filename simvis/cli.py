@@ -217,6 +217,13 @@ def tell(program, text, status):
     return status
 
 
+def tell_at_once(program, text):
+    """Print what must be seen while the program runs, of which `run_program` keeps the rest."""
+    if sys.__stdout__ is not None:  # as it is if the shell closed it
+        with redirect_stdout(sys.__stdout__):
+            tell(program, text, 0)
+
+
 def drop(stream):
     """See to it that what could not be written is not tried again when Python ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
@@ -239,15 +246,15 @@ class OneLineParser(argparse.ArgumentParser):
         raise ValueError(f"{message} (--help lists the options)")
 
 
-def add_options(parser, kind):
+def add_options(parser, kind, group=None):
     """Add the options that are fields of a dataclass, and in groups those of dataclasses in it.
 
     A ``group`` in a field's metadata is the title over it and the fields after it.
     """
-    group = parser
+    group = group or parser
     for each in fields(kind):
         if is_dataclass(each.type):
-            add_options(parser.add_argument_group(each.name), each.type)
+            add_options(parser, each.type, parser.add_argument_group(each.name))
         elif each.metadata:
             how = dict(each.metadata)
             if title := how.pop("group", None):
@@ -278,6 +285,23 @@ def options_of(kind):
 def flags_of(each):
     """Return the names of an option; an argument has none."""
     return each.metadata.get("flags", ("--" + each.name.replace("_", "-"),))
+
+
+def typed_again(task):
+    """Return the options of a dataclass that are set, a list of what one would type for them.
+
+    Examples
+    --------
+    >>> typed_again(NetworkOptions("rooms", input_size=(96, 96)))
+    ['--network', 'rooms', '--input-size', '96,96']
+    """
+    words = []
+    for each in options_of(type(task)):
+        value = getattr(task, each.name)
+        if value is not None and value is not False:
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            words += [flags_of(each)[0], *([] if value is True else [text])]
+    return words
 
 
 def fill(kind, typed):

@@ -1,10 +1,12 @@
 """The maps of one pair of images: what is asked of them, and how much each position adds."""
 
 import json
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from hashlib import sha256
 from numbers import Real
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -25,6 +27,7 @@ from simvis.similarity_ops import (
 )
 
 EXPLAINED = ("pooled", "head")
+PARTS = "region1", "region2", "ignore1", "ignore2"  # of two images, which a Method asks about
 BOX, POINT = "X0,Y0,X1,Y1|MASK.png", "X,Y"  # how the shell gives a region and a point
 GEM = "of GeM, >= 1 (default: the network's own, or 3)"
 HEAD = "the pooled feature, or the network's output through its linear head"
@@ -77,6 +80,8 @@ class Method(Embedding):
 
     region1: Region = option("only this part of image 1, in pixels", BOX)
     region2: Region = option("only this part of image 2, in pixels", BOX)
+    ignore1: Region = option("leave this part of image 1 out", BOX)
+    ignore2: Region = option("leave this part of image 2 out", BOX)
     point1: tuple | None = option("what this pixel of image 1 matches", POINT)
     point2: tuple | None = option("what this pixel of image 2 matches", POINT)
     matches: int = option("draw the N pairs of cells that match and add most", "N", default=0)
@@ -89,11 +94,17 @@ class Method(Embedding):
         super().__post_init__()
         if self.stride is not None:
             check_whole("stride", self.stride, 1, 2048, "a whole number of pixels, 1 to 2048")
-        if isinstance(self.reference, str):
-            check_choice("reference", self.reference, REFERENCES)
+        if not (self.reference is None or str(self.reference) in REFERENCES):
+            object.__setattr__(self, "reference", _reference_image(self.reference))
+        if isinstance(self.special, str) and not self.special:
+            raise ValueError("special: expected a folder of images, got nothing")
         if self.special is not None and self.target is not None:
             raise ValueError("target: there is special, too, give one of them")
         check_whole("matches", self.matches, 0, 99, "0 to 99 of them")
+
+    @property
+    def parts(self):
+        return {name: getattr(self, name) for name in PARTS}
 
     @property
     def regions(self):
@@ -102,6 +113,23 @@ class Method(Embedding):
     @property
     def points(self):
         return self.point1, self.point2
+
+    @property
+    def ignored(self):
+        return self.ignore1, self.ignore2
+
+    def on(self, sizes):
+        """Return this for images of these (height, width): what is ignored is out of the regions.
+
+        Raises a ValueError if nothing of a region is left.
+        """
+        found = {}
+        for i, (region, ignored) in enumerate(zip(self.regions, self.ignored, strict=True)):
+            if ignored is not None:
+                with _numbered("ignore", i + 1):
+                    left = image_ops.region_without(region, ignored, sizes[i])
+                found |= {f"region{i + 1}": left, f"ignore{i + 1}": None}
+        return replace(self, **found)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -123,7 +151,8 @@ class PairMaps:
     conv1, conv2 : float32 (h, w, C) arrays, the activations; None if they are derived, which takes
         long, and the maps alone were asked for
     names : two str, the images' paths
-    network, method : the EmbeddingNetwork and the Method that the maps were made with
+    network, method : the EmbeddingNetwork and the Method that the maps were made with, in which
+        what was to be ignored is left out of the regions
     """
 
     similarity: float
@@ -174,7 +203,8 @@ class PairMaps:
 
 def find_maps(images, network, method, names, pairwise=False, seen=None):
     """Return the `PairMaps` of two uint8 (H, W, 3) arrays, and of what `see` returns for them."""
-    method, along = method.of(network), None
+    sizes = [image.shape[:2] for image in images]
+    method, along = method.of(network).on(sizes), None
     if seen is None:
         seen = see(network.preprocess(list(images)), network, method, pairwise)
     convs, embeddings = seen
@@ -183,8 +213,9 @@ def find_maps(images, network, method, names, pairwise=False, seen=None):
     elif method.reference is not None:
         raise ValueError("reference: is for fine maps, give a stride= too")
     if not network.derived and method.stride == stride_of(network.input_size, convs[0].shape):
+        if method.reference is not None:
+            raise ValueError("reference: is for finer maps than the last layer's, leave it out")
         along = None  # which the closed form gives
-    sizes = [image.shape[:2] for image in images]
     maps = compute_maps(convs, sizes, network, method, names, pairwise, embeddings, along)
     if not (along and method.matches):
         return maps
@@ -230,7 +261,7 @@ def is_along(network, method, pairwise=False):
 
 
 def _needs_activations(network, method, pairwise):
-    places = *method.regions, *method.points
+    places = *method.regions, *method.ignored, *method.points
     other = method.of(network).pooling != network.pooling
     return pairwise or method.matches or other or any(place is not None for place in places)
 
@@ -247,8 +278,8 @@ def _contributions(images, network, method, directions, weights):
         pooling = {"pooling": method.pooling, "power": method.power}
         pooling["projection"] = network.projection if method.explain == "head" else None
     elif method.pooling != network.pooling or any(np.size(each) > 1 for each in method.regions):
-        words = "pools no layer, of which a region or another pooling could be taken"
-        raise ValueError(f"stride: the {network.name} network {words}")
+        words = "has no pooled layer, of which a region or another pooling could be taken"
+        raise ValueError(f"stride: the {network.name} network {words}; leave out one of them")
     if not (method.reference is None or str(method.reference) == REFERENCES[0]):
         references = [
             featureless(image, method.reference)
@@ -291,7 +322,7 @@ def compute_maps(convs, sizes, network, method, names, pairwise=False, embedding
     ValueError
         If the maps do not sum to what the network itself says, among others.
     """
-    method = method.of(network)
+    method = method.of(network).on(sizes)
     options = _options(network, method)
     weights = [None, None]
     for i, region in enumerate(method.regions):
@@ -360,7 +391,7 @@ def _directions(features, method):
             raise ValueError(f"target: {words}")
         return [_unit(target)] * 2
     usual = 0 if method.special is None else np.asarray(method.special, np.float64)
-    if np.shape(usual) not in ((), features[0].shape):
+    if method.special is not None and np.shape(usual) != features[0].shape:
         raise ValueError(f"special: expected {len(features[0])} numbers, got {np.shape(usual)}")
     return [_unit(features[1]) - usual, _unit(features[0]) - usual]
 
@@ -453,18 +484,24 @@ def settings_of(network, method, look=None, options=None, pairwise=False):
     settings |= {"network": network.name, "pooling": method.pooling, "power": method.power}
     settings |= {"embedding": method.explain, "matches": method.matches, "pairwise": pairwise}
     for i, (region, point) in enumerate(zip(method.regions, method.points, strict=True), 1):
-        box, mask = None, None
-        if np.ndim(region) == 2:
-            mask = f"a mask, SHA-256 {sha256(np.asarray(region).tobytes()).hexdigest()}"
-        elif region is not None:
-            box = list(map(float, region))
+        box, mask = _plain_region(region)
         settings |= {f"region{i}": box, f"mask{i}": mask, f"point{i}": point}
+    for i, ignored in enumerate(method.ignored, 1):
+        if ignored is not None:  # which results of earlier versions do not say of themselves
+            settings[f"ignore{i}"] = next(filter(None, _plain_region(ignored)))
     for name in ("stride", "reference", "special", "target"):
         value = getattr(method, name)
         if np.ndim(value):
             value = f"numbers, SHA-256 {sha256(np.asarray(value).tobytes()).hexdigest()}"
         settings[name] = value
     return settings | ({} if look is None else vars(look))
+
+
+def _plain_region(region):
+    """Return a region as a list of four floats and as words for a mask; what it is not is None."""
+    if np.ndim(region) == 2:
+        return None, f"a mask, SHA-256 {sha256(np.asarray(region).tobytes()).hexdigest()}"
+    return None if region is None else list(map(float, region)), None
 
 
 def similarity_words(maps):
@@ -496,19 +533,37 @@ def network_words(network, method):
 def check_places(method, sizes):
     """Raise a ValueError unless regions and points fit images of these (height, width)."""
     for number, size in enumerate(sizes, 1):
-        for name in ("region", "point"):
+        for name in ("region", "ignore", "point"):
             check_place(name, number, getattr(method, f"{name}{number}"), size)
+    method.on(sizes)
 
 
 def check_place(name, number, value, size):
     """Raise a ValueError that names what is wrong with a region or point of an image, if it is."""
     fit = image_ops.cell_of if name == "point" else image_ops.region_weights
     if value is not None:
-        try:
+        with _numbered(name, number):
             fit(value, size, (1, 1))
-        except ValueError as error:
-            _, _, reason = str(error).partition(": ")
-            raise ValueError(f"{name}{number}: {reason}") from None
+
+
+@contextmanager
+def _numbered(name, number):
+    """Name in a ValueError the argument of so many images that is at fault."""
+    try:
+        yield
+    except ValueError as error:
+        _, _, reason = str(error).partition(": ")
+        raise ValueError(f"{name}{number}: {reason}") from None
+
+
+def _reference_image(reference):
+    """Return an image that is given as a reference, uint8 (H, W, 3)."""
+    if isinstance(reference, str) and not Path(reference).exists():
+        check_choice("reference", reference, (*REFERENCES, "an image's file"))
+    try:
+        return image_ops.as_image(reference)
+    except (ValueError, OSError) as error:
+        raise type(error)(f"reference: {error}") from None
 
 
 def check_choice(name, value, choices):
@@ -525,5 +580,6 @@ def check_number(name, value, low, high, words):
 
 def check_whole(name, value, low, high, words):
     """Raise a ValueError unless a value is an int in low..high."""
-    if not (isinstance(value, int) and low <= value <= high):
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not (whole and low <= value <= high):
         raise ValueError(f"{name}: expected {words}, got {value!r}")

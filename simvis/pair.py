@@ -41,6 +41,8 @@ def visualize_pair(
     explain=None,
     region1=None,
     region2=None,
+    ignore1=None,
+    ignore2=None,
     point1=None,
     point2=None,
     matches=0,
@@ -66,6 +68,7 @@ def visualize_pair(
     explain : None for the network's default, "pooled" or "head"
         The pooled feature, or the network's output through its linear head.
     region1, region2 : None, a box (x0, y0, x1, y1) in pixels, or a mask of the image's size
+    ignore1, ignore2 : None, a box or a mask, likewise, which is left out of the region or the image
     point1, point2 : None or (x, y) in pixels, (0, 0) being the top left one
         The other image shows what the point matches.
     matches : 0..99, how many pairs of cells to find and draw that are each other's nearest, those
@@ -110,10 +113,9 @@ def visualize_pair(
     >>> bool(np.isclose(pair.similarity1.sum(), pair.similarity))
     True
     """
-    method = Method(
-        *(pooling, power, explain, region1, region2, point1, point2, matches),
-        *(stride, reference, special, target),
-    )
+    places = region1, region2, ignore1, ignore2, point1, point2
+    fine = stride, reference, special, target
+    method = Method(pooling, power, explain, *places, matches, *fine)
     look = Look(colormap, alpha, upsample, normalize, size)
     images, names = take_images((image1, image2))
     check_places(method, [image.shape[:2] for image in images])

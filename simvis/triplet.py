@@ -24,6 +24,7 @@ def visualize_triplet(
     power=None,
     explain=None,
     region=None,
+    ignore=None,
     stride=None,
     reference=None,
     colormap=None,
@@ -46,6 +47,7 @@ def visualize_triplet(
     network, pooling, power, explain, stride, reference, alpha, upsample, size : as for
         `visualize_pair`
     region : None, a box (x0, y0, x1, y1) in pixels of the anchor, or a mask of its size
+    ignore : None, a box or a mask, likewise, which is left out of the region or the anchor
     colormap : None for coolwarm, or any of matplotlib's that has a middle
 
     Returns
@@ -66,7 +68,7 @@ def visualize_triplet(
     True
     """
     fine = {"stride": stride, "reference": reference}
-    method = Method(pooling, power, explain, region1=region, **fine)
+    method = Method(pooling, power, explain, region1=region, ignore1=ignore, **fine)
     look = Look(colormap, alpha, upsample, "zero", size)
     images, names = take_images((anchor, positive, negative))
     check_places(method, [image.shape[:2] for image in images[:2]])
@@ -150,7 +152,7 @@ def compare(images, network, method, look, names):
         closer=closer,
         farther=farther,
         shown=shown,
-        overlays=(mark(first, method.region1, None, images[0].shape[:2]), *others),
+        overlays=(mark(first, closer.method.region1, None, images[0].shape[:2]), *others),
         value_ranges=(*own, *both),
         look=look,
     )

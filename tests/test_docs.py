@@ -4,6 +4,8 @@ import ast
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -119,8 +121,20 @@ def test_a_command_runs(request, folder, command, capsys):
     options = program == "visualize_similarity.py" and arguments[:1] and arguments[0][0] == "-"
     if options and not {"--network", "--pairs", "--version"} & set(arguments):
         arguments = ["IMAGE1", "IMAGE2", *arguments]
+    if arguments[:1] == ["serve"]:
+        assert_serves(program, *arguments, "--port", "0", "--no-browser")
+        return
     main = PROGRAMS[f"{python} {program}"]
     assert main(arguments) == 0, capsys.readouterr().err
+
+
+def assert_serves(program, *arguments):
+    """The program must say where it serves, and goes on until it is told to end."""
+    command = [sys.executable, ROOT / program, *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        line = process.stdout.readline()
+        process.terminate()
+        assert line.startswith("serving     http://127.0.0.1:") and process.wait(60) == 143
 
 
 def test_there_are_commands():

@@ -18,6 +18,7 @@ FLOORS = (
     ("pair", "cli"),
     ("triplet", "batch"),
     ("training", "gallery"),
+    ("serving",),
     ("visualize_similarity", "search_gallery"),
 )
 ORDER = [room for floor in FLOORS for room in floor]

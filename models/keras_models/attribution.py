@@ -41,6 +41,8 @@ from simvis.models.steps import (
     run,
 )
 
+PADDINGS = keras.layers.ZeroPadding2D, keras.layers.Cropping2D
+
 
 @dataclass(frozen=True)
 class Attribution:
@@ -371,7 +373,9 @@ def at_stride(found, stride, grey):
     if found.inside is None:
         values = run(steps, {found.image: keras.ops.cast(grey, found.image.dtype)})
         for each in bottlenecks(steps, found.image, target):
-            if len(shape := values[each].shape) == 4 and max(shape[1:3]) > 1:
+            # what a padding puts out is shifted against the image
+            shape, padded = values[each].shape, isinstance(each.operation, PADDINGS)
+            if len(shape) == 4 and max(shape[1:3]) > 1 and not padded:
                 known[stride_of(grey.shape[1:3], shape[1:3])] = each
         known[1] = found.image  # and no padding of it
     if stride not in known:

@@ -204,6 +204,10 @@ def visualize_pairs(
 
     method, look = method or Method(), look or Look()
     method.of(network)  # raises if it cannot be
+    if method.stride:  # else each pair would say what is wrong
+        noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        fine = Method(stride=method.stride, reference=method.reference, explain=method.explain)
+        find_maps((noise, noise), network, fine, ("noise", "itself"))
     if batch_size and not network.batch_independent:
         raise ValueError(
             'batch_size: with batch statistics each pair is a batch, say batch_norm="moving"'

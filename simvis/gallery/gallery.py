@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -27,6 +28,7 @@ from simvis.models import python_files
 DAMAGED = "the gallery is damaged, or of another version of this program"
 FORMAT = 1  # of what a gallery says of itself
 MOST = 1000  # hits of a search
+SAME = 1e-6  # the length, at the least, of the difference of two embeddings that are not the same
 # Options of load_network that name files, which are not opened because a gallery names them.
 FILE_OPTIONS = ("checkpoint", "mean_image", "weights", "import_file", "allow_unsafe")
 LONGEST = 8192  # letters of a folder
@@ -82,7 +84,7 @@ class Gallery:
 
     def __init__(self, path, network=None, *, images=None, **options):
         self.path, self._images = str(path), images
-        self._given, self._options = network, options
+        self._given, self._options, self._known = network, options, None
         self._network = network if isinstance(network, models.EmbeddingNetwork) else None
 
     def index(
@@ -177,6 +179,9 @@ class Gallery:
         point=None,
         top=12,
         *,
+        ignore=None,
+        like=(),
+        unlike=(),
         exact=False,
         rerank=0,
         stride=None,
@@ -193,6 +198,10 @@ class Gallery:
         region : None, a box (x0, y0, x1, y1) in pixels, or a mask of the image's size
         point : None or (x, y) in pixels: the part of the image that one cell shows there
         top : int, how many hits
+        ignore : None, a box or a mask, likewise, that is left out of the region or the image
+        like, unlike : sequences of paths in the gallery, hits that were right and wrong
+            With any of them, the question is the mean embedding of the right ones, of unit length
+            each, minus that of the wrong ones; the query stands in if none is right.
         exact : bool, look at all images, however many there are
         rerank : int
             So many images, the first by their whole, are ordered by their best part instead.
@@ -205,31 +214,35 @@ class Gallery:
         with the gallery.
         """
         pixels = image_ops.as_image(image)
-        check_search(pixels.shape[:2], region, point, top, rerank)
-        table, identity = self._open()
-        images, network = self._folder(identity), self._load()
-        _check_same_network(self.path, identity["network"], identity_of(network))
-        fine = {"stride": stride, "reference": reference}
-        query = run_query(network, pixels, region, point, by_part=bool(rerank), **fine)
-        if len(query.vector) != table.dimension:
-            raise ValueError(f"{self.path}: the gallery is damaged: its embeddings do not fit")
-        chosen = (_labels_of(table, *each) for each in (("label", label), ("not_label", not_label)))
-        nearest = table.nearest(query.vector, max(top, rerank), exact, *chosen)
-        rows = table.rows(path for path, _ in nearest)
-        found = [(rows[path], similarity) for path, similarity in nearest]
-        named = isinstance(image, (str, os.PathLike))
+        check_search(pixels.shape[:2], region, point, top, rerank, ignore)
+        now, by_part = self.open(), bool(rerank)
+        given, fine = (region, point, ignore, by_part), {"stride": stride, "reference": reference}
+        query = run_query(now.network, pixels, *given, **fine)
+        query = now.marked(query, like, unlike)
+        found = now.nearest(query, max(top, rerank), exact, label, not_label)
+        named, given = isinstance(image, (str, os.PathLike)), (found, now.images, query)
         return SearchResult(
-            hits=look_at(
-                *(found, images, query, network, look),
-                by_part=bool(rerank),
-                pairs=identity.get("pairs", ()),
-            )[:top],
+            hits=look_at(*given, now.network, look, by_part=by_part, pairs=now.pairs)[:top],
             query=pixels,
             name=str(image) if named else "the query",
-            network=network,
-            images=len(table),
+            network=now.network,
+            images=len(now.table),
             method=query.method,
+            like=tuple(like),
+            unlike=tuple(unlike),
         )
+
+    def open(self, graph=False):
+        """Return the gallery as it is now, `Opened`, with its network, which fits it.
+
+        With ``graph``, the network is compiled, which pays for many searches.
+
+        Raises a ValueError or an OSError that says what is wrong with it.
+        """
+        table, identity = self._open()
+        images, network = self._folder(identity), self._load(graph)
+        _check_same_network(self.path, identity["network"], self._identity(network))
+        return Opened(self.path, table, images, network, identity.get("pairs", []))
 
     def audit(self, *, labels=None, labels_from=None, top=12, maps=200, stride=None):
         """Ask with each image that has a label for all of the others; return an `Audit`.
@@ -247,9 +260,7 @@ class Gallery:
         for name, count in (("top", top), ("maps", maps)):
             if not (isinstance(count, int) and 0 <= count <= MOST):
                 raise ValueError(f"{name}: expected 0 to {MOST}, got {count!r}")
-        table, identity = self._open()
-        images, network = self._folder(identity), self._load(graph=True)
-        _check_same_network(self.path, identity["network"], identity_of(network))
+        _, table, images, network, _ = self.open(graph=True)
         paths, contents, embeddings = table.embedded()
         known = table.labels()
         if labels is not None or labels_from is not None:
@@ -378,6 +389,13 @@ class Gallery:
             raise ValueError(f"network: with batch statistics an image {words}")
         return self._network
 
+    def _identity(self, network):
+        if not _is_name(self._given):  # whose weights may change from one search to the next
+            return identity_of(network)
+        if self._known is None:
+            self._known = identity_of(network)
+        return self._known
+
     def _of_model(self, graph):
         return load_explained(self._given, **self._options, graph=graph)
 
@@ -410,6 +428,52 @@ class Gallery:
         return str(name), given
 
 
+class Opened(NamedTuple):
+    """A gallery as it was at one time: all that a search needs of it."""
+
+    path: str
+    table: ImageTable
+    images: ImageFolder
+    network: models.EmbeddingNetwork
+    pairs: list  # `unusual.pair_quantiles`
+
+    def nearest(self, query, count, exact=False, label=(), not_label=()):
+        """Return the images that are most similar to a `results.Query`, as for `look_at`.
+
+        They have one of the labels, and none of the others, None, str or sequences of str.
+        """
+        asked = ("label", label), ("not_label", not_label)
+        chosen = [_labels_of(self.table, *each) for each in asked]
+        if len(query.vector) != self.table.dimension:
+            raise ValueError(f"{self.path}: the gallery is damaged: its embeddings do not fit")
+        nearest = self.table.nearest(query.vector, count, exact, *chosen)
+        rows = self.table.rows(path for path, _ in nearest)
+        return [(rows[path], similarity) for path, similarity in nearest]
+
+    def marked(self, query, like=(), unlike=()):
+        """Return a query for more like these images and not like those, itself for none.
+
+        Its vector is the mean of the former's embeddings, or the query's own if there are none,
+        minus the mean of the latter's, all of unit length.
+        """
+        like, unlike = list(like), list(unlike)
+        if not (like or unlike):
+            return query
+        rows = self.table.rows({*like, *unlike})
+        for name, paths in (("like", like), ("unlike", unlike)):
+            for path in paths:
+                if path not in rows or rows[path].embedding is None:
+                    raise ValueError(f"{name}: the gallery holds no embedding of {path}")
+        own = np.asarray(query.vector, np.float64)
+        right = [rows[path].embedding for path in like] or [own / np.linalg.norm(own)]
+        vector = np.mean(right, axis=0, dtype=np.float64)
+        if unlike:
+            vector -= np.mean([rows[path].embedding for path in unlike], axis=0, dtype=np.float64)
+        if not np.linalg.norm(vector) > SAME:
+            raise ValueError("like, unlike: they are the same, nothing tells one from the other")
+        return query._replace(vector=vector, method=replace(query.method, target=vector))
+
+
 def load_explained(name, power=None, explain=None, **options):
     """Return `models.load_network` of a name, with what of it is explained."""
     Embedding(power=power, explain=explain)  # raises for what they cannot be
@@ -433,11 +497,12 @@ def identity_of(network):
     }
 
 
-def check_search(size, region=None, point=None, top=12, rerank=0):
+def check_search(size, region=None, point=None, top=12, rerank=0, ignore=None):
     """Raise a ValueError unless an image of this (height, width) can be searched with so."""
     if region is not None and point is not None:
         raise ValueError("region, point: give one of them")
     check_place("region", "", region, size)
+    check_place("ignore", "", ignore, size)
     check_place("point", "", point, size)
     for name, count, least in (("top", top, 1), ("rerank", rerank, 0)):
         if not (isinstance(count, int) and least <= count <= MOST):

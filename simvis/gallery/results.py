@@ -4,6 +4,7 @@ import csv
 import io
 import re
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,8 +44,9 @@ class Hit:
     # (x0, y0, x1, y1) in pixels, around the map's `strongest_part`, or the `best_box`
     box: tuple | None = None
     note: str = ""  # what else there is to say, as why there is no map
-    image: np.ndarray | None = None  # uint8 (H, W, 3), as is the overlay
-    overlay: np.ndarray | None = None
+    image: np.ndarray | None = None  # uint8 (H, W, 3)
+    map: np.ndarray | None = None  # float64 (h, w), which sums to the similarity
+    look: Look | None = None  # of the overlay
     maps: PairMaps | None = None  # of the query and the hit
     label: str | None = None
     # how many in 100 random pairs of the gallery's images are less similar than the query's whole
@@ -57,6 +59,14 @@ class Hit:
     def score(self):
         """What hits are ordered by."""
         return self.similarity if self.part_similarity is None else self.part_similarity
+
+    @cached_property
+    def overlay(self):
+        """The map over the image, uint8 (H, W, 3), or None."""
+        if self.map is None:
+            return None
+        _, (laid,), _ = overlay([self.image], [self.map], self.look, [1 / self.map.size])
+        return laid
 
     def marked(self):
         """Return the overlay with the box drawn on it, uint8 (H, W, 3), or None."""
@@ -88,6 +98,8 @@ class SearchResult:
     network: object  # EmbeddingNetwork
     images: int  # how many were searched
     method: Method  # that the maps were made with
+    like: tuple = ()  # paths of hits that were right, and of those that were wrong
+    unlike: tuple = ()
 
     def folded(self):
         """Return the hits without copies of each other, which are named in ``copies``."""
@@ -108,10 +120,12 @@ class SearchResult:
             (hit.marked(), f"{hit.rank}   {hit.score:.4f}", hit.path, ", ".join(hit.notes()))
             for hit in self.folded()
         ]
-        return contact_sheet(self._marked_query(), Path(self.name).name, self.words(), cells)
+        return contact_sheet(self.marked_query(), Path(self.name).name, self.words(), cells)
 
     def words(self):
         part = "" if self.region is None else "its marked part "
+        if self.like or self.unlike:
+            part = f"more like {len(self.like)} and less like {len(self.unlike)} marked images, "
         return f"{part}against {self.images:,} images; {network_words(self.network, self.method)}"
 
     def save(self, folder):
@@ -126,15 +140,25 @@ class SearchResult:
             if _is_ours(old.name):
                 old.unlink()
         # the table first: what is with it is ours
-        write_whole(folder / TABLE, lambda file: file.write(self._table()))
+        write_whole(folder / TABLE, lambda file: file.write(self.table()))
+        for name, picture in self.pictures():
+            image_ops.save_image(folder / name, picture)
+
+    def pictures(self):
+        """Yield the name and the uint8 (H, W, 3) pixels of each hit's overlay, and of the sheet."""
         for hit in self.hits:
             if hit.overlay is not None:
-                image_ops.save_image(folder / OVERLAY.format(hit.rank), hit.marked())
-        image_ops.save_image(folder / SHEET, self.picture())
+                yield OVERLAY.format(hit.rank), hit.marked()
+        yield SHEET, self.picture()
 
     def save_page(self, path):
         """Write a page of the query and its hits, to look at in any browser."""
-        from simvis.pages.cards import Card, write_cards
+        content = self.page()
+        write_whole(path, lambda file: file.write(content))
+
+    def page(self):
+        """Return the file that `save_page` writes, as bytes."""
+        from simvis.pages.cards import Card, cards_page
 
         folded = self.folded()
         cards = [
@@ -143,24 +167,27 @@ class SearchResult:
                 hit.score,
                 *(hit.image, hit.overlay, hit.box),
                 notes=hit.notes(),
-                pair=hit.maps and self._explorer(hit),
+                pair=hit.maps and self.explorer(hit),
                 rank=hit.rank,
             )
             for hit in folded
         ]
-        query = Card(Path(self.name).name, None, self._marked_query())
+        query = Card(Path(self.name).name, None, self.marked_query())
         title, count = "What looks like this?", count_unusual(folded)
         line = None if count is None else (count, LINE)
-        write_cards(path, cards, title=title, words=self.words(), query=query, line=line)
+        return cards_page(cards, title=title, words=self.words(), query=query, line=line)
 
-    def _explorer(self, hit):
+    def explorer(self, hit):
+        """Return what the explorer of the query and a hit is made from."""
         images, names = (self.query, hit.image), (Path(self.name).name, hit.path)
         return explorer_of(self.network, images, hit.maps, names, self.region)
 
-    def _marked_query(self):
+    def marked_query(self):
+        """Return the query with its region outlined, uint8 (H, W, 3)."""
         return mark(self.query, self.region, None, self.query.shape[:2])
 
-    def _table(self):
+    def table(self):
+        """Return results.csv, as bytes."""
         text = io.StringIO(newline="")
         writer = csv.writer(text)
         writer.writerow(FIELDS)
@@ -205,20 +232,28 @@ class Query(NamedTuple):
     seen: tuple  # float32 (h, w, C) and the network's own embedding, or None, see `maps.see`
 
 
-def run_query(network, pixels, region=None, point=None, by_part=False, **fine):
+def run_query(
+    network, pixels, region=None, point=None, ignore=None, by_part=False, known=None, **fine
+):
     """Run an image, uint8 (H, W, 3), through the network, once; return the `Query` that it makes.
 
-    With ``by_part``, hits will be ordered by their best box.  ``fine`` are the stride and the
+    With ``by_part``, hits will be ordered by their best box.  ``known``, a dict, keeps what the
+    network made of the image for other queries with it, and ``fine`` are the stride and the
     reference of a `Method`.  Raises a ValueError if the network sees nothing in the image, its
-    region or its point, or has no fine maps of this kind.
+    region or its point, if nothing is left of it, or if it has no fine maps of this kind.
     """
     # boxes need all of the local features, and so does a part of the image
-    convs, embeddings = see(
-        network.preprocess([pixels]), network, Method(region1=region, point1=point), by_part
-    )
+    whole = region is point is ignore is None and not by_part
+    known, needed = {} if known is None else known, not (network.derived and whole)
+    if needed not in known:
+        method = Method(region1=region, point1=point, ignore1=ignore)
+        known[needed] = see(network.preprocess([pixels]), network, method, by_part)
+    convs, embeddings = known[needed]
     weights, size = None, pixels.shape[:2]
     if point is not None:
         region = image_ops.box_of_point(point, size, convs[0].shape[:2])
+    if ignore is not None:
+        region = image_ops.region_without(region, ignore, size)
     if region is not None:
         weights = image_ops.region_weights(region, size, convs[0].shape[:2])
     own = None if embeddings is None else embeddings[0]
@@ -255,42 +290,40 @@ def look_at(rows, images, query, network, look=None, by_part=False, pairs=()):
     for (row, similarity), (image, note) in zip(rows, prefetch(load, rows, READ), strict=True):
         hit = Hit(0, row.path, float(similarity), note=note, label=row.label, contents=row.contents)
         if image is not None:
+            hit = replace(hit, image=image, look=look or Look())
             convs, embeddings = see(network.preprocess([image]), network, query.method, by_part)
             conv, own = (None if each is None else each[0] for each in (convs, embeddings))
             seen = [None if conv is None else (query.seen[0], conv), (query.seen[1], own)]
-            hit = _explained(hit, image, query, seen, network, look or Look())
+            hit = _explained(hit, query, seen, network)
             own = network.pooled(conv) if own is None else own
             own = np.asarray(own, np.float64)
             away = np.linalg.norm(own / np.linalg.norm(own) - row.embedding)
             if not max(away, abs(hit.similarity - similarity)) <= network.tolerance:
                 hit = replace(hit, note="the gallery holds another embedding than the network's")
-            if by_part and hit.maps is not None:
-                hit = _with_best_box(hit, query.vector, network)
-        if not by_part:
+            if by_part and hit.map is not None:
+                hit = _with_best_box(hit, conv, query.vector, network)
+        if not by_part and query.method.target is None:
             hit = replace(hit, percentile=percentile(hit.similarity, pairs))
         hits.append(hit)
     hits.sort(key=lambda hit: -hit.score)
     return [replace(hit, rank=rank) for rank, hit in enumerate(hits, 1)]
 
 
-def _explained(hit, image, query, seen, network, look):
-    """Return a hit with its map, overlay and box."""
-    images, names = (query.pixels, image), ("the query", hit.path)
+def _explained(hit, query, seen, network):
+    """Return a hit with its map and box, given what the network made of the query and of it."""
+    images, names = (query.pixels, hit.image), ("the query", hit.path)
     try:
         maps = find_maps(images, network, query.method, names, seen=seen)
     except ValueError as error:
-        return replace(hit, note=one_line(error), image=image)
-    shown, share = maps.similarity2, 1 / maps.similarity2.size
-    evened = _evened(shown, REACH // (query.method.stride or REACH + 1))
-    _, (laid,), _ = overlay([image], [shown], look, [share])
+        return replace(hit, note=one_line(error))
+    evened = _evened(maps.similarity2, REACH // (query.method.stride or REACH + 1))
     return replace(
         hit,
-        similarity=maps.similarity,
+        similarity=maps.similarity if query.method.target is None else maps.sums[1],
         whole_similarity=maps.whole_similarity,
-        box=image_ops.box_of_cells(strongest_part(evened), image.shape[:2]),
+        box=image_ops.box_of_cells(strongest_part(evened), hit.image.shape[:2]),
         note="the query itself" if maps.whole_similarity >= ALIKE else "",
-        image=image,
-        overlay=laid,
+        map=maps.similarity2,
         maps=maps,
     )
 
@@ -302,10 +335,10 @@ def _evened(similarity, reach):
     return np.lib.stride_tricks.sliding_window_view(windows, sides).mean(axis=(2, 3))
 
 
-def _with_best_box(hit, vector, network):
+def _with_best_box(hit, conv, vector, network):
     """Return a hit with the box of it that looks most like what was searched with."""
     local = local_features(
-        hit.maps.conv2,
+        conv,
         network.pooling,
         projection=network.projection if network.explain == "head" else None,
         power=network.power,

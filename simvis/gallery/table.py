@@ -120,6 +120,24 @@ class ImageTable:
         path, *file = (table.column(name).to_pylist() for name in table.column_names)
         return dict(zip(path, map(File, *file), strict=True))
 
+    @property
+    def state(self):
+        """What is another once the table is changed, or made anew."""
+        fragments = self.dataset.get_fragments()
+        return self.dataset.version, tuple(each.metadata.files[0].path for each in fragments)
+
+    def paths(self, text=""):
+        """Return the paths that hold a text, in either case, of images with an embedding, sorted.
+
+        They are an Arrow array.
+        """
+        import pyarrow.compute as pc
+
+        with self._in_words():
+            found = self.dataset.to_table(columns=["path"], filter="error IS NULL").column("path")
+        found = found.filter(pc.match_substring(found, text, ignore_case=True))
+        return found.take(pc.sort_indices(found)).combine_chunks()
+
     def failed(self):
         """Return a dict of path to why it has no embedding, of those that have none."""
         with self._in_words():
@@ -188,7 +206,7 @@ class ImageTable:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        chosen = pc.field("path").isin(pa.array(paths, pa.string()))
+        chosen = pc.field("path").isin(pa.array(list(paths), pa.string()))
         with self._in_words():
             table = self.dataset.to_table(columns=self._columns(*Row._fields), filter=chosen)
         rows = [Row(**columns) for columns in table.to_pylist()]
@@ -387,8 +405,13 @@ def import_lance():
     try:
         import lance
     except ImportError as error:
-        raise ValueError(
-            f'a gallery needs {error.name}: pip install ".[gallery]" in a checkout, else '
-            'pip install "similarity-visualization[gallery]"'
-        ) from None
+        raise ValueError(needs(error.name)) from None
     return lance
+
+
+def needs(module):
+    """Return what to do if a module is missing that only galleries need."""
+    return (
+        f'a gallery needs {module}: pip install ".[gallery]" in a checkout, else '
+        'pip install "similarity-visualization[gallery]"'
+    )

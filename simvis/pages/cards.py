@@ -9,7 +9,7 @@ import numpy as np
 
 from simvis import image_ops
 from simvis.pages.explorer import explorer_data
-from simvis.pages.page import policy, shrunk, template, write_page
+from simvis.pages.page import fill_page, policy, shrunk, template
 
 LONGEST_SIDE, QUERYS_LONGEST_SIDE = 360, 640  # pixels of the images in the page
 
@@ -72,6 +72,12 @@ def write_cards(path, cards, *, title, words="", query=None, line=None, tables=(
     ...     (Path(folder) / "cards.html").read_text()[:15]
     '<!doctype html>'
     """
+    content = cards_page(cards, title=title, words=words, query=query, line=line, tables=tables)
+    image_ops.write_whole(path, lambda file: file.write(content))
+
+
+def cards_page(cards, *, title, words="", query=None, line=None, tables=()):
+    """Return the file that `write_cards` writes, as bytes."""
     cards = list(cards)
     templates = [template("cards.html")]
     data = {
@@ -97,7 +103,7 @@ def write_cards(path, cards, *, title, words="", query=None, line=None, tables=(
                 shown["pair"] = {n: v for n, v in pair.items() if not first or v != first[n]}
                 first = first or pair
     images = "data: 'self'" if any(card.picture is not None for card in cards) else "data:"
-    write_page(path, templates[0], policy(*templates, images=images), data)
+    return fill_page(templates[0], policy(*templates, images=images), data)
 
 
 def _card(card, longest):

@@ -12,7 +12,7 @@ from PIL import Image
 
 from simvis import image_ops
 from simvis.maps import EXPLAINED, check_choice, check_number
-from simvis.pages.page import data_uri, policy, shrunk, template, write_page
+from simvis.pages.page import colormaps, data_uri, policy, shrunk, template, write_page
 from simvis.similarity_ops import compute_spatial_similarity
 
 COLORMAPS = ("jet", "viridis", "cividis", "magma", "coolwarm")
@@ -146,16 +146,12 @@ def explorer_data(
     if projection is not None:
         kernel = None if pooling == "average" else once(_pack, (projection,), projection[0])
         head = {"pooling": pooling, "dimensions": np.shape(projection[0])[1], "kernel": kernel}
-    colors = {
-        name: image_ops.colorize_map(np.arange(256)[None], name).tobytes()
-        for name in dict.fromkeys((*COLORMAPS, colormap))
-    }
     return {
         "images": images,
         "head": head,
         "fine": fine and [_fine(each) for each in fine],
         "nonnegative": bool(min(lowest) >= 0),
-        "colormaps": {name: base64.b64encode(colors[name]).decode() for name in colors},
+        "colormaps": colormaps(dict.fromkeys((*COLORMAPS, colormap))),
         "network": str(network),
         "settings": {
             "explain": "head" if explain == "head" else pooling,

@@ -7,6 +7,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from simvis import __version__, image_ops
@@ -48,16 +49,28 @@ def policy(*templates, images="data:"):
 
 def write_page(path, page, rules, data):
     """Write a template with its policy and its data in it, all of it or nothing."""
+    content = fill_page(page, rules, data)
+    image_ops.write_whole(path, lambda file: file.write(content))
+
+
+def fill_page(page, rules, data):
+    """Return a template with its policy and its data in it, as bytes."""
     # ASCII only, which escapes U+2028 and lone surrogates; the rest would end or open a tag.
     text = json.dumps(data)
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
-    content = page.replace("{{policy}}", rules).replace("{{data}}", text).encode()
-    image_ops.write_whole(path, lambda file: file.write(content))
+    return page.replace("{{policy}}", rules).replace("{{data}}", text).encode()
+
+
+def colormaps(names):
+    """Return a dict of colormaps' names to their 256 colours, bytes R, G, B, in base64."""
+    values = np.arange(256)[None]
+    colors = {name: image_ops.colorize_map(values, name).tobytes() for name in names}
+    return {name: base64.b64encode(colors[name]).decode() for name in colors}
 
 
 def shrunk(image, longest):
-    """Return an image, uint8 (H, W, 3), as a dict of width, height and uri, of a JPEG.
+    """Return an image, uint8 (H, W, 3), as a dict of width, height and uri, of a `small_jpeg`.
 
     The JPEG's longer side has longest pixels at the most; the width and height are the image's own.
 
@@ -69,15 +82,30 @@ def shrunk(image, longest):
     (60, 90, 'data:image/jpeg;base64,')
     """
     height, width = image.shape[:2]
+    return {"width": width, "height": height, "uri": _uri(small_jpeg(image, longest), "jpeg")}
+
+
+def small_jpeg(image, longest):
+    """Return an image, uint8 (H, W, 3), as a JPEG file, its longer side so many pixels at most."""
+    height, width = image.shape[:2]
     scale = min(1, longest / max(height, width))
     if scale < 1:
         image = image_ops.resize(image, tuple(max(1, round(n * scale)) for n in (height, width)))
-    return {"width": width, "height": height, "uri": data_uri(image, "jpeg", quality=88)}
+    return as_file(image, "jpeg", quality=88)
 
 
 def data_uri(image, kind, **options):
     """Return an array or a Pillow image as a file of this kind in a URI."""
+    return _uri(as_file(image, kind, **options), kind)
+
+
+def _uri(file, kind):
+    return f"data:image/{kind};base64,{base64.b64encode(file).decode()}"
+
+
+def as_file(image, kind, **options):
+    """Return an array or a Pillow image as the bytes of a file of this kind."""
     file = io.BytesIO()
     picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
     picture.save(file, kind, **options)
-    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+    return file.getvalue()

@@ -91,7 +91,7 @@ def add_matches(picture, lines, strengths=None):
         reach = (k / max(len(lines) - 1, 1) - 0.5) * (len(lines) > 1) * (end - start)[0]
         curve = start + share * (end - start) + share * (1 - share) * reach * (0, 1)
         curve = list(map(tuple, curve.clip(0, (drawn.width - 1, drawn.height - 1))))
-        wide = max(1, round(2 * width * strengths[k] / strengths.max()))
+        wide = max(1, round(2 * width * strengths[k] / (strengths.max() or 1)))
         for color, extra in (("black", 2 * max(1, width // 2)), ("white", 0)):
             draw.line(curve, color, wide + extra, "curve")
     # the discs over all lines, and the first number over all discs

@@ -23,6 +23,7 @@ from simvis.models.resnet_v2 import (
     read_mean_image,
     read_weights,
 )
+from simvis.pair import visualize_pair
 
 DIMENSIONS = 128
 
@@ -88,6 +89,18 @@ def test_batch_statistics_tie_an_image_to_its_partner(judged, mean_image, rng):
         first, _ = network.activations(network.preprocess(images[[0, 1]]))
         second, _ = network.activations(network.preprocess(images[[0, 2]]))
         assert (relative_error(first, second) < 1e-5) == independent
+
+
+def test_fine_maps_of_training_statistics(judged, mean_image, rng):
+    images = rng.integers(0, 256, (2, 50, 70, 3), dtype=np.uint8)
+    options = {"checkpoint": judged[0], "mean_image": mean_image}
+    network = load_network("hotels", **options, batch_norm="moving")
+    for stride, explain in ((16, "pooled"), (8, "head")):
+        pair = visualize_pair(*images, network, stride=stride, explain=explain)
+        assert pair.similarity1.shape == (224 // stride, 224 // stride)
+        assert_allclose(pair.sums, pair.network_similarity, atol=1e-5)
+    with pytest.raises(ValueError, match='batch_norm="moving"'):
+        visualize_pair(*images, load_network("hotels", **options), stride=8)
 
 
 def test_another_input_size_stretches_the_mean_image(judged, mean_image, tmp_path, rng):

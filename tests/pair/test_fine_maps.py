@@ -188,6 +188,34 @@ def test_keras_models_of_every_kind(head, stride):
     assert_allclose(pair.sums, pair.network_similarity, atol=1e-5)
 
 
+def test_a_padded_layer_is_not_taken_for_one_of_its_grid():
+    """What a padding puts out lies elsewhere in the image than its cells would say."""
+    inputs = keras.Input((32, 32, 3))
+    x = layers.Conv2D(4, 4, strides=4, activation="relu")(inputs)
+    x = layers.Conv2D(6, 3, strides=2, activation="gelu")(layers.ZeroPadding2D(((0, 1), (0, 1)))(x))
+    model = keras.Model(inputs, layers.GlobalAveragePooling2D()(x))
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    pair = visualize_pair(*images, load_network(model, preprocess="-1..1"), stride=4)
+    assert pair.similarity1.shape == (8, 8)
+    assert_allclose(pair.sums, pair.network_similarity, atol=1e-5)
+
+
+def test_matches_that_add_nothing(imagenet):
+    """A grey image, of which the classifier says next to nothing, is drawn as others are."""
+    grey = np.full((60, 60, 3), 127, np.uint8)
+    other = np.random.default_rng(0).integers(0, 256, (60, 60, 3), dtype=np.uint8)
+    pair = visualize_pair(grey, other, imagenet, stride=8, matches=3)
+    assert pair.picture().shape == (60, 120, 3)
+
+
+def test_many_pairs_say_at_once_which_strides_there_are(tmp_path, capsys):
+    (tmp_path / "pairs.csv").write_text("a.jpg,b.jpg\n")
+    options = ["--pairs", str(tmp_path / "pairs.csv"), "--output", str(tmp_path / "out")]
+    assert main([*options, "--stride", "7"]) == 2
+    assert "4, 8, 16 or none, got 7" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_network_without_such_a_layer_says_which_it_has(imagenet):
     inputs = keras.Input((32, 32, 3))
     x = layers.Conv2D(4, 3, strides=4, padding="same")(inputs)
@@ -208,6 +236,12 @@ def test_a_network_without_such_a_layer_says_which_it_has(imagenet):
         ({"stride": 8.0}, "stride: expected a whole number of pixels"),
         ({"reference": "blur"}, "reference: is for fine maps"),
         ({"stride": 8, "reference": "black"}, "reference: expected grey or mean or blur"),
+        ({"stride": 8, "reference": np.full((5, 5, 3), 300.0)}, "reference: "),
+        ({"stride": 8, "reference": np.full((5, 5, 3), np.nan)}, "reference: "),
+        ({"stride": 32, "reference": "blur"}, "reference: is for finer maps"),
+        ({"stride": True}, "stride: expected a whole number of pixels"),
+        ({"special": 0.5}, "special: expected 128 numbers"),
+        ({"special": ""}, "special: expected a folder of images, got nothing"),
         ({"target": np.zeros(128)}, "target: expected 128 finite numbers, not all zero"),
         ({"target": np.ones(5)}, "target: expected 128 finite numbers"),
         ({"special": np.ones(5)}, "special: expected 128 numbers"),
@@ -227,6 +261,8 @@ def test_the_program(tmp_path, capsys):
     assert "maps        28 x 28" in told and "more than usual" in told and "reference   " in told
     with np.load(tmp_path / "m.npz") as arrays:
         assert arrays["similarity1"].shape == (28, 28) and '"stride": 8' in str(arrays["settings"])
+    assert main(["--help"]) == 0
+    assert "  --fine  " in capsys.readouterr().out
     assert main(["--special", str(tmp_path / "nowhere"), "--output", str(out)]) == 2
     assert "nowhere: no such folder" in capsys.readouterr().err
     assert main(["--stride", "8", "--save-maps", "a.npz", "--save-pairwise"]) == 2

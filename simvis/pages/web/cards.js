@@ -1,7 +1,5 @@
 // The page of cards: what it shows, and the dialog in which a card's explorer or picture opens.
 
-const LONG_PRESS = 350; // milliseconds
-
 const failed = ({ similarity }) => similarity === undefined;
 
 const ORDERS = {
@@ -14,13 +12,6 @@ let cards = []; // each with its element, in the order that is shown
 let opened = null; // the card that is in the dialog
 
 // --- cards ----------------------------------------------------------------------------------------
-
-function make(tag, className, ...children) {
-  const element = document.createElement(tag);
-  element.className = className;
-  element.append(...children);
-  return element;
-}
 
 const canShow = ({ image, picture }) => Boolean(image || picture);
 const canOpen = ({ pair, picture }) => Boolean(pair || picture);
@@ -76,27 +67,6 @@ function thumbOf(card) {
   return thumb;
 }
 
-function imageOf(source, className = "") {
-  const img = make("img", className);
-  Object.assign(img, { alt: "", loading: "lazy", draggable: false, src: source });
-  img.addEventListener("error", () =>
-    img.replaceWith(make("span", "none small muted", "the picture is gone")),
-  );
-  return img;
-}
-
-function boxOf([x0, y0, x1, y1], { width, height }) {
-  const box = make("span", "box"),
-    percent = (part, whole) => `${(100 * part) / whole}%`;
-  Object.assign(box.style, {
-    left: percent(x0, width),
-    top: percent(y0, height),
-    width: percent(x1 - x0, width),
-    height: percent(y1 - y0, height),
-  });
-  return box;
-}
-
 /** Orders the cards, which keep what was loaded of them, and hides those of other groups. */
 function order(by, group = "") {
   cards.sort(ORDERS[by]);
@@ -134,35 +104,10 @@ function offerGroups() {
 
 // --- hands ----------------------------------------------------------------------------------------
 
-let pressed = false; // whether a finger has just rested on a card, which is no click
-
 function click(card, thumb) {
   if (pressed) return;
   if (canOpen(card)) open(card);
   else thumb.classList.toggle("held");
-}
-
-/** Shows the overlay as long as a finger rests on an image. */
-function listenToFinger(thumb) {
-  let timer = 0;
-  thumb.addEventListener("pointerdown", (event) => {
-    pressed = false;
-    if (event.pointerType !== "touch") return;
-    timer = setTimeout(() => {
-      pressed = true;
-      thumb.classList.add("held");
-    }, LONG_PRESS);
-  });
-  for (const name of ["pointerup", "pointercancel", "pointerleave"]) {
-    thumb.addEventListener(name, () => {
-      clearTimeout(timer);
-      if (pressed) thumb.classList.remove("held");
-    });
-  }
-  thumb.addEventListener(
-    "contextmenu",
-    (event) => event.pointerType === "touch" && event.preventDefault(),
-  );
 }
 
 /** Moves the focus by the arrow keys, over cards that cannot take it. */
@@ -193,39 +138,17 @@ function open(card) {
   opened = card;
   const name = make("bdi", "opened", card.name);
   $("opened").replaceChildren(...headOf(card), name);
-  $("stage").replaceChildren(card.pair ? frameOf(card) : imageOf(card.picture));
+  $("stage").replaceChildren(card.pair ? frameOfCard(card) : imageOf(card.picture));
   $("stage").firstChild.alt = card.name;
   if ($("dialog").open) return;
   $("dialog").showModal();
   $("dialog").focus();
 }
 
-function frameOf(card) {
-  const frame = make("iframe", ""),
-    [before, after] = DATA.explorer;
+function frameOfCard(card) {
   // the first pair has all, others what is not the same
   const { image1, image2, ...rest } = { ...DATA.cards.find(({ pair }) => pair).pair, ...card.pair };
-  const data = JSON.stringify({ images: [image1, image2], ...rest });
-  // what would end or open a tag, as in page.py
-  const text = data.replace(
-    /[<>&]/g,
-    (character) => `\\u00${character.charCodeAt(0).toString(16)}`,
-  );
-  frame.title = `Explorer: ${card.name}`;
-  frame.addEventListener("load", () => {
-    // before the explorer, which clears what is asked: only then does Escape close it
-    frame.contentDocument.addEventListener(
-      "keydown",
-      (event) => {
-        const asked = frame.contentWindow.explorer?.state() ?? {};
-        if (event.key === "Escape" && !asked.point?.pinned && !asked.region1 && !asked.region2)
-          $("dialog").close();
-      },
-      true,
-    );
-  });
-  frame.srcdoc = before + text + after;
-  return frame;
+  return frameOf(card.name, { images: [image1, image2], ...rest }, () => $("dialog").close());
 }
 
 /** Opens the next card that can be, or the previous one. */

@@ -110,46 +110,17 @@ let upsamplings = 0;
  *
  *  Its lowest and highest values are the cells', which no place between them leaves. */
 function upsample(map, { columns, heat: { width, height }, smooth, blocks }) {
-  const { down, across } = state.cells ? blocks : smooth;
-  const values = new Float32Array(width * height),
-    line = new Float64Array(columns);
-  const low = Math.min(...map),
-    high = Math.max(...map);
-  let k = 0;
-  for (let y = 0; y < height; y++) {
-    const [top, bottom, share] = down[y];
-    for (let x = 0; x < columns; x++) {
-      line[x] =
-        map[top * columns + x] + share * (map[bottom * columns + x] - map[top * columns + x]);
-    }
-    for (let x = 0; x < width; x++) {
-      const left = line[across.before[x]];
-      values[k++] = left + across.share[x] * (line[across.after[x]] - left);
-    }
-  }
-  return { id: ++upsamplings, values, low, high };
+  const values = interpolate(map, columns, width, height, state.cells ? blocks : smooth);
+  return { id: ++upsamplings, values, low: Math.min(...map), high: Math.max(...map) };
 }
 
-function colourize({ values }, { heat, pixels, range: { low, high } }) {
-  const colours = colourTable(state.colormap),
-    words = new Uint32Array(pixels.data.buffer);
-  const factor = high > low ? 256 / (high - low) : 0,
-    offset = factor ? 0 : 128; // flat: the middle
-  for (let k = 0; k < words.length; k++) {
-    const index = (values[k] - low) * factor + offset;
-    words[k] = colours[index > 255 ? 255 : index < 0 ? 0 : index | 0];
-  }
+function colourize({ values }, { heat, pixels, range }) {
+  colour(values, range, colourTable(state.colormap), pixels);
   heat.getContext("2d").putImageData(pixels, 0, 0);
 }
 
-/** Returns a colormap's 256 colours as the words of an ImageData. */
 function colourTable(name) {
-  return remember(memory, `colours ${name}`, "", () => {
-    const bytes = decodeBase64(DATA.colormaps[name]),
-      rgba = new Uint8ClampedArray(1024).fill(255);
-    for (let k = 0; k < 256; k++) rgba.set(bytes.subarray(3 * k, 3 * k + 3), 4 * k);
-    return new Uint32Array(rgba.buffer);
-  });
+  return remember(memory, `colours ${name}`, "", () => coloursOf(DATA.colormaps[name]));
 }
 
 function placeMarks({ width, height, rows, columns, ring, there, box, maskCanvas, mask }, i) {

@@ -140,13 +140,6 @@ function cellsAt({ x, y }, { width, height, rows, columns }) {
 const cellAt = ({ x, y }, { width, height, rows, columns }) =>
   Math.floor(((y + 0.5) * rows) / height) * columns + Math.floor(((x + 0.5) * columns) / width);
 
-/** Returns the cells before and after a position, and the share of the second. */
-function neighbours(position, size) {
-  position = Math.min(Math.max(position, 0), size - 1);
-  const before = Math.min(Math.floor(position), Math.max(size - 2, 0));
-  return [before, Math.min(before + 1, size - 1), position - before];
-}
-
 /** Returns the other image's map of what a point matches. */
 function match(point) {
   const { local, feature } = pair.pooled[point.image],

@@ -20,13 +20,6 @@ let pair = null; // what the state amounts to, see compare()
 let whole = null; // and what the whole images do
 let mate = null; // the cell that the pointed one matches, see nearest()
 
-function decodeBase64(text) {
-  const letters = atob(text),
-    bytes = new Uint8Array(letters.length);
-  for (let k = 0; k < letters.length; k++) bytes[k] = letters.charCodeAt(k);
-  return bytes;
-}
-
 /** Returns the Float32Array of what Python packed: gzip of its bytes by place, without the lowest. */
 async function unpack(text) {
   if (!text) return null;
@@ -39,22 +32,6 @@ async function unpack(text) {
   for (let k = 0; k < size; k++)
     words[k] = (bytes[k] << 8) | (bytes[k + size] << 16) | (bytes[k + 2 * size] << 24);
   return new Float32Array(words.buffer);
-}
-
-/** Returns between which cells the pixels of the rows and columns lie. */
-function places({ rows, columns, heat: { width, height } }, cellOf) {
-  const down = Array.from({ length: height }, (_, y) => neighbours(cellOf(y, rows, height), rows));
-  const across = Array.from({ length: width }, (_, x) =>
-    neighbours(cellOf(x, columns, width), columns),
-  );
-  return {
-    down,
-    across: {
-      before: Int32Array.from(across, (cells) => cells[0]),
-      after: Int32Array.from(across, (cells) => cells[1]),
-      share: Float64Array.from(across, (cells) => cells[2]),
-    },
-  };
 }
 
 /** Returns {weights, inside, edge}: of the cells, which pixels are in the mask, and 2, 1 or 0 around it. */
@@ -123,16 +100,12 @@ async function startImage(data, i) {
   find(".size").textContent = `${data.width} × ${data.height}${shown}`;
   Object.assign(image.heat, { width: w, height: h });
   image.pixels = image.heat.getContext("2d").createImageData(w, h);
-  const centre = (pixel, cells, pixels) => ((pixel + 0.5) * cells) / pixels;
   if (DATA.fine) {
     const { rows, columns, values } = DATA.fine[i];
     const map = Float64Array.from(await unpack(values));
     image.fine = { ...image, rows, columns, map };
   }
-  for (const grid of [image, image.fine].filter(Boolean)) {
-    grid.smooth = places(grid, (...at) => centre(...at) - 0.5);
-    grid.blocks = places(grid, (...at) => Math.floor(centre(...at)));
-  }
+  for (const grid of [image, image.fine].filter(Boolean)) Object.assign(grid, interpolations(grid));
   if (data.mask) image.mask = await startMask(data.mask, image.maskCanvas, w, h);
   image.cursor = { x: data.width >> 1, y: data.height >> 1 };
   return image;
