@@ -105,7 +105,7 @@ def make_card_picture():
 
     held_out = DOCS.parent / "evaluation" / "held_out"
     with tempfile.TemporaryDirectory() as folder, browser() as chromium:
-        files = ["--images", str(held_out), "--labels", str(held_out / "rooms.csv")]
+        files = ["--images", str(held_out), "--labels", f"{held_out}_rooms.csv"]
         card.main(["--network", "rooms", *files, "--output", folder])
         page = chromium.new_page(viewport={"width": 1600, "height": 900})
         page.goto((Path(folder) / card.PAGE).as_uri())

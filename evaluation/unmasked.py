@@ -415,7 +415,7 @@ def regrid(similarity, size, grid):
     """Return a map, interpolated to pixels of this size, as the mean in each cell of a grid.
 
     >>> regrid([[0.0, 1.0]], (2, 8), (1, 4)).round(3)
-    array([[0.   , 0.188, 0.812, 1.   ]])
+    array([[0.  , 0.25, 0.75, 1.  ]])
     """
     pixels = image_ops.upsample_map(similarity, size)
     for axis, (side, cells) in enumerate(zip(size, grid, strict=True)):

@@ -229,6 +229,7 @@ def test_errors_are_those_of_a_loop_and_come_with_their_maps(indexed, folder, rn
             assert [given[path] for path in each.paths] == list(each.labels)
 
 
+@pytest.mark.slow
 def test_maps_may_be_fine(rooms, tmp_path):
     place, swapped, _, _ = rooms
     gallery = Gallery(tmp_path / "gallery", "rooms", input_size=(64, 64))

@@ -224,7 +224,13 @@ POOLINGS = {
 }
 
 
-@pytest.mark.parametrize("pool", POOLINGS)
+@pytest.mark.parametrize(
+    "pool",
+    [
+        each if each in ("CLS", "attention pooling") else pytest.param(each, marks=pytest.mark.slow)
+        for each in POOLINGS
+    ],
+)
 def test_transformers_by_secants_from_their_tokens(pool, images):
     network = assert_contract(transformer(*POOLINGS[pool]), images, MEASURED)
     assert "4 x 4" in network.description
@@ -363,6 +369,7 @@ def test_inside_of_a_subclassed_model(images):
     assert_contract(model, images, EXACT, pooled, way="average pooling after conv", **options)
 
 
+@pytest.mark.slow
 def test_inside_of_a_layer(images):
     encoder = hub_encoder("ViTBackbone")
     inputs = keras.Input((32, 32, 3))

@@ -25,7 +25,11 @@ def rooms():
 
 
 @pytest.mark.parametrize(
-    "stride, pooling", [(4, None), (8, None), (16, None), (16, "max"), (16, "gem")]
+    "stride, pooling",
+    [
+        *((8, None), (16, "max"), (16, "gem")),
+        *(pytest.param(each, None, marks=pytest.mark.slow) for each in (4, 16)),
+    ],
 )
 def test_they_sum_to_the_cosine(stride, pooling, imagenet):
     pair = visualize_pair(*EXAMPLE_PAIR, imagenet, stride=stride, pooling=pooling)
@@ -69,7 +73,7 @@ def test_a_part_that_the_partner_does_not_matter_to(rooms):
     assert_allclose(turned.similarity2, left.similarity1, atol=1e-7)
 
 
-@pytest.mark.parametrize("pooling", ["average", "max"])
+@pytest.mark.parametrize("pooling", ["average", pytest.param("max", marks=pytest.mark.slow)])
 def test_regions_and_points(pooling, imagenet):
     asked = {"pooling": pooling, "region1": REGION, "point1": (250, 120)}
     pair = visualize_pair(*EXAMPLE_PAIR, imagenet, stride=16, **asked)
