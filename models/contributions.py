@@ -97,19 +97,9 @@ class Contributions:
             found.append((parts, constant))
         return found
 
-    def finer_layers(self, batch, stride):
-        """Return the activations (N, h, w, C) at a stride and at those that double it, finest last.
-
-        Those that the network does not have are left out, but for the first.
-        """
-        found = [self.layer(stride).front(batch)[0]]
-        while stride < 64:
-            stride *= 2
-            try:
-                found.insert(0, self.layer(stride).front(batch)[0])
-            except ValueError:
-                continue
-        return [each for each in found if each.ndim == 4]
+    def look(self, batch, stride):
+        """Return the activations (N, *positions, C) of the layer of a stride."""
+        return self.layer(stride).front(batch)[0]
 
     def layer(self, stride):
         """Return the `Layer` of a stride, 1 being the pixels, or raise a ValueError."""

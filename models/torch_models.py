@@ -208,9 +208,7 @@ class _Contributions:
 
     def __call__(self, batch, directions, stride=None, references=None, regions=(), **pooling):
         """Return (maps (K, h, w), constants (K,)) for each image of a batch."""
-        if stride not in self.layers:
-            self.layers[stride] = self._layer(stride)
-        inside, layout, alone = self.layers[stride]
+        inside, layout, alone = self._known(stride)
         upper, outputs = inside.look(batch)
         if references is not None:
             lower = inside.look(references)[0]
@@ -237,6 +235,15 @@ class _Contributions:
             others = parts.reshape(len(parts), -1).sum(1) - laid.sum((1, 2))
             found.append((laid, constant + others))
         return found
+
+    def look(self, batch, stride):
+        """Return the activations (N, *positions, C) of the layer of a stride."""
+        return self._known(stride)[0].look(batch)[0]
+
+    def _known(self, stride):
+        if stride not in self.layers:
+            self.layers[stride] = self._layer(stride)
+        return self.layers[stride]
 
     def _layer(self, stride):
         """Return the last layer of a stride that all goes through, its layout, and that it is."""

@@ -13,7 +13,7 @@ from PIL import Image, ImageFilter
 
 from simvis import __version__, image_ops
 from simvis.image_ops import write_whole
-from simvis.matches import fine_matches
+from simvis.matches import fine_matches, finer_layers
 from simvis.models import EmbeddingNetwork, stride_of
 from simvis.similarity_ops import (
     POOLINGS,
@@ -223,8 +223,10 @@ def find_maps(images, network, method, names, pairwise=False, seen=None):
         None if region is None else image_ops.region_weights(region, size, conv.shape[:2])
         for region, size, conv in zip(method.regions, sizes, convs, strict=True)
     ]
-    layers = network.contributions.finer_layers(network.preprocess(list(images)), method.stride)
-    layers = [layer for layer in layers if layer.shape[1:3] != convs[0].shape[:2]]
+    batch = network.preprocess(list(images))
+    layers = finer_layers(network.contributions, batch, method.stride, convs[0].shape[:2])
+    if not layers:  # the maps are of the last layer's own grid
+        return maps
     found = fine_matches(convs, layers, method.matches, weights, **_options(network, method))
     names = "matches", "match_contributions", "match_cosines"
     return replace(maps, **dict(zip(names, found, strict=True)))

@@ -38,6 +38,21 @@ def fine_matches(convs, layers, count, weights, **options):
     return cells[best], adds[best], cosines[best]
 
 
+def finer_layers(contributions, batch, stride, last):
+    """Return the activations (N, h, w, C) at a stride and at those that double it, finest last.
+
+    Those that the network does not have are left out, and those of the last layer's own grid.
+    """
+    found = [contributions.look(batch, stride)]
+    while stride < 64:
+        stride *= 2
+        try:
+            found.insert(0, contributions.look(batch, stride))
+        except ValueError:
+            continue
+    return [each for each in found if each.ndim == 4 and each.shape[1:3] != tuple(last)]
+
+
 def _fitted(features, grid):
     """Return features (h, w, C) interpolated to another grid."""
     if features.shape[:2] == tuple(grid):

@@ -316,6 +316,8 @@ def test_every_view_of_a_transformer(images, tmp_path):
     assert full.conv1.shape == (4, 4, 16)
     assert_allclose(full.similarity1, pair.similarity1, atol=1e-3)
     assert_allclose(full.pairwise.sum((0, 1)), full.similarity2, atol=1e-6)
+    matched = visualize_pair(*images, network, stride=8, matches=3)  # whose grid is its own
+    assert matched.similarity1.shape == (4, 4) and matched.matches.max() < 4
     part = visualize_pair(*images, network, region1=(0, 0, 24, 39))
     assert part.similarity != part.whole_similarity
     assert_allclose(part.whole_similarity, full.similarity, atol=1e-6)

@@ -203,8 +203,9 @@ def test_fine_maps_sum_to_the_same_cosine(build, images):
     module = build()
     network = make(module)
     whole = visualize_pair(*images, network)
-    fine = visualize_pair(*images, network, stride=4)
+    fine = visualize_pair(*images, network, stride=4, matches=5)
     assert fine.similarity1.shape == (16, 16)
+    assert len(fine.matches) == 5 and fine.matches.max() < 16
     for each in fine.sums:
         assert abs(each - whole.network_similarity) < EXACT
     with pytest.raises(ValueError, match="stride: the module has no layer of 2 pixels.* are 4"):
