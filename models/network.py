@@ -1,7 +1,9 @@
 """An embedding network, reduced to what the maps are made of, and how TensorFlow runs it."""
 
+import gc
 import hashlib
 import os
+import sys
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +15,8 @@ from simvis.similarity_ops import pool_features
 
 MODEL_FILES = (".keras", ".h5", ".hdf5")
 NOT_CHECKED = "not checked against an output of its own"
+TENSORFLOW, LITERT = "TensorFlow", "LiteRT"  # engines
+KERAS = "keras.src.optimizers"  # of Keras, what TensorFlow imports
 ADDRESS_SPACE = 2**31  # bytes; with less, TensorFlow ends the process, without a word
 
 
@@ -41,6 +45,9 @@ class EmbeddingNetwork:
     contributions : None or a `contributions.Contributions`: what each position of a layer adds to
         an embedding seen along a direction; of a stride, pixels of the input to a cell of the map,
         it is the last layer of that grid that all passes through
+    functions_by : None or a function that makes ``activations``, ``embed`` and ``forward``, as a
+        dict, of a function like `to_numpy`, by which the network's own TensorFlow function runs
+    engine : what runs it
     derived : whether the activations are local features along every direction, which take long, so
         that the maps of a pair are quicker made by `contributions`
     own : the pooling and the projection that the functions above compute; by default those given.
@@ -62,6 +69,8 @@ class EmbeddingNetwork:
     weights: Callable | None = None
     forward: Callable | None = None
     contributions: Callable | None = None
+    functions_by: Callable | None = None
+    engine: str = TENSORFLOW
     derived: bool = False
     own: tuple | None = None
 
@@ -201,17 +210,24 @@ def of_function(run, projection, graph, own="head", parts_at=None, **fields):
         pooled = tf.reduce_mean(conv, (1, 2))
         return conv, pooled, pooled @ kernel + bias
 
-    forward = to_numpy(run_with_head, fields["input_size"], graph)
     place = 1 if own == "pooled" else 2
+
+    def functions_by(compiled):
+        forward = compiled(run_with_head)
+        return {
+            "activations": lambda batch: forward(batch)[0],
+            "embed": lambda batch: forward(batch)[place],
+            "forward": forward,
+        }
+
     if parts_at is not None:
         fields["contributions"] = _contributions_of(parts_at, fields, graph)
     return EmbeddingNetwork(
         **fields,
         pooling="average",
         projection=projection,
-        activations=lambda batch: forward(batch)[0],
-        embed=lambda batch: forward(batch)[place],
-        forward=forward,
+        functions_by=functions_by,
+        **functions_by(lambda function: to_numpy(function, fields["input_size"], graph)),
     )
 
 
@@ -258,6 +274,16 @@ def to_numpy(run, input_size, graph):
     return run_to_numpy
 
 
+def count_cores():
+    """Return how many CPU cores this process may use."""
+    given = os.environ.get("TF_NUM_INTRAOP_THREADS", "")  # what TensorFlow itself obeys
+    if given.isdecimal() and int(given) > 0:
+        return int(given)
+    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 @contextmanager
 def failures_in_words(what):
     """Raise a ValueError, in one line, for what TensorFlow fails at."""
@@ -278,7 +304,7 @@ def start_tensorflow():
     _check_address_space()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        with stderr_dropped():
+        with stderr_dropped(), _imported_quickly():
             import tensorflow as tf
 
             tf.config.list_logical_devices()
@@ -287,6 +313,28 @@ def start_tensorflow():
         if isinstance(error, MemoryError) or "failed to map" in reason:
             reason = "there is not enough memory for it"
         raise ValueError(f"TensorFlow does not start: {reason}") from error
+
+
+@contextmanager
+def _imported_quickly():
+    """Let TensorFlow be imported in the block in half of its time.
+
+    It imports Keras last, without which it does, too, and Keras much of matplotlib; that comes when
+    somebody imports Keras.  And what is imported stays, so that nobody need look for garbage in it.
+    """
+    if "tensorflow" in sys.modules or KERAS in sys.modules:
+        yield
+        return
+    collects = gc.isenabled()
+    gc.disable()
+    sys.modules[KERAS] = None
+    try:
+        yield
+        gc.freeze()
+    finally:
+        sys.modules.pop(KERAS, None)
+        if collects:
+            gc.enable()
 
 
 def _check_address_space():

@@ -204,22 +204,29 @@ def _flat(vectors):
 def _pooled(found, front, grid, prefix, fields):
     """Make the EmbeddingNetwork of a pooling and a linear head."""
 
-    def run_pooled(batch):
-        conv, pooled, output = front(batch)
-        if grid is not None:
-            conv = tokens_to_map(conv[:, : prefix + grid[0] * grid[1]], grid, prefix)
-        return conv, pooled, output
-
     place = 1 if found.projection is None else 2
+
+    def functions_of(front):
+        def run_pooled(batch):
+            conv, pooled, output = front(batch)
+            if grid is not None:
+                conv = tokens_to_map(conv[:, : prefix + grid[0] * grid[1]], grid, prefix)
+            return conv, pooled, output
+
+        return {
+            "activations": lambda batch: run_pooled(batch)[0],
+            "embed": None if found.output is None else (lambda batch: run_pooled(batch)[place]),
+            "forward": run_pooled,
+        }
+
     return EmbeddingNetwork(
         **fields,
+        **functions_of(front),
         projection=found.projection,
         own=(found.pooling, found.projection),
         power=found.power or 3.0,
-        activations=lambda batch: run_pooled(batch)[0],
-        embed=None if found.output is None else (lambda batch: run_pooled(batch)[place]),
         explain="pooled" if found.projection is None else "head",
-        forward=run_pooled,
+        functions_by=lambda compiled: functions_of(compiled(_front(found))),
     )
 
 
@@ -230,23 +237,29 @@ def _by_contributions(found, front, fields):
     """
     along = fields["contributions"]
 
-    def run_images(batch):
-        outputs = front(batch)[2]
-        every = np.eye(outputs.shape[1])
-        maps = [
-            np.moveaxis(parts, 0, -1) * parts[0].size + constant
-            for parts, constant in along(batch, [every] * len(batch))
-        ]
-        return np.stack(maps).astype(np.float32), outputs, None
+    def functions_of(front):
+        def run_images(batch):
+            outputs = front(batch)[2]
+            every = np.eye(outputs.shape[1])
+            maps = [
+                np.moveaxis(parts, 0, -1) * parts[0].size + constant
+                for parts, constant in along(batch, [every] * len(batch))
+            ]
+            return np.stack(maps).astype(np.float32), outputs, None
+
+        return {
+            "activations": lambda batch: run_images(batch)[0],
+            "embed": lambda batch: front(batch)[2],
+            "forward": run_images,
+        }
 
     return EmbeddingNetwork(
         **fields,
+        **functions_of(front),
         pooling="average",
         projection=None,
-        activations=lambda batch: run_images(batch)[0],
-        embed=lambda batch: front(batch)[2],
-        forward=run_images,
         derived=True,
+        functions_by=lambda compiled: functions_of(compiled(_front(found))),
     )
 
 

@@ -157,6 +157,26 @@ def test_tensorflow_starts_without_a_stderr(monkeypatch):
     models.start_tensorflow()
 
 
+def test_tensorflow_starts_without_keras_which_comes_when_it_is_asked_for():
+    script = """if True:
+        import gc, sys
+        from simvis import models
+        models.start_tensorflow()
+        print(sorted({"keras", "matplotlib"} & set(sys.modules)), gc.isenabled())
+        import tensorflow as tf
+        print(tf.keras.optimizers.Adam.__module__, tf.optimizers.Adam is tf.keras.optimizers.Adam)
+        network = models.load_network("keras:MobileNetV2", weights="none")
+        print(network.activations(network.preprocess([tf.zeros((9, 9, 3), "uint8").numpy()])).shape)
+    """
+    command, environment = [sys.executable, "-c", script], {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.stdout.splitlines() == [
+        "[] True",
+        "keras.src.optimizers.adam True",
+        "(1, 7, 7, 1280)",
+    ], done.stderr
+
+
 @pytest.mark.parametrize("limit", [60_000, 1_900_000])  # kB: not for numpy, not for TensorFlow
 def test_too_little_memory_for_imports_is_one_line(tmp_path, limit):
     command = f"ulimit -v {limit}; exec '{sys.executable}' '{ROOT}/visualize_similarity.py'"
