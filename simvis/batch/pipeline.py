@@ -1,21 +1,22 @@
-"""Many images through a network at its full speed: decoded ahead of it, in batches, by threads."""
+"""Many images through a network at its full speed, by threads."""
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from threading import Lock
+from threading import Lock, Semaphore
 from typing import NamedTuple
 
 import numpy as np
 
 from simvis import image_ops
 from simvis.files import one_line
+from simvis.models.network import LITERT, count_cores
 
 # Images that go through the network at once.  With two or more, the last digit of an image's
 # activations depends on its place among them, and so on what else there is to do; with one, they
 # depend on the image alone, in the same time.
 BATCH_SIZE = 1
-PREPARED = 8  # images, at the least, that are read ahead of the network
+RUNNING = 2  # batches that TensorFlow runs at once, on threads of its own
 
 
 class Activations(NamedTuple):
@@ -28,14 +29,17 @@ class Activations(NamedTuple):
     contents: str  # what tells the file's contents from others, or "" if there is an error
 
 
-def stream_activations(paths, run, network, read, batch_size=BATCH_SIZE, readers=2):
-    """Yield the `Activations` of image files, in order, reading ahead of the network.
+def stream_activations(paths, run, network, read, batch_size=BATCH_SIZE, readers=1):
+    """Yield the `Activations` of image files, in order, while threads work on the next ones.
 
     ``run`` takes a batch of so many images and returns activations, and embeddings or None.
-    ``read``, which so many threads call, takes a path and returns the image, uint8 (H, W, 3), and a
-    text that tells the file's contents from others, or raises a ValueError, an OSError or a
-    MemoryError.
+    ``read`` takes a path and returns the image, uint8 (H, W, 3), and a text that tells the file's
+    contents from others, or raises a ValueError, an OSError or a MemoryError; of so many images at
+    once, if that is more than there are cores.
     """
+    # A thread takes a batch from its files to its embeddings, so that none waits for another.
+    at_once = max(count_cores(), readers)
+    running = Semaphore(at_once if network.engine == LITERT else RUNNING)
 
     def prepare(path):
         try:
@@ -46,14 +50,16 @@ def stream_activations(paths, run, network, read, batch_size=BATCH_SIZE, readers
             return network.preprocess([black])[0], None, one_line(error), ""
 
     def run_batch(batch):
-        pixels, sizes, errors, contents = zip(*batch, strict=True)
-        convs, embeddings = run(np.stack(pixels))
+        pixels, sizes, errors, contents = zip(*map(prepare, batch), strict=True)
+        with running:
+            convs, embeddings = run(np.stack(pixels))
         embeddings = [None] * len(convs) if embeddings is None else embeddings
         return list(map(Activations, convs, embeddings, sizes, errors, contents))
 
-    prepared = prefetch(prepare, paths, max(PREPARED, 2 * batch_size, 2 * readers), readers)
-    batches = iter(lambda: list(islice(prepared, batch_size)), [])
-    for activations in prefetch(run_batch, batches, 2):
+    paths = iter(paths)
+    batches = iter(lambda: list(islice(paths, batch_size)), [])
+    threads = max(RUNNING, at_once // batch_size)
+    for activations in prefetch(run_batch, batches, 2 * threads, threads):
         yield from activations
 
 

@@ -17,7 +17,14 @@ from simvis.files import LOCK, left_out_words, locked, no_image
 from simvis.gallery.audit import audit_images
 from simvis.gallery.findings import Labelled
 from simvis.gallery.folder import ImageFolder
-from simvis.gallery.indexing import commit, embed_rows, plan_changes, put_moved
+from simvis.gallery.indexing import (
+    commit,
+    embed_rows,
+    note_engine,
+    plan_changes,
+    put_moved,
+    quickest,
+)
 from simvis.gallery.labels import find_labels, label_words
 from simvis.gallery.results import SearchResult, look_at, run_query
 from simvis.gallery.table import NAME, ImageTable, import_lance
@@ -135,7 +142,6 @@ class Gallery:
         if not listed:
             raise ValueError(no_image(images.place, words))
         network = self._load(graph=True)
-        batch_size = batch_size or BATCH_SIZE
         with self._owned():
             table = self._open_or_create(images, network)
             table.upgrade()
@@ -158,9 +164,14 @@ class Gallery:
                 from simvis.gallery.on_ray import index_on_ray
 
                 with progress() as bar:
-                    index_on_ray(*work, self._loader(), workers, bar.update, batch_size)
-            else:
-                commit(table, progress(embed_rows(*work[1:], network, batch_size)))
+                    index_on_ray(
+                        *work, self._loader(), workers, bar.update, batch_size or BATCH_SIZE
+                    )
+            elif plan.left:
+                quick = quickest(network, len(plan.left), batch_size)
+                note_engine(table, quick.engine)
+                rows = embed_rows(*work[1:], quick, batch_size or BATCH_SIZE)
+                commit(table, progress(rows))
             table.set_labels(known | given)
             if plan.gone or plan.left:
                 table.maintain()

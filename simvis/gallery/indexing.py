@@ -7,6 +7,7 @@ from simvis.batch.pipeline import BATCH_SIZE, prefetch, stream_activations
 from simvis.gallery.table import row_of
 
 SECONDS = 4  # between commits
+MANY = 500  # images from which on it pays to bring a network to another engine
 COMMITS = 64  # between two times that small files are merged
 
 
@@ -117,6 +118,22 @@ def _find_moved(table, images, listed, new, gone):
     alike = sorted(path for path in new if listed[path].size in sizes)
     found = zip(alike, prefetch(row_of, alike, 4 * images.readers, images.readers), strict=True)
     return {path: row._replace(**listed[path]._asdict()) for path, row in found if row is not None}
+
+
+def quickest(network, count, batch_size=None):
+    """Return a network as it is run for so many images: in LiteRT, if that can be, for many."""
+    if count < MANY or batch_size not in (None, 1):  # for LiteRT takes one at a time
+        return network
+    from simvis.models.litert import in_litert
+
+    return in_litert(network)
+
+
+def note_engine(table, engine):
+    """Let the table say that an engine has made some of its rows."""
+    engines = table.identity.get("engines", [])
+    if engine not in engines:
+        table.set_identity({**table.identity, "engines": sorted({*engines, engine})})
 
 
 def commit(table, rows):

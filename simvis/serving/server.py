@@ -323,7 +323,8 @@ def _listen(host, port):
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError):
         raise ValueError(f"host: {host} is no name or address of this machine") from None
-    listening = socket.socket(family)
+    # of a socket that says that it is TCP's, asyncio sends each answer without waiting for an ACK
+    listening = socket.socket(family, proto=socket.IPPROTO_TCP)
     if os.name == "posix":
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
