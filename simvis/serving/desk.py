@@ -129,7 +129,8 @@ class Desk:
     def fetch(self, row):
         """Decode a hit's image, for `explain`, which says what is wrong with it."""
         with suppress(ValueError, OSError, MemoryError):
-            self._load(*self._row(row))
+            path, contents = self._row(row)
+            self._thumbnail(path, contents, self._load(path, contents))
 
     def explain(self, question, row):
         """Return one of the hits with its map, or why it has none, a dict of plain values."""
@@ -265,8 +266,7 @@ class Desk:
 
     def _same(self, answer, hit):
         """Return the rows of other hits, of those that were looked at, that are copies of a hit."""
-        small = thumbnail(hit.image)
-        self.thumbnails.put((hit.path, hit.contents), small, small.nbytes)
+        small = self._thumbnail(hit.path, hit.contents, hit.image)
         others = [row for row, _ in answer.found.values() if row.path != hit.path]
         known = [(row, self.thumbnails.get((row.path, row.contents))) for row in others]
         return [
@@ -274,6 +274,13 @@ class Desk:
             for row, other in known
             if row.contents == hit.contents or (other is not None and are_copies(small, other))
         ]
+
+    def _thumbnail(self, path, contents, pixels):
+        small = self.thumbnails.get((path, contents))
+        if small is None:
+            small = thumbnail(pixels)
+            self.thumbnails.put((path, contents), small, small.nbytes)
+        return small
 
     def _shown(self, row):
         """Return what a page knows of an image, by a number that means it and nothing else."""
