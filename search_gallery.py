@@ -309,6 +309,7 @@ class Info(Command):
         print(f"images      {info['images']:,}, of {info['folder']}")
         print(f"network     {words}")
         words = f"{info['dimension']} numbers each, {info['indexed']:,} of them in an index"
+        words += ", made by " + " and ".join(info["engines"]) if info["engines"] else ""
         print(f"embeddings  {words}")
         if info["labels"]:
             print(f"labels      {info['labels']:,}, of {info['labelled']:,} images")

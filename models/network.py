@@ -15,7 +15,8 @@ from simvis.similarity_ops import pool_features
 
 MODEL_FILES = (".keras", ".h5", ".hdf5")
 NOT_CHECKED = "not checked against an output of its own"
-TENSORFLOW, LITERT = "TensorFlow", "LiteRT"  # engines
+FUNCTIONS, TENSORFLOW, LITERT = "functions", "TensorFlow", "LiteRT"
+ENGINES = FUNCTIONS, TENSORFLOW, LITERT, "PyTorch", "ONNX Runtime"
 KERAS = "keras.src.optimizers"  # of Keras, what TensorFlow imports
 ADDRESS_SPACE = 2**31  # bytes; with less, TensorFlow ends the process, without a word
 
@@ -47,7 +48,7 @@ class EmbeddingNetwork:
         it is the last layer of that grid that all passes through
     functions_by : None or a function that makes ``activations``, ``embed`` and ``forward``, as a
         dict, of a function like `to_numpy`, by which the network's own TensorFlow function runs
-    engine : what runs it
+    engine : one of ENGINES, what runs it
     derived : whether the activations are local features along every direction, which take long, so
         that the maps of a pair are quicker made by `contributions`
     own : the pooling and the projection that the functions above compute; by default those given.
@@ -70,11 +71,13 @@ class EmbeddingNetwork:
     forward: Callable | None = None
     contributions: Callable | None = None
     functions_by: Callable | None = None
-    engine: str = TENSORFLOW
+    engine: str = FUNCTIONS
     derived: bool = False
     own: tuple | None = None
 
     def __post_init__(self):
+        if self.engine not in ENGINES:
+            raise ValueError(f"engine: expected one of {', '.join(ENGINES)}, got {self.engine!r}")
         if self.own is None:
             object.__setattr__(self, "own", (self.pooling, self.projection))
         if self.explain is None:
@@ -226,6 +229,7 @@ def of_function(run, projection, graph, own="head", parts_at=None, **fields):
         **fields,
         pooling="average",
         projection=projection,
+        engine=TENSORFLOW,
         functions_by=functions_by,
         **functions_by(lambda function: to_numpy(function, fields["input_size"], graph)),
     )

@@ -107,6 +107,7 @@ def from_onnx(
         name=name or model.name,
         input_size=size,
         preprocess=to_batch,
+        engine="ONNX Runtime",
         tolerance=tolerance or (TOLERANCES["float16"] if half else TOLERANCE),
         weights=lambda: [model.contents(), to_batch(sample_images(size))],
     )

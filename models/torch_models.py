@@ -120,6 +120,7 @@ def from_torch(
         "name": name or type(module).__name__,
         "input_size": size,
         "preprocess": to_batch,
+        "engine": "PyTorch",
         "tolerance": tolerance,
         "weights": lambda: [*inside.weights(), to_batch(sample_images(size))],
     }

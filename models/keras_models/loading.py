@@ -15,6 +15,7 @@ from simvis.models.keras_models.places import may_move, token_places
 from simvis.models.keras_models.probes import run_given_scales
 from simvis.models.network import (
     MODEL_FILES,
+    TENSORFLOW,
     EmbeddingNetwork,
     failures_in_words,
     stride_of,
@@ -118,6 +119,7 @@ def _network_of(found, *, model, layer, pooling, size, how, grid, prefix, graph,
         "input_size": size,
         "preprocess": to_batch,
         "weights": contents,
+        "engine": TENSORFLOW,
         "tolerance": 1e-2 if found.half else 1e-4,
         "description": f"{_words(found, pooling, grid, prefix)}, pixels {pixels}",
     }

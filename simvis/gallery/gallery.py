@@ -31,6 +31,7 @@ from simvis.gallery.table import NAME, ImageTable, import_lance
 from simvis.gallery.unusual import SAMPLE, are_quantiles, pair_quantiles
 from simvis.maps import Embedding, check_place
 from simvis.models import python_files
+from simvis.models.network import ENGINES
 
 DAMAGED = "the gallery is damaged, or of another version of this program"
 FORMAT = 1  # of what a gallery says of itself
@@ -129,6 +130,7 @@ class Gallery:
         gallery holds would change or go, before it does.  A folder has moved if half of its images
         have the same contents at another place, where they are no longer.
         """
+        at_once = batch_size or BATCH_SIZE
         images = ImageFolder(folder, images_from, exclude)
         listed, left_out, unread = images.listing()
         given, words_of_labels = {}, ""
@@ -164,14 +166,11 @@ class Gallery:
                 from simvis.gallery.on_ray import index_on_ray
 
                 with progress() as bar:
-                    index_on_ray(
-                        *work, self._loader(), workers, bar.update, batch_size or BATCH_SIZE
-                    )
+                    index_on_ray(*work, self._loader(), workers, bar.update, at_once)
             elif plan.left:
-                quick = quickest(network, len(plan.left), batch_size)
+                quick = quickest(network, len(plan.left), at_once)
                 note_engine(table, quick.engine)
-                rows = embed_rows(*work[1:], quick, batch_size or BATCH_SIZE)
-                commit(table, progress(rows))
+                commit(table, progress(embed_rows(*work[1:], quick, at_once)))
             table.set_labels(known | given)
             if plan.gone or plan.left:
                 table.maintain()
@@ -304,6 +303,7 @@ class Gallery:
         return {
             "folder": identity["folder"],
             **identity["network"],
+            "engines": identity.get("engines", []),
             "dimension": table.dimension,
             "images": len(table),
             "labelled": len(labels),
@@ -359,6 +359,9 @@ class Gallery:
             raise ValueError(f"{self.path}: {DAMAGED}")
         if not are_quantiles(identity.get("pairs", [])):
             raise ValueError(f"{self.path}: {DAMAGED}: its pairs")
+        engines = identity.get("engines", [])
+        if not isinstance(engines, list) or any(each not in ENGINES for each in engines):
+            raise ValueError(f"{self.path}: {DAMAGED}: its engines")
         return table, identity
 
     def _open_or_create(self, images, network):

@@ -120,9 +120,9 @@ def _find_moved(table, images, listed, new, gone):
     return {path: row._replace(**listed[path]._asdict()) for path, row in found if row is not None}
 
 
-def quickest(network, count, batch_size=None):
+def quickest(network, count, batch_size):
     """Return a network as it is run for so many images: in LiteRT, if that can be, for many."""
-    if count < MANY or batch_size not in (None, 1):  # for LiteRT takes one at a time
+    if count < MANY or batch_size > 1 or network.functions_by is None:
         return network
     from simvis.models.litert import in_litert
 

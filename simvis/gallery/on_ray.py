@@ -12,7 +12,7 @@ from functools import lru_cache, partial
 from itertools import islice
 
 from simvis.batch.pipeline import BATCH_SIZE
-from simvis.gallery.indexing import embed_rows, every_few_seconds
+from simvis.gallery.indexing import embed_rows, every_few_seconds, note_engine, quickest
 from simvis.gallery.table import ImageTable
 
 BLOCKS = 16  # that a worker gets, at the least, so that all end at about the same time
@@ -40,7 +40,8 @@ def index_on_ray(table, images, listed, left, loader, workers, advance, batch_si
     with _cluster() as ray:
         workers, cores = _shares(ray, workers, math.ceil(len(left) / SMALLEST))
         size = min(max(SMALLEST, len(left) // (BLOCKS * workers)), LARGEST)
-        given = ray.cloudpickle.dumps((uri, images, loader, weights, batch_size, cores))
+        given = uri, images, loader, weights, batch_size, cores, len(left)
+        given = ray.cloudpickle.dumps(given)
         embed = ray.remote(num_cpus=cores, max_retries=DEATHS - 1)(embed_block)
         start, begins = partial(embed.remote, given), range(0, len(left), size)
         blocks = ({path: listed[path] for path in left[i : i + size]} for i in begins)
@@ -48,13 +49,16 @@ def index_on_ray(table, images, listed, left, loader, workers, advance, batch_si
             # Between the two commits rows are missing, which the next run would embed; never is an
             # image there twice.
             table.drop(old.intersection(path for block, _ in done for path in block))
-            table.add(written for _, written in done)
+            for engine in {engine for _, (engine, _) in done}:
+                note_engine(table, engine)
+            table.add(written for _, (_, written) in done)
 
 
 def embed_block(given, listed):
-    """Write the rows of images, in a worker, and return what `ImageTable.add` takes of them."""
+    """Write the rows of images, in a worker; return its engine and what `ImageTable.add` takes."""
     table, images, network, batch_size = _open(given)
-    return table.write(list(embed_rows(images, listed, list(listed), network, batch_size)))
+    rows = list(embed_rows(images, listed, list(listed), network, batch_size))
+    return network.engine, table.write(rows)
 
 
 @lru_cache(maxsize=1)
@@ -62,14 +66,14 @@ def _open(given):
     """Return what a worker works with, which it opens once."""
     from ray import cloudpickle
 
-    uri, images, loader, weights, batch_size, cores = cloudpickle.loads(given)
+    uri, images, loader, weights, batch_size, cores, count = cloudpickle.loads(given)
     for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         os.environ[name] = str(cores)
     images.check()
     network = loader(graph=True)
     if network.fingerprint() != weights:
         raise ValueError("network: it has other weights on a worker's machine")
-    return ImageTable(uri), images, network, batch_size
+    return ImageTable(uri), images, quickest(network, count, batch_size), batch_size
 
 
 def _run(ray, start, blocks, workers, advance):

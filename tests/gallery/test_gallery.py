@@ -571,3 +571,49 @@ def test_a_transformers_gallery(folder, tmp_path, query):
     output = keras.ops.convert_to_numpy(model(network.preprocess([image_ops.load_image(query)])))
     (row,) = ImageTable(gallery.path).rows(["0/0_0000.png"]).values()
     assert_allclose(row.embedding, output[0] / np.linalg.norm(output[0]), atol=1e-6)
+
+
+def test_many_images_go_through_litert_and_few_through_tensorflow(tmp_path, monkeypatch):
+    folder, few = write_images(tmp_path / "images", 6), 3
+    monkeypatch.setattr(indexing, "MANY", few + 1)
+    gallery, network = Gallery(tmp_path / "gallery", "rooms"), load_network("rooms")
+    gallery.index(folder)
+    assert gallery.info()["engines"] == ["LiteRT"]
+    write_images(folder, few, seed=1)
+    gallery.index(folder)
+    assert gallery.info()["engines"] == ["LiteRT", "TensorFlow"]
+    for path, _, embedding in zip(*ImageTable(gallery.path).embedded(), strict=True):
+        exact = unit_embedding_of(network, image_ops.load_image(folder / path))
+        assert_allclose(embedding, exact, rtol=0, atol=1e-6)
+    hits = gallery.find(folder / "0" / "0_0000.png", top=9).hits
+    assert [hit.note for hit in hits] == ["the query itself"] + [""] * 8
+
+
+def unit_embedding_of(network, image):
+    _, (embedding,) = network.run(network.preprocess([image]), need="embeddings")
+    return (embedding / np.linalg.norm(embedding.astype(np.float64))).astype(np.float32)
+
+
+def test_a_batch_goes_through_the_network_as_it_is(tmp_path, folder, monkeypatch):
+    monkeypatch.setattr(indexing, "MANY", 1)
+    gallery = Gallery(tmp_path / "gallery", "rooms")
+    gallery.index(folder, batch_size=2)
+    assert gallery.info()["engines"] == ["TensorFlow"]
+
+
+@pytest.mark.parametrize("engines", ["LiteRT", ["\x1b[2J"], [["LiteRT"]], {"LiteRT": 1}, [None]])
+def test_engines_that_are_none_are_damage(indexed, engines):
+    table = ImageTable(indexed.path)
+    table.set_identity({**table.identity, "engines": engines})
+    with pytest.raises(ValueError, match="damaged.*: its engines"):
+        indexed.info()
+
+
+def test_a_gallery_of_an_earlier_version_knows_no_engines(indexed, folder):
+    table = ImageTable(indexed.path)
+    assert table.identity.pop("engines") == ["functions"]
+    table.set_identity(table.identity)
+    assert indexed.info()["engines"] == []
+    write_images(folder, 1, seed=2)
+    indexed.index(folder)
+    assert indexed.info()["engines"] == ["functions"]
