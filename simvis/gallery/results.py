@@ -151,7 +151,8 @@ class SearchResult:
 
     def save_page(self, path):
         """Write a page of the query and its hits, to look at in any browser."""
-        write_whole(path, lambda file: file.write(self.page()))
+        content = self.page()
+        write_whole(path, lambda file: file.write(content))
 
     def page(self):
         """Return the file that `save_page` writes, as bytes."""
