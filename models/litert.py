@@ -49,8 +49,8 @@ def to_litert(function):
     def convert(shape):
         spec = tf.TensorSpec((1, *shape), tf.float32)
         concrete = tf.function(function, input_signature=[spec]).get_concrete_function()
-        kept[:] = [value is not None for value in concrete.structured_outputs]
-        with stderr_dropped(), warnings.catch_warnings(action="ignore"):
+        with stderr_dropped(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             model = tf.lite.TFLiteConverter.from_concrete_functions([concrete], function).convert()
             cores = count_cores()
             count = max(1, min(cores, ROOM // len(model)))
@@ -59,6 +59,7 @@ def to_litert(function):
                 interpreter.allocate_tensors()
                 details = interpreter.get_input_details(), interpreter.get_output_details()
                 idle.put((interpreter, *([each["index"] for each in of] for of in details)))
+        kept[:] = [value is not None for value in concrete.structured_outputs]
 
     def run_image(image):
         interpreter, (place,), outputs = taken = idle.get()
