@@ -189,6 +189,14 @@ class Measured:
     def maps(self, image, other, stride=None, network=None):
         return find_maps((image, other), network or self.network, Method(stride=stride), ("", ""))
 
+    def again(self, what, maps, image, other, network=None):
+        """Yield each grain, its map, and what that is with something changed, where it is known."""
+        for grain, before in maps.items():
+            arguments = image, other, self.grains[grain], network
+            after = self.attempt(f"{what}, {grain}", self.maps, *arguments)
+            if after is not None:
+                yield grain, before, after.similarity1
+
     def measure(self, image, alike, other, pasted, rng):
         """Measure a pair, uint8 (H, W, 3) images, with another partner and a third image."""
         found = {OWN: self.maps(image, alike)}
@@ -211,12 +219,8 @@ class Measured:
             self.grains[fine] = STRIDES[fine]
         maps = {grain: found[grain].similarity1 for grain in self.grains if grain in found}
         self.cover(image, alike, maps, rng)
-        for grain, before in maps.items():
-            arguments = image, other, self.grains[grain]
-            after = self.attempt(f"another partner, {grain}", self.maps, *arguments)
-            if after is not None:
-                share = kept(before, after.similarity1)
-                self.add(CHECKS, "kept with another partner", grain, share)
+        for grain, before, after in self.again("another partner", maps, image, other):
+            self.add(CHECKS, "kept with another partner", grain, kept(before, after))
         self.paste(image, alike, pasted, maps)
         self.seen.append((image, alike, maps))
 
@@ -279,11 +283,7 @@ class Measured:
         there, changed = np.zeros(image.shape[:2], int), image.copy()
         changed[top : top + height, left : left + width] = image_ops.resize(pasted, (height, width))
         there[top : top + height, left : left + width] = 1
-        for grain, before in maps.items():
-            arguments = changed, alike, self.grains[grain]
-            if (found := self.attempt(f"a paste, {grain}", self.maps, *arguments)) is None:
-                continue
-            after = found.similarity1
+        for grain, before, after in self.again("a paste", maps, changed, alike):
             for row, similarity in (("corner", before), ("corner with a paste", after)):
                 lift = mass_on(similarity, there) / there.mean()
                 self.add(CHECKS, f"lift on a {row}", grain, lift)
@@ -310,12 +310,8 @@ class Measured:
             self.refused[row] = "its weights are not known"
         network = self.attempt(row, load)
         for image, alike, maps in self.seen[:REDRAWN] if network else ():
-            for grain, before in maps.items():
-                arguments = image, alike, self.grains[grain], network
-                after = self.attempt(f"{row}, {grain}", self.maps, *arguments)
-                if after is not None:
-                    same = rank_correlation(before, after.similarity1)
-                    self.add(CHECKS, f"same with {row}", grain, same)
+            for grain, before, after in self.again(row, maps, image, alike, network):
+                self.add(CHECKS, f"same with {row}", grain, rank_correlation(before, after))
 
     def tables(self):
         """Return the tables: means, largest gaps, and of pairs how much better the maps are."""
