@@ -56,13 +56,12 @@ class Examined(NamedTuple):
     """What was measured.
 
     tables : dict of titles to cells, see `evaluation.tables`; what is impossible is a text
-    pairs : list of Pair, numbers of the images that were given
-    images : how many images the network sees something in
+    pairs, images : how many pairs were measured, and images the network sees something in
     example : (image, maps) of the first pair, uint8 (H, W, 3), and a dict of grains to (h, w)
     """
 
     tables: dict
-    pairs: list
+    pairs: int
     images: int
     example: tuple
 
@@ -100,8 +99,8 @@ def examine(network, images, labels=None, pairs=None, redrawn=None, seed=0):
         measured.add(ABOUT, "cosine of others", OWN, similarities[pair.image, pair.other])
     tables = measured.tables()
     tables[ABOUT].update(recall(similarities, labels))
-    chosen = [Pair(*(seen[number] for number in pair)) for pair in chosen]
-    return Examined(tables, chosen, len(seen), (measured.seen[0][0], measured.seen[0][2]))
+    image, _alike, maps = measured.seen[0]
+    return Examined(tables, len(chosen), len(seen), (image, maps))
 
 
 def look(network, images):
