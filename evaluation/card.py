@@ -84,8 +84,8 @@ def report(request):
     paths = [folder / file for file in files]
     examined = unmasked.examine(network, paths, labels, request.pairs, redrawn)
     verdict = judge(examined.tables)
-    count = len(examined.pairs)
-    about = f"{network.name}, {count} pair{'s' * (count > 1)} of {examined.images} images"
+    pairs = f"{examined.pairs} pair{'s' * (examined.pairs > 1)}"
+    about = f"{network.name}, {pairs} of {examined.images} images"
     output.mkdir(parents=True, exist_ok=True)
     text = csv_text(verdict.tables() | examined.tables).encode()
     files = {

@@ -13,7 +13,6 @@ from evaluation.tables import figure, mean_figures
 from evaluation.views import OBJECTS
 
 GRAINS = {16: "14x14", 8: "28x28", 4: "56x56"}  # of fine maps, by their strides at 224 pixels
-FEWEST = 4  # objects of a pair that are worth ranking
 UNCHANGED = 0.01  # a change that moves the cosine by less than this has changed nothing
 COLUMNS = ("rooms", "pairs", "objects", "changes", "drop")
 
@@ -104,7 +103,7 @@ def fine_explanations(subject, view, others):
         fine, (front, rest) = subject.at(stride), subject.parts(stride)
         found[f"maps, {grain}"] = [fine.maps(view, other)[0] for other in others]
         if stride > 4:
-            conv = front(batch).numpy()[0]
+            (conv,) = front(batch)
             found[f"Grad-CAM, {grain}"] = [rivals.grad_cam_at(rest, conv, f) for f in embeddings]
     return found
 
@@ -129,22 +128,17 @@ def all_at_fine_grain(subject, view, others):
 def correlations(rows, name):
     """Measure how well each explanation ranks the drops.
 
-    Returns a dict of way to dict of (explanation, network) to Figure: ``pooled``: over all
-    rows.  ``within pairs``: over the objects of one view and partner, then averaged over those
-    that have FEWEST at least.  ``size of the change``: pooled, whichever way the cosine went.
+    Returns a dict of way to dict of (explanation, network) to Figure, over all rows: ``pooled``,
+    and ``size of the change``, whichever way the cosine went.
     """
-    _, first, sizes = np.unique(rows.pairs, return_index=True, return_counts=True)
-    first = first[sizes >= FEWEST]
-    ranked = [rows.pairs == rows.pairs[row] for row in first]
-    ways = {"pooled": {}, "within pairs": {}, "size of the change": {}}
-    for explanation in explanations(rows):
-        cell, mass = (explanation, name), rows[explanation]
-        for way, drop in (("pooled", rows.drop), ("size of the change", abs(rows.drop))):
-            ways[way][cell] = figure(measures.rank_correlation, rows.rooms, mass, drop)
-        if ranked:
-            within = [measures.rank_correlation(mass[of], rows.drop[of]) for of in ranked]
-            ways["within pairs"][cell] = figure(np.mean, rows.rooms[first], within)
-    return ways
+    ways = {"pooled": rows.drop, "size of the change": abs(rows.drop)}
+    return {
+        way: {
+            (said, name): figure(measures.rank_correlation, rows.rooms, rows[said], drop)
+            for said in explanations(rows)
+        }
+        for way, drop in ways.items()
+    }
 
 
 def explanations(rows):

@@ -16,6 +16,7 @@ from evaluation.views import OBJECTS
 from simvis.image_ops import upsample_map
 
 BLUR = 1 / 14  # standard deviation of the blur, in parts of the image's width
+STEPS, PATCHES = 7, (14, 14)  # in which cells are covered; cells of equal grain
 
 
 def blur(image):
@@ -24,7 +25,7 @@ def blur(image):
     return gaussian_filter(image, (sigma, sigma, 0)).astype(np.float32)
 
 
-def covering(subject, pairs, maps, steps=7):
+def covering(subject, pairs, maps):
     """Cover cells in each explanation's order, in equal steps, and each alone; watch the cosine.
 
     Returns a dict of (explanation, column) to Figure.  As in RISE, from the highest cell on: the
@@ -39,21 +40,18 @@ def covering(subject, pairs, maps, steps=7):
         mean, blurred = image.mean((0, 1)), blur(image)
         drops = [occlusion(*pixels, target, subject.grid, fill) for fill in (mean, blurred)]
         for name, similarity in of_pair.items():
-            covered = covering_steps(similarity, steps)
-            orders = (covered, mean), (~covered, blurred)
-            row = _areas(pixels, target, subject.grid, orders)
-            row += [rank_correlation(similarity.ravel(), drop.ravel()) for drop in drops]
+            row = _areas(pixels, target, similarity, (mean, blurred))
+            row += [rank_correlation(similarity, drop) for drop in drops]
             found.setdefault(name, []).append(row)
     columns = "deletion", "insertion", "single cells, mean colour", "single cells, blur"
     return _cells(pairs, found, columns)
 
 
-def patches(subject, pairs, maps, grid=(14, 14), steps=7):
-    """Cover patches in each explanation's order, whatever its own grain, and watch the cosine.
+def patches(subject, pairs, maps):
+    """Cover PATCHES in each explanation's order, whatever its own grain, and watch the cosine.
 
-    A finer map's cells are summed over each patch, a coarser map is interpolated.
-
-    Both the deletion area and the insertion area are with the blurred image.
+    A finer map's cells are summed over each patch, a coarser map is interpolated.  Both the
+    deletion area and the insertion area are with the blurred image.
 
     Returns a dict of (explanation, column) to Figure, and a dict of explanation to Figure: its
     deletion area less that of the maps of 28x28 cells.
@@ -62,11 +60,10 @@ def patches(subject, pairs, maps, grid=(14, 14), steps=7):
     for (view, other), of_pair in zip(pairs, maps, strict=True):
         (image,) = subject.preprocess([view.image()])
         target, pixels = subject.embeddings([other]), (subject.embed, image)
-        blurred = blur(image)
+        fills = [blur(image)] * 2
         for name, similarity in of_pair.items():
-            covered = covering_steps(at_grid(similarity, grid), steps)
-            orders = (covered, blurred), (~covered, blurred)
-            found.setdefault(name, []).append(_areas(pixels, target, grid, orders))
+            row = _areas(pixels, target, at_grid(similarity, PATCHES), fills)
+            found.setdefault(name, []).append(row)
     rooms, fine = [room_of(view) for view, _ in pairs], np.array(found["maps, 28x28"])
     less = {name: figure(np.mean, rooms, (np.array(of) - fine)[:, 0]) for name, of in found.items()}
     return _cells(pairs, found, ("deletion", "insertion")), less
@@ -83,19 +80,20 @@ def at_grid(similarity, grid):
     return cell_sums(np.asarray(similarity)[..., None], grid)
 
 
-def _areas(pixels, target, grid, orders):
-    """Return the area under the cosine for each of some (covered cells, fill)."""
+def _areas(pixels, target, similarity, fills):
+    """Return the deletion area, covering with the first fill, and the insertion area."""
+    covered, grid = covering_steps(similarity, STEPS), similarity.shape
     return [
         area_under(cosines(run_covered(*pixels, cells, grid, fill), target))
-        for cells, fill in orders
+        for cells, fill in zip((covered, ~covered), fills, strict=True)
     ]
 
 
-def preservation_and_deletion(subject, pairs, maps, views, share=0.5):
+def preservation_and_deletion(subject, pairs, maps, views):
     """Keep, or remove, the objects that hold half of an explanation, and look for the room again.
 
     FunnyBirds' checks by these names, with objects blurred where theirs are rendered away.  Objects
-    are taken by mass over area, from the highest on, until they hold the share of the mass.
+    are taken by mass over area, from the highest on, until they hold half of the mass.
 
     Returns a dict of (explanation, column) to Figure: ``kept, room found``: the share of views
     that still have a view of their room first with all other objects blurred (high is good);
@@ -112,7 +110,7 @@ def preservation_and_deletion(subject, pairs, maps, views, share=0.5):
         )
         relevant = [v.room == view.room and v.name != view.name for v in views]
         for name, similarity in of_pair.items():
-            chosen = np.isin(objects, important_objects(similarity, objects, share))
+            chosen = np.isin(objects, important_objects(similarity, objects))
             inside = chosen[rows][:, columns, None]
             batch = np.stack([np.where(inside, image, fill), np.where(inside, fill, image)])
             similarities = cosines(np.asarray(subject.embed(batch)), gallery)
@@ -127,8 +125,8 @@ def _cells(pairs, found, columns):
     return {(name, column): measured[column][name, ""] for name in found for column in columns}
 
 
-def important_objects(similarity, objects, share=0.5):
-    """Return the numbers of the fewest objects, by mass over area, that hold a share of the mass.
+def important_objects(similarity, objects):
+    """Return the numbers of the fewest objects, by mass over area, that hold half of the mass.
 
     >>> important_objects([[0.0, 3.0, 1.0]], np.array([[0, 1, 2]]))
     array([1])
@@ -137,7 +135,7 @@ def important_objects(similarity, objects, share=0.5):
     area = np.bincount(objects.ravel(), minlength=len(OBJECTS))
     density = np.divide(mass, area, out=np.zeros(len(mass)), where=area > 0)
     order = np.argsort(-density, kind="stable")
-    needed = np.searchsorted(np.cumsum(mass[order]), share * mass.sum()) + 1
+    needed = np.searchsorted(np.cumsum(mass[order]), 0.5 * mass.sum()) + 1
     return order[:needed]
 
 
@@ -148,12 +146,12 @@ def randomization(subject, pairs, depths):
     correlation of the cells of the maps before and after, averaged over pairs.
     """
     rooms, cells = [room_of(view) for view, _ in pairs], {}
-    before = [subject.maps(*pair)[0].ravel() for pair in pairs]
+    before = [subject.maps(*pair)[0] for pair in pairs]
     for depth in depths:
         redrawn = randomized(subject, depth).at(subject.stride)
         redrawn.look([view for pair in pairs for view in pair])
         same = [
-            rank_correlation(first, redrawn.maps(*pair)[0].ravel())
+            rank_correlation(first, redrawn.maps(*pair)[0])
             for first, pair in zip(before, pairs, strict=True)
         ]
         layers = len(subject.convolutions) + (subject.head is not None)
@@ -163,21 +161,22 @@ def randomization(subject, pairs, depths):
 
 
 def randomized(subject, count, seed=0):
-    """Return a network with its last `count` layers drawn anew, the head being the last.
-
-    Kernels keep their mean and spread, so that the activations stay alive; biases become
-    permutations of themselves.  (Cascading randomisation: Adebayo et al., "Sanity checks for
-    saliency maps", NeurIPS 2018.)
-    """
+    """Return a network with its last `count` layers drawn anew, the head being the last."""
     rng = np.random.default_rng(seed)
-
-    def redrawn(kernel):
-        return rng.normal(kernel.mean(), kernel.std(), kernel.shape).astype(np.float32)
-
     head, convolutions = subject.head, dict(subject.convolutions)
     if head is not None and count > 0:
-        head, count = (redrawn(head[0]), None), count - 1
+        head, count = (drawn_anew(head[0], rng), None), count - 1
     for name in list(convolutions)[::-1][:count]:
-        kernel, bias = convolutions[name]
-        convolutions[name] = redrawn(kernel), rng.permutation(bias)
+        convolutions[name] = tuple(drawn_anew(part, rng) for part in convolutions[name])
     return Subject(subject.name, convolutions, head, subject.size, graph=False)
+
+
+def drawn_anew(array, rng):
+    """Return random weights: of a kernel's mean and spread, or a vector permuted.
+
+    So the activations stay alive (cascading randomisation: Adebayo et al., "Sanity checks for
+    saliency maps", NeurIPS 2018).
+    """
+    if array.ndim == 1:
+        return rng.permutation(array)
+    return rng.normal(array.mean(), array.std(), array.shape).astype(array.dtype)

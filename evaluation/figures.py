@@ -7,7 +7,6 @@ from simvis.image_ops import combine_image_and_heatmap, write_whole
 
 CAPTIONS = {
     "imagenet": "Classifier",
-    "rooms": "Taught rooms",
     "rooms-headboard": "Taught headboards",
     "rooms-carpet": "Taught carpets",
 }
@@ -35,7 +34,8 @@ def pair_figure(path, views, subjects):
         for place, picture in zip(column, pictures, strict=True):
             place.imshow(picture, interpolation="bicubic")
             place.set_axis_off()
-    _save(drawing, path, format="jpg", dpi=100, pil_kwargs={"quality": 90})
+    quality = {"quality": 90}
+    write_whole(path, lambda f: drawing.savefig(f, format="jpg", dpi=100, pil_kwargs=quality))
 
 
 def correlation_figure(path, cells):
@@ -58,8 +58,4 @@ def correlation_figure(path, cells):
     axes.set_ylabel("rank correlation")
     axes.set_title("What a map puts on an object, and what swapping it does to the cosine")
     drawing.legend(loc="outside lower center", ncols=len(networks), fontsize="small")
-    _save(drawing, path, format="png", dpi=150)
-
-
-def _save(drawing, path, **options):
-    write_whole(path, lambda file: drawing.savefig(file, **options))
+    write_whole(path, lambda file: drawing.savefig(file, format="png", dpi=150))

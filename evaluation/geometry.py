@@ -13,14 +13,12 @@ import tensorflow as tf
 from evaluation import measures
 from evaluation.focus import room_of, same_pairs
 from evaluation.rivals import cosines
-from evaluation.tables import mean_figures
+from evaluation.tables import figure
 from simvis.image_ops import load_image
-from simvis.models.efficientnet_lite0 import build_folded
 from simvis.similarity_ops import mutual_matches, mutual_neighbours
 
 FOLDER = Path("/usr/share/doc/opencv-doc/examples/data")  # where the package has them
 SIZES, MOST = (224, 448, 896), 56  # of inputs, and of cells in a row
-LAST_BLOCKS = {16: 10, 8: 4}  # of EfficientNet-Lite0, by the stride of what they put out
 NEAR = 1.5  # cells from the true place
 BEST, FEWEST = 10, 8  # matches that cover a map, and without which there is no homography
 JUDGED = (
@@ -72,7 +70,9 @@ def photograph_matches(subject, image1, image2, place):
     the ten that add most.  A grid finer than the last layer's has that interpolated, also for what
     a pair adds.
     """
-    cells, layers = {}, _layers(subject, subject.preprocess([image1, image2]))
+    cells, batch = {}, subject.preprocess([image1, image2])
+    layers = {32: subject.run(batch)}  # what the last layer of each stride puts out
+    layers |= {stride: subject.parts(stride)[0](batch) for stride in (16, 8)}
     for stride in layers:
         shape = [side // stride for side in subject.size]
         if max(shape) > MOST:
@@ -119,11 +119,9 @@ def telling_apart(subject, views, tolerance=0.003):
         rooms = [room_of(right[0]) for right, _ in cases]
         values = [[_judge(subject, *pair) for pair in case] for case in cases]
         one, other = np.moveaxis(np.array(values), 1, 0)
-        wins = {measure: [] for measure in JUDGED}
-        measured = mean_figures(
-            rooms, {"": (one > other) + 0.5 * (one == other)}, wins, subject.name
-        )
-        cells |= {(name, subject.name): of["", subject.name] for name, of in measured.items()}
+        wins = ((one > other) + 0.5 * (one == other)).T
+        for measure, values in zip(JUDGED, wins, strict=True):
+            cells[measure, subject.name] = figure(np.mean, rooms, values)
     return cells
 
 
@@ -156,16 +154,6 @@ def _equally_similar(subject, views, tolerance):
     return cases
 
 
-def _layers(subject, batch):
-    """Return what the last layer of each stride puts out, a dict of stride to (2, h, w, C)."""
-    names, layers = list(subject.convolutions), {32: subject.run(batch).numpy()}
-    for stride, block in LAST_BLOCKS.items():
-        upto = names[: names.index(f"_blocks.{block}._project_conv") + 1]
-        part = build_folded({name: subject.convolutions[name] for name in upto})
-        layers[stride] = part(batch).numpy()
-    return layers
-
-
 def _units(features):
     norms = np.linalg.norm(features, axis=-1, keepdims=True)
     return features / np.where(norms > 0, norms, 1)
@@ -182,6 +170,6 @@ def _score(place, cells, shape, features):
     one, other = features[0][tuple(cells[:, :2].T)], features[1][tuple(cells[:, 2:].T)]
     distances = distances[np.argsort(-(one * other).sum(axis=1), kind="stable")]
     right = distances[np.isfinite(distances)] <= NEAR
-    return (
-        f"{right.mean():.2f} of {len(right)}, {right[:BEST].mean():.2f}" if len(right) else "none"
-    )
+    if not len(right):
+        return "none"
+    return f"{right.mean():.2f} of {len(right)}, {right[:BEST].mean():.2f}"

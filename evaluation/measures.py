@@ -134,7 +134,7 @@ def average_precision(similarities, relevant):
 
 
 def rank_correlation(first, second):
-    """Return Spearman's rank correlation of two (n,) arrays, 0 if one of them is constant.
+    """Return Spearman's rank correlation of two arrays of one shape, 0 if one of them is constant.
 
     A constant orders nothing, so it says nothing of the other's order.
 
@@ -143,7 +143,7 @@ def rank_correlation(first, second):
     >>> rank_correlation([1, 2, 3, 4], [5, 5, 5, 5])
     0.0
     """
-    first, second = (_centred_ranks(values) for values in (first, second))
+    first, second = (_centred_ranks(np.ravel(values)) for values in (first, second))
     norm = np.sqrt((first @ first) * (second @ second))
     return float(first @ second / norm) if norm > 0 else 0.0
 

@@ -8,6 +8,7 @@ import tensorflow as tf
 from simvis.maps import featureless
 from simvis.models import efficientnet_lite0, rooms
 from simvis.models.contributions import Contributions, Layer
+from simvis.models.efficientnet_lite0 import build_folded
 from simvis.models.network import grey_batch
 from simvis.similarity_ops import compute_spatial_similarity, pool_features
 
@@ -42,13 +43,7 @@ class Subject:
     stride, reference = None, "grey"
 
     def __init__(
-        self,
-        name,
-        convolutions,
-        head=None,
-        size=(224, 224),
-        build=efficientnet_lite0.build_folded,
-        graph=True,
+        self, name, convolutions, head=None, size=(224, 224), build=build_folded, graph=True
     ):
         self.name, self.convolutions, self.head = name, convolutions, head
         self.size, self.grid = tuple(size), (size[0] // 32, size[1] // 32)
@@ -56,7 +51,7 @@ class Subject:
         if graph:  # which pays from some thirty images on
             batches = tf.TensorSpec((None, *size, 3), tf.float32)
             self.run = tf.function(self.run, input_signature=[batches])
-        self._seen, self._parts, self._fine = {}, {}, {}
+        self._seen, self._fine = {}, {}
         self._contributions = Contributions(self._layer, lambda: grey_batch(self.preprocess, size))
         self._projection = None if head is None else (head[0], np.zeros(head[0].shape[1]))
 
@@ -80,16 +75,14 @@ class Subject:
 
         The layer is the last one with a cell for so many pixels.
         """
-        if stride not in self._parts:
-            front, tail = efficientnet_lite0.parts_at(self.convolutions, stride)
-            batches = tf.TensorSpec((None, *self.size, 3), tf.float32)
-            self._parts[stride] = tf.function(front, input_signature=[batches]), tail
-        front, tail = self._parts[stride]
-        return front, lambda activations: self._pooled(tail(activations))
+        layer = self._contributions.layer(stride)
+        return lambda batch: layer.front(batch)[0], lambda conv: self._pooled(layer.tail(conv))
 
     def _layer(self, stride):
-        front, _ = self.parts(stride)
-        return Layer(lambda batch: [front(batch).numpy()], self._parts[stride][1])
+        front, tail = efficientnet_lite0.parts_at(self.convolutions, stride)
+        batches = tf.TensorSpec((None, *self.size, 3), tf.float32)
+        front = tf.function(front, input_signature=[batches])
+        return Layer(lambda batch: [front(batch).numpy()], tail)
 
     def preprocess(self, images):
         """Return the batch, float32 (N, *size, 3), of a list of RGB uint8 images."""
@@ -153,11 +146,9 @@ class Subject:
         if self.reference != "grey":
             without = [featureless(image, self.reference) for image in images]
             references = self.preprocess([np.rint(image).astype(np.uint8) for image in without])
-        found = self._contributions(
-            *(self.preprocess(images), [[features[1] / sizes[1]], [features[0] / sizes[0]]]),
-            *(self.stride, references, weights),
-            **{"pooling": "average", "projection": self._projection},
-        )
+        batch, along = self.preprocess(images), [[features[1] / sizes[1]], [features[0] / sizes[0]]]
+        pooling = {"pooling": "average", "projection": self._projection}
+        found = self._contributions(batch, along, self.stride, references, weights, **pooling)
         maps = [
             (parts[0] + constant[0] / parts[0].size) / size
             for (parts, constant), size in zip(found, sizes, strict=True)

@@ -5,14 +5,14 @@ of each is covered, pasted into, and shown to another partner and to a network d
 """
 
 import time
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from evaluation.faithfulness import blur
+from evaluation.faithfulness import blur, drawn_anew
 from evaluation.measures import (
     area_under,
     covering_steps,
@@ -28,6 +28,7 @@ from simvis.files import one_line
 from simvis.maps import Method, find_maps
 from simvis.models import stride_of
 from simvis.models.contributions import pooled
+from simvis.models.network import grey_batch
 
 OWN, STRIDES = "own grid", {"stride 16": 16, "stride 8": 8, "stride 4": 4}
 ABOUT, SUMS, COVERING, BETTER, GRAINS, CHECKS, REFUSED = (
@@ -55,13 +56,12 @@ class Examined(NamedTuple):
     """What was measured.
 
     tables : dict of titles to cells, see `evaluation.tables`; what is impossible is a text
-    pairs : list of Pair, numbers of the images that were given
-    images : how many images the network sees something in
+    pairs, images : how many pairs were measured, and images the network sees something in
     example : (image, maps) of the first pair, uint8 (H, W, 3), and a dict of grains to (h, w)
     """
 
     tables: dict
-    pairs: list
+    pairs: int
     images: int
     example: tuple
 
@@ -94,13 +94,13 @@ def examine(network, images, labels=None, pairs=None, redrawn=None, seed=0):
     measured.measure_places()
     for row, share in SHARES.items():
         measured.measure_redrawn(row, redrawn and partial(redrawn, share))
-    for row, which in (("cosine of those alike", 1), ("cosine of others", 2)):
-        for pair in chosen:
-            measured.add(ABOUT, row, OWN, similarities[pair.image, pair[which]])
+    for pair in chosen:
+        measured.add(ABOUT, "cosine of those alike", OWN, similarities[pair.image, pair.alike])
+        measured.add(ABOUT, "cosine of others", OWN, similarities[pair.image, pair.other])
     tables = measured.tables()
     tables[ABOUT].update(recall(similarities, labels))
-    chosen = [Pair(*(seen[number] for number in pair)) for pair in chosen]
-    return Examined(tables, chosen, len(seen), (measured.seen[0][0], measured.seen[0][2]))
+    image, _alike, maps = measured.seen[0]
+    return Examined(tables, len(chosen), len(seen), (image, maps))
 
 
 def look(network, images):
@@ -134,10 +134,8 @@ def choose(similarities, labels, count, rng):
             alike = np.where(rest, similarities[image], -np.inf).argmax()
             others = numbers[rest & (numbers != alike)]
         else:
-            partners, others = (
-                numbers[rest & (labels == labels[image])],
-                numbers[labels != labels[image]],
-            )
+            partners = numbers[rest & (labels == labels[image])]
+            others = numbers[labels != labels[image]]
             if len(partners) == 0 or len(others) < 2:
                 continue
             alike = rng.choice(partners)
@@ -171,13 +169,8 @@ class Measured:
 
     def __init__(self, network, rooms):
         self.network, self.rooms = network, rooms
-        self.values, self.refused, self.grains, self.seen, self._slopes = (
-            {},
-            {},
-            {OWN: None},
-            [],
-            {},
-        )
+        self.values, self.refused, self.grains, self.seen = {}, {}, {OWN: None}, []
+        self.slopes_at = cache(partial(slopes_at, network))
 
     def add(self, title, row, column, value):
         """Append a pair's value to what a cell is the mean of."""
@@ -195,20 +188,27 @@ class Measured:
     def maps(self, image, other, stride=None, network=None):
         return find_maps((image, other), network or self.network, Method(stride=stride), ("", ""))
 
+    def again(self, what, maps, image, other, network=None):
+        """Yield each grain, its map, and what that is with something changed, where it is known."""
+        for grain, before in maps.items():
+            arguments = image, other, self.grains[grain], network
+            after = self.attempt(f"{what}, {grain}", self.maps, *arguments)
+            if after is not None:
+                yield grain, before, after.similarity1
+
     def measure(self, image, alike, other, pasted, rng):
         """Measure a pair, uint8 (H, W, 3) images, with another partner and a third image."""
         found = {OWN: self.maps(image, alike)}
         own, size = found[OWN].similarity1, self.network.input_size
+        own_stride = stride_of(size, own.shape)
         for grain, stride in STRIDES.items():
-            if stride >= stride_of(size, own.shape):
-                self.refused[grain] = f"the own grid has {stride_of(size, own.shape)} pixels a cell"
+            if stride >= own_stride:
+                self.refused[grain] = f"the own grid has {own_stride} pixels a cell"
             fine = self.attempt(grain, self.maps, image, alike, stride)
             if fine is not None:
                 found[grain] = fine
-                coarse = regrid(fine.similarity1, size, own.shape)
-                self.add(
-                    GRAINS, "as the own grid", grain, rank_correlation(coarse.ravel(), own.ravel())
-                )
+                same = rank_correlation(regrid(fine.similarity1, size, own.shape), own)
+                self.add(GRAINS, "as the own grid", grain, same)
         for grain, maps in found.items():
             if maps.network_similarity is not None:
                 gap = abs(np.subtract(maps.sums, maps.network_similarity)).max()
@@ -218,14 +218,8 @@ class Measured:
             self.grains[fine] = STRIDES[fine]
         maps = {grain: found[grain].similarity1 for grain in self.grains if grain in found}
         self.cover(image, alike, maps, rng)
-        for grain, before in maps.items():
-            what = f"another partner, {grain}"
-            if (
-                after := self.attempt(what, self.maps, image, other, self.grains[grain])
-            ) is not None:
-                self.add(
-                    CHECKS, "kept with another partner", grain, kept(before, after.similarity1)
-                )
+        for grain, before, after in self.again("another partner", maps, image, other):
+            self.add(CHECKS, "kept with another partner", grain, kept(before, after))
         self.paste(image, alike, pasted, maps)
         self.seen.append((image, alike, maps))
 
@@ -274,16 +268,11 @@ class Measured:
     def integrated_gradients(self, batch, target, steps=16):
         """Return those of the pixels from grey, float64 (H, W), see `rivals`."""
         front, slopes, _to_map = self.slopes_at(1)
-        grey, total = grey_of(self.network), 0
+        grey, total = grey_batch(self.network.preprocess, self.network.input_size), 0
         for step in (np.arange(steps, dtype=np.float32) + 0.5) / steps:
             points, *others = front(grey + step * (batch - grey))
             total += slopes(points, target, others)[0]
         return (total / steps * (batch - grey)[0]).sum(-1).astype(np.float64)
-
-    def slopes_at(self, stride):
-        if stride not in self._slopes:
-            self._slopes[stride] = slopes_at(self.network, stride)
-        return self._slopes[stride]
 
     def paste(self, image, alike, pasted, maps):
         """Paste a photograph into a corner, the next one each time, and see what goes there."""
@@ -293,11 +282,7 @@ class Measured:
         there, changed = np.zeros(image.shape[:2], int), image.copy()
         changed[top : top + height, left : left + width] = image_ops.resize(pasted, (height, width))
         there[top : top + height, left : left + width] = 1
-        for grain, before in maps.items():
-            arguments = changed, alike, self.grains[grain]
-            if (found := self.attempt(f"a paste, {grain}", self.maps, *arguments)) is None:
-                continue
-            after = found.similarity1
+        for grain, before, after in self.again("a paste", maps, changed, alike):
             for row, similarity in (("corner", before), ("corner with a paste", after)):
                 lift = mass_on(similarity, there) / there.mean()
                 self.add(CHECKS, f"lift on a {row}", grain, lift)
@@ -324,24 +309,16 @@ class Measured:
             self.refused[row] = "its weights are not known"
         network = self.attempt(row, load)
         for image, alike, maps in self.seen[:REDRAWN] if network else ():
-            for grain, before in maps.items():
-                arguments = image, alike, self.grains[grain], network
-                after = self.attempt(f"{row}, {grain}", self.maps, *arguments)
-                if after is not None:
-                    same = rank_correlation(before.ravel(), after.similarity1.ravel())
-                    self.add(CHECKS, f"same with {row}", grain, same)
+            for grain, before, after in self.again(row, maps, image, alike, network):
+                self.add(CHECKS, f"same with {row}", grain, rank_correlation(before, after))
 
     def tables(self):
         """Return the tables: means, largest gaps, and of pairs how much better the maps are."""
         covering, better = self.values[COVERING], {}
         for (name, column), values in covering.items():
             for (rival, of_column), theirs in covering.items():
-                if (
-                    name[:4] == "maps"
-                    and name != rival
-                    and column == of_column
-                    and len(theirs) == len(values)
-                ):
+                comparable = column == of_column and len(theirs) == len(values)
+                if name.startswith("maps") and name != rival and comparable:
                     sign = -1 if column == "deletion" else 1
                     better[f"{name}: {rival}", column] = sign * np.subtract(values, theirs)
         tables = {title: {} for title in (ABOUT, SUMS, COVERING, BETTER, GRAINS, CHECKS)}
@@ -374,7 +351,8 @@ def slopes_at(network, stride):
     if not network.derived:
         head = network.projection if network.explain == "head" else None
         make = pooled(make, network.pooling, network.power, head)
-        weights = (np.ones(network.activations(grey_of(network))[0, ..., 0].size, np.float32),)
+        (conv,) = network.activations(grey_batch(network.preprocess, network.input_size))
+        weights = (np.ones(conv[..., 0].size, np.float32),)
 
     @tf.function(autograph=False)
     def differentiate(points, target, others):
@@ -399,11 +377,7 @@ def kept(before, after):
     (0.25, 1.0)
     """
     size = np.linalg.norm(after) / np.linalg.norm(before)
-    return rank_correlation(before.ravel(), after.ravel()) * float(min(1, size))
-
-
-def grey_of(network):
-    return network.preprocess([np.full((*network.input_size, 3), 128, np.uint8)])
+    return rank_correlation(before, after) * float(min(1, size))
 
 
 def run(network, batch):
@@ -426,20 +400,14 @@ def regrid(similarity, size, grid):
 
 
 def redraw(share, arrays, seed=0):
-    """Return a list of arrays with its later share drawn anew.
-
-    Kernels keep their mean and spread, and vectors become permutations of themselves, so that the
-    activations stay alive (cascading randomisation: Adebayo et al., "Sanity checks for saliency
-    maps", NeurIPS 2018).  Integers stay.
+    """Return a list of arrays with its later share drawn anew, see `drawn_anew`.  Integers stay.
 
     >>> [each.tolist() for each in redraw(0.5, [np.ones((1, 1)), np.full((2, 1), 3.0)])]
     [[[1.0]], [[3.0], [3.0]]]
     """
     rng, first = np.random.default_rng(seed), round(len(arrays) * (1 - share))
-    drawn = list(arrays)
-    for number, array in enumerate(arrays):
-        if number >= first and np.issubdtype(array.dtype, np.floating):
-            if array.ndim > 1:
-                array = rng.normal(array.mean(), array.std(), array.shape).astype(array.dtype)
-            drawn[number] = rng.permutation(array) if array.ndim == 1 else array
-    return drawn
+    later = [
+        drawn_anew(array, rng) if array.ndim and np.issubdtype(array.dtype, np.floating) else array
+        for array in arrays[first:]
+    ]
+    return [*arrays[:first], *later]

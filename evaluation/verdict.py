@@ -20,10 +20,7 @@ BEST = "Trust the maps, best at {}"
 LIMITS = {  # of a row: good up to the first, poor from the second on; words, and for the figure
     (CHECKS, "kept with another partner"): (
         *(0.6, 0.85, "The maps answer to the partner", "The maps answer little to the partner"),
-        *(
-            "The maps hardly answer to the partner",
-            "with another one {} of a map is kept",
-        ),
+        *("The maps hardly answer to the partner", "with another one {} of a map is kept"),
     ),
     (CHECKS, "same in other photographs"): (
         *(0.7, 0.9, "They follow what is shown", "They lie much at one place"),
@@ -56,10 +53,8 @@ class Verdict(NamedTuple):
     checks: list
 
     def __str__(self):
-        lines = [
-            f"{' / '.join(mark or '-' for mark in marks):<11} {words}"
-            for marks, words in self.checks
-        ]
+        shown = [(" / ".join(mark or "-" for mark in marks), words) for marks, words in self.checks]
+        lines = [f"{marks:<11} {words}" for marks, words in shown]
         return "\n".join([self.headline, f"{' / '.join(self.grains)}:", *lines])
 
     def tables(self):
@@ -158,6 +153,7 @@ def write_card(path, about, verdict, examined):
         pictures.append((f"its map, {grain}", combine_image_and_heatmap(image, similarity)))
     tables = examined.tables
     refused = [[what, why] for (what, _), why in tables[REFUSED].items()]
+    covered = "Cosine while patches are blurred (low is good), and sharpened (high is good)"
     data = {
         "words": about,
         "headline": verdict.headline,
@@ -165,10 +161,7 @@ def write_card(path, about, verdict, examined):
         "checks": verdict.checks,
         "pictures": [(caption, shrunk(picture, 320)["uri"]) for caption, picture in pictures],
         "tables": [
-            _table(
-                "Cosine while patches are blurred (low is good), and sharpened (high is good)",
-                tables[COVERING],
-            ),
+            _table(covered, tables[COVERING]),
             _table("Checks", tables[CHECKS]),
             _table("Grains", _turned(tables[SUMS] | tables[GRAINS])),
             _table("The network", _turned(tables[ABOUT])),

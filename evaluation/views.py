@@ -97,13 +97,9 @@ KEYS = {key.name: key.type for key in fields(View) if key.name != "folder"}  # o
 def load_views(folder):
     """Return the views in a folder, in the order of its views.json.
 
-    Raises
-    ------
-    FileNotFoundError
-        If the folder has no views.json, or a view's image or objects are missing.
-    ValueError
-        If an entry is not a view's, a name is no plain file name or comes twice, or the sizes of
-        an image and its objects differ or are not 1 to 4096.
+    Raises a FileNotFoundError if the folder has no views.json, or a view's image or objects are
+    missing; a ValueError if an entry is not a view's, a name is no plain file name or comes twice,
+    or the sizes of an image and its objects differ or are not 1 to 4096.
     """
     folder = Path(folder)
     path = folder / "views.json"
