@@ -22,8 +22,7 @@ def token_grid(count, grid, prefix, size, maps, places):
     """
     seen = None if places is None else np.flatnonzero(np.isfinite(places[:, 0]))
     if grid is not None:
-        left = count - grid[0] * grid[1]
-        before = left
+        before = left = count - grid[0] * grid[1]
         if seen is not None and len(seen) == grid[0] * grid[1] and np.ptp(seen) == len(seen) - 1:
             before = int(seen[0])
         if left < 0 or prefix not in (None, before):
@@ -196,20 +195,17 @@ class Pixels:
     words = ""
 
     def sums(self, parts):
-        """Return what pixels (K, H, W) add as maps (K, h, w), and what is no place."""
-        return sum_of_cells(parts), 0.0
+        """Return what pixels (K, H, W) add as maps (K, h, w), and what is no place.
 
+        The last cells along a side may be smaller.
 
-def sum_of_cells(parts):
-    """Sum up (..., H, W) over the cells of a grid, the last ones of which may be smaller.
-
-    Examples
-    --------
-    >>> sum_of_cells(np.ones((15, 30)))[:2, :2]
-    array([[4., 4.],
-           [4., 4.]])
-    """
-    side = max(1, min(parts.shape[-2:]) // CELLS)
-    for axis in (-2, -1):
-        parts = np.add.reduceat(parts, np.arange(0, parts.shape[axis], side), axis)
-    return parts
+        Examples
+        --------
+        >>> Pixels().sums(np.ones((1, 15, 30)))[0][0, :2, :2]
+        array([[4., 4.],
+               [4., 4.]])
+        """
+        side = max(1, min(parts.shape[1:]) // CELLS)
+        for axis in (1, 2):
+            parts = np.add.reduceat(parts, np.arange(0, parts.shape[axis], side), axis)
+        return parts, 0.0

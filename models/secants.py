@@ -98,16 +98,8 @@ class Secants:
     def split(self, upper, lower, directions, others=()):
         """Return what each position adds to <F(upper), d> - <F(lower), d>, both, and |F(upper)|.
 
-        Parameters
-        ----------
-        upper, lower : float32 (B, *positions, C) arrays
-        directions : float (B, D) array
-        others : tuple of tensors that the function takes besides
-
-        Returns
-        -------
-        parts : float64 (B, *positions) array
-        at_upper, at_lower, norms : float64 (B,) arrays
+        Those are float64 (B, *positions), and (B,) three times, of ends (B, *positions, C),
+        directions (B, D), and a tuple of tensors that the function takes besides.
         """
         points = np.concatenate([upper, lower]).astype(np.float32)
         along = np.asarray(directions, np.float32)

@@ -8,7 +8,7 @@ everything else is split up by secants, see `torch_secants`.
 
 from collections import Counter
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from threading import RLock
 
 import numpy as np
@@ -184,19 +184,18 @@ class _Contributions:
     """
 
     def __init__(self, inside, layout, samples, grey):
-        self.inside, self.layout, self.samples, self.grey = inside, layout, samples, grey
-        self.layers, self.traced, self.references = {}, {}, {}
+        self.inside, self.layout, self.samples, self.traced = inside, layout, samples, {}
+        self.layer = cache(self._layer)
+        self.reference = cache(lambda stride: self.look(grey, stride))
 
     def __call__(self, batch, directions, stride=None, references=None, regions=(), **pooling):
         """Return (maps (K, h, w), constants (K,)) for each image of a batch."""
-        inside, layout, alone = self._known(stride)
+        inside, layout, alone = self.layer(stride)
         upper, outputs = inside.look(batch)
-        if references is not None:
-            lower = inside.look(references)[0]
+        if references is None:
+            lower = np.repeat(self.reference(stride), len(batch), 0)
         else:
-            if stride not in self.references:
-                self.references[stride] = inside.look(self.grey)[0]
-            lower = np.repeat(self.references[stride], len(batch), 0)
+            lower = inside.look(references)[0]
         found = []
         for i, along in enumerate(directions):
             if not np.isfinite(outputs[i]).all():
@@ -218,12 +217,7 @@ class _Contributions:
 
     def look(self, batch, stride):
         """Return the activations (N, *positions, C) of the layer of a stride."""
-        return self._known(stride)[0].look(batch)[0]
-
-    def _known(self, stride):
-        if stride not in self.layers:
-            self.layers[stride] = self._layer(stride)
-        return self.layers[stride]
+        return self.layer(stride)[0].look(batch)[0]
 
     def _layer(self, stride):
         """Return the last layer of a stride that all goes through, its layout, and that it is."""
@@ -389,10 +383,10 @@ class _Inside:
     def choose_image(self, samples):
         """Look at the image itself; return whether a batch is (N, C, H, W) or (N, H, W, C)."""
         self.layer, self.words = None, "the image"
-        orders = [axes for axes in ORDERS.values() if samples.ndim == 4]
-        fits = [a for a in orders if tuple(samples.shape[i] for i in a[1:3]) == self.size]
-        self.axes = fits[0] if fits else None
-        return bool(fits)
+        orders = ORDERS.values() if samples.ndim == 4 else ()
+        fits = (a for a in orders if np.transpose(samples, a).shape[1:3] == self.size)
+        self.axes = next(fits, None)
+        return self.axes is not None
 
     def calls(self, samples):
         """Return (layer, axes, maps) of the layers called once that put out maps or tokens.

@@ -214,7 +214,6 @@ def _pooled(found, front, layout, fields):
         projection=found.projection,
         own=(found.pooling, found.projection),
         power=found.power or 3.0,
-        explain="pooled" if found.projection is None else "head",
         functions_by=lambda compiled: functions_of(compiled(_front(found))),
     )
 
