@@ -27,10 +27,12 @@ def medians(*functions, repeats=30, pick=statistics.median):
 
 
 MEASURED = "", "measured"  # the header of a table with one value in each row
+TABLES = []  # (title, header, rows) of each table that this process has printed
 
 
 def table(title, header, rows):
     """Print a Markdown table."""
+    TABLES.append((title, list(header), [list(map(str, row)) for row in rows]))
     lines = [header, ["---"] * len(header), *rows]
     print(f"\n### {title}\n", *(f"| {' | '.join(map(str, row))} |" for row in lines), sep="\n")
     print(flush=True)

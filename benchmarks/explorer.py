@@ -17,18 +17,21 @@ from simvis.pages.explorer import write_explorer
 from simvis.visualize_similarity import EXAMPLE_PAIR
 
 
-def opening_times(chromium, path, repeats=7):
-    """Return the milliseconds from going to the file until its first picture is on the screen."""
+def opening_times(chromium, path, repeats=7, ready="window.explorer"):
+    """Return the milliseconds from going to the file until its first picture is on the screen.
+
+    It may be there once ``ready`` is true in the page.
+    """
     times = []
     for _ in range(repeats):
         page = chromium.new_page()
-        page.add_init_script("""
-            const wait = () => requestAnimationFrame(window.explorer ? painted : wait);
-            const painted = () => setTimeout(() => { window.opened = performance.now(); });
+        page.add_init_script(f"""
+            const wait = () => requestAnimationFrame({ready} ? painted : wait);
+            const painted = () => setTimeout(() => {{ window.opened = performance.now(); }});
             wait();""")
         page.goto(Path(path).resolve().as_uri())
         wait_until(page, "window.opened")
-        times.append(page.evaluate("opened"))
+        times.append(page.evaluate("window.opened"))
         page.close()
     return times
 

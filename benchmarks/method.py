@@ -7,6 +7,7 @@ from simvis.similarity_ops import compute_pairwise_similarity, compute_spatial_s
 
 SIDES = (7, 14, 28)
 CHANNELS = 2048
+REACH = "1.5x", "1.1x", "0.5x"
 
 
 def loop(conv1, conv2):
@@ -72,3 +73,6 @@ def report():
         ),
         poolings,
     )
+    costs = [(row[0], row[2], reach) for row, reach in zip(rows, REACH, strict=True)]
+    costs.append((f"GeM p=3, {poolings[0][0]}", poolings[0][2], "8x"))
+    return [(f"maps, {size}, in readings", *cost) for size, *cost in costs]

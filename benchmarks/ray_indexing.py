@@ -12,8 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import MEASURED, seconds, table
-from benchmarks.gallery import clustered, make_table
-from benchmarks.pairs import write_images
+from benchmarks.gallery import clustered, link_images, make_table
 from simvis.gallery import on_ray as ray_indexing
 from simvis.gallery.folder import File, ImageFolder
 from simvis.gallery.gallery import Gallery, load_explained
@@ -26,7 +25,7 @@ def report_indexing(count=1000, repeats=3):
     cores = len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as place:
         (folder := Path(place) / "images").mkdir()
-        write_images(folder, count)
+        link_images(folder, count)
         one_process, network = [], None
         for number in range(repeats):
             gallery = Gallery(Path(place) / f"local{number}", network)
@@ -115,8 +114,8 @@ def index_time(made, partitions):
 
 def report():
     report_indexing()
-    report_costs()
 
 
 if __name__ == "__main__":
     report()
+    report_costs()

@@ -13,11 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from benchmarks import MEASURED, medians, table
-from benchmarks.gallery import clustered
-from benchmarks.pairs import write_images
+from benchmarks.gallery import make_gallery
 from simvis.gallery.folder import ImageFolder
-from simvis.gallery.gallery import Gallery
-from simvis.gallery.table import Row
 from simvis.serving.server import make_server
 
 IMAGES, THERE = 10_000, 24
@@ -25,21 +22,15 @@ IMAGES, THERE = 10_000, 24
 
 def report(repeats=20):
     with tempfile.TemporaryDirectory() as place:
-        (folder := Path(place) / "images").mkdir()
-        write_images(folder, THERE)
-        gallery = Gallery(Path(place) / "gallery", "imagenet")
-        gallery.index(folder)
-        now = gallery.open(graph=True)
-        vectors = enumerate(clustered(IMAGES - THERE, now.table.dimension))
-        now.table.put([Row(f"{i:06d}.jpg", 1, 1, "", 1, 1, None, vector) for i, vector in vectors])
-        gallery.compact()
+        gallery, folder = make_gallery(Path(place), IMAGES, THERE)
+        network = gallery.open(graph=True).network
         ready = threading.Event()
         service, _ = make_server(gallery, tell=ready.set)
         thread = threading.Thread(target=service.run)
         thread.start()
         ready.wait()
         try:
-            rows = measure(service, now.network, folder, repeats)
+            rows = measure(service, network, folder, repeats)
         finally:
             service.end()
             thread.join()

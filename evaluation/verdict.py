@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from evaluation.unmasked import ABOUT, BETTER, CHECKS, COVERING, GRAINS, OWN, REFUSED, SUMS
 from simvis.image_ops import combine_image_and_heatmap
-from simvis.pages.page import policy, shrunk, template, write_page
+from simvis.pages.page import shrunk, write_page
 
 MARKS = ("poor", "fair", "good")
 WORST = {  # the first of these checks that is failed is the headline
@@ -175,8 +175,7 @@ def write_card(path, about, verdict, examined):
             {"title": "Not measured", "columns": ["why"], "rows": refused},
         ],
     }
-    page = template(Path(__file__).with_name("card.html"))
-    write_page(path, page, policy(page), data)
+    write_page(path, Path(__file__).with_name("card.html"), data)
 
 
 def _turned(cells):

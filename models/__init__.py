@@ -9,7 +9,13 @@ from simvis.models.loading import (
     is_python,
     load_network,
 )
-from simvis.models.network import MODEL_FILES, EmbeddingNetwork, start_tensorflow, stride_of
+from simvis.models.network import (
+    MODEL_FILES,
+    EmbeddingNetwork,
+    count_cores,
+    start_tensorflow,
+    stride_of,
+)
 
 _HOMES = {  # looked up when they are asked for, since not everybody has what they import
     "from_functions": "functions",
@@ -22,6 +28,7 @@ __all__ = [
     "NETWORKS",
     "EmbeddingNetwork",
     "check_options",
+    "count_cores",
     "example_pair",
     "is_python",
     "load_network",

@@ -16,16 +16,19 @@ from simvis.models.network import LITERT, count_cores, directions_apart
 
 TOLERANCE = 1e-5  # how far an embedding's direction may be from TensorFlow's
 ROOM = 2**31  # bytes of all interpreters' weights, each of which has its own
+HEAVIEST = 2**29  # bytes of weights
 PROBES = 4, 16, 56  # cells a side of the images that both are tried on
 
 
 def in_litert(network):
     """Return a network as LiteRT runs it; or itself, if that cannot be or puts out something else.
 
-    It cannot be if an operation is none of LiteRT's; and where there is a GPU, TensorFlow runs
-    there.  The network has ``functions_by``.
+    It cannot be if an operation is none of LiteRT's, or if its weights are too large to be
+    converted in little memory; and where there is a GPU, TensorFlow runs there.
+
+    network : EmbeddingNetwork that has ``functions_by``
     """
-    if tf.config.list_physical_devices("GPU"):
+    if tf.config.list_physical_devices("GPU") or _weight(network) > HEAVIEST:
         return network
     try:
         quick = replace(network, **network.functions_by(to_litert), engine=LITERT)
@@ -74,6 +77,10 @@ def to_litert(function):
         return [None if parts[0] is None else np.concatenate(parts) for parts in outputs]
 
     return run
+
+
+def _weight(network):
+    return sum(np.asarray(part).nbytes for part in network.weights()) if network.weights else 0
 
 
 def _apart(network, other, cells):

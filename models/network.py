@@ -231,16 +231,18 @@ def of_function(run, projection, graph, own="head", parts_at=None, **fields):
         projection=projection,
         engine=TENSORFLOW,
         functions_by=functions_by,
-        **functions_by(lambda function: to_numpy(function, fields["input_size"], graph)),
+        **functions_by(lambda function: to_numpy(function, (*fields["input_size"], 3), graph)),
     )
 
 
 def _contributions_of(parts_at, fields, graph):
     from simvis.models.contributions import Contributions, Layer
 
+    shape = *fields["input_size"], 3
+
     def layer_at(stride):
         front, tail = parts_at(stride)
-        return Layer(to_numpy(lambda batch: [front(batch)], fields["input_size"], graph), tail)
+        return Layer(to_numpy(lambda batch: [front(batch)], shape, graph), tail)
 
     return Contributions(layer_at, lambda: grey_batch(fields["preprocess"], fields["input_size"]))
 
@@ -263,12 +265,12 @@ def stride_of(size, grid):
     return int(power if abs(np.log2(pixels / power)) < 0.25 else round(pixels))
 
 
-def to_numpy(run, input_size, graph):
-    """Return a function of batches (N, *input_size, 3) that returns numpy arrays, or None."""
+def to_numpy(run, shape, graph):
+    """Return a function of batches (N, *shape), float32, that returns numpy arrays, or None."""
     import tensorflow as tf
 
     if graph:
-        batches = tf.TensorSpec((None, *input_size, 3), tf.float32)
+        batches = tf.TensorSpec((None, *shape), tf.float32)
         run = tf.function(run, input_signature=[batches])
 
     def run_to_numpy(batch):

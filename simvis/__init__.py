@@ -6,7 +6,7 @@ Names are looked up when they are asked for, so that ``import simvis`` costs not
 from importlib import import_module
 from pathlib import Path
 
-__version__ = "0.3.0"
+__version__ = "0.3.1"
 
 _root = Path(__file__).resolve().parent.parent
 if (_root / "pyproject.toml").is_file():  # in a checkout the root's modules are this package's, too

@@ -35,6 +35,24 @@ def rng():
     return np.random.default_rng(0)
 
 
+@pytest.fixture
+def folder(tmp_path):
+    """A folder of nine small images, in folders."""
+    from galleries import write_images
+
+    return write_images(tmp_path / "images", 9)
+
+
+@pytest.fixture
+def gallery(tmp_path):
+    """A gallery beside it, which holds nothing yet."""
+    from galleries import color_network
+
+    from simvis.gallery.gallery import Gallery
+
+    return Gallery(tmp_path / "gallery", color_network())
+
+
 @pytest.fixture(scope="session")
 def imagenet():
     from models import load_network
@@ -121,6 +139,30 @@ def texts(where, selector):
     """Return the texts of elements, a lone surrogate, which does not get to Python, as U+FFFD."""
     script = "all => all.map((each) => each.textContent.replace(/\\udcff/g, '\\ufffd'))"
     return where.locator(selector).evaluate_all(script)
+
+
+class Finger:
+    """One finger on a touch screen."""
+
+    def __init__(self, page):
+        self.page, self.session = page, page.context.new_cdp_session(page)
+
+    def touch(self, kind, *points):
+        points = [{"x": x, "y": y} for x, y in points]
+        self.session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    def rest(self, at):
+        """Touch, and wait until the touch has become a long press."""
+        from benchmarks.browser import wait_until
+
+        self.touch("touchStart", at)
+        wait_until(self.page, "document.querySelector('.stage.marking')")
+
+    def draw(self, start, end):
+        for share in (0.25, 0.5, 0.75, 1):
+            at = [a + share * (b - a) for a, b in zip(start, end, strict=True)]
+            self.touch("touchMove", at)
+        self.touch("touchEnd")
 
 
 def assert_accessible(page):

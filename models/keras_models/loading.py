@@ -82,7 +82,7 @@ def _network_of(found, *, model, layer, pooling, size, how, grid, prefix, graph,
     grey = to_batch([np.full((*size, 3), 128, np.uint8)])
     if not model.built:
         model(grey)  # which would call its layers more than once, to see what shapes they have
-    front = to_numpy(_front(found), size, graph)
+    front = to_numpy(_front(found), grey.shape[1:], graph)
     shape = found.conv.shape
     if found.inside is not None or len(shape) == 3:  # whose length Keras may not know, or wrongly
         shape = front(grey)[0].shape
@@ -98,7 +98,7 @@ def _network_of(found, *, model, layer, pooling, size, how, grid, prefix, graph,
     pooled_with_prefix = found.output is not None and found.tail is None and others
     if (found.inside is not None and tokens and pooling is None) or pooled_with_prefix:
         found = analyse(model, layer, "network")
-        front = to_numpy(_front(found), size, graph)
+        front = to_numpy(_front(found), grey.shape[1:], graph)
 
     in_place = found.conv is found.image
     if not in_place and (found.inside or may_move(leading_to(found.steps, [found.conv]))):
@@ -119,7 +119,7 @@ def _network_of(found, *, model, layer, pooling, size, how, grid, prefix, graph,
     def layer_at(stride):
         own = found.tail is not None and stride in (None, own_stride)
         part = found if own else at_stride(found, stride, grey)
-        run_part = front if own else to_numpy(_front(part), size, graph)
+        run_part = front if own else to_numpy(_front(part), grey.shape[1:], graph)
         return _layer_of(part, run_part, layout, tokens=own and tokens)
 
     fields["contributions"] = Contributions(layer_at, lambda: grey)

@@ -8,8 +8,8 @@ from tqdm import tqdm
 from simvis.batch.pipeline import stream_activations
 from simvis.files import one_line
 from simvis.gallery.labels import mask_paths
+from simvis.gallery.results import local_of
 from simvis.image_ops import region_weights
-from simvis.similarity_ops import local_features
 
 MARGIN = 0.1  # of an image, on each of its sides, that is its border
 
@@ -37,7 +37,7 @@ class Attention(NamedTuple):
 
 
 def measure(data, near, images, network, count):
-    """Look at the maps of up to so many images, each with the nearest of its own label.
+    """Return the `Attention` of up to so many images, each with the nearest of its own label.
 
     If any image has a mask, one that was named, or NAME_mask.png beside NAME.jpg, images that have
     one are looked at, and how much of their maps lies on it; else how much lies on the border.
@@ -52,10 +52,6 @@ def measure(data, near, images, network, count):
     images : ImageFolder
     network : EmbeddingNetwork
     count : int
-
-    Returns
-    -------
-    attention : Attention
     """
     everyone, total = np.flatnonzero(near.own >= 0), len(data.paths)
     found = Attention(None, *np.full((2, total), np.nan), {}, {})
@@ -107,13 +103,7 @@ def _of_all_labels(numbers, labels, count):
 
 def _map(network, conv, embedding):
     """Return what each place of an image adds to its similarity with an embedding of length 1."""
-    local = local_features(
-        conv,
-        network.pooling,
-        projection=network.projection if network.explain == "head" else None,
-        power=network.power,
-        data_format="channels_last",
-    )
+    local = local_of(conv, network)
     norm = np.linalg.norm(local.sum((0, 1)))
     if not norm or local.shape[2] != len(embedding):
         raise ValueError("the network sees nothing in it")

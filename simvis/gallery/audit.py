@@ -12,14 +12,7 @@ from simvis.batch.records import as_text
 from simvis.files import one_line
 from simvis.gallery.attention import Attention, measure
 from simvis.gallery.figures import FIGURES, find_neighbours, with_intervals
-from simvis.gallery.findings import (
-    BACKGROUND,
-    BORDER,
-    WORDS,
-    explain,
-    find_findings,
-    made,
-)
+from simvis.gallery.findings import BACKGROUND, BORDER, WORDS, explain, find_findings, made
 from simvis.gallery.results import explorer_of
 from simvis.image_ops import write_whole
 from simvis.maps import Method, network_words

@@ -76,12 +76,10 @@ class Hit:
 
     def notes(self):
         """Return what there is to say of it, a tuple of str."""
-        copies = len(self.copies)
-        copies = f"{copies} cop{'ies' if copies > 1 else 'y'}: {', '.join(self.copies)}" * bool(
-            copies
-        )
-        label = f"label {self.label}" if self.label else ""
-        return tuple(filter(None, (self.note, label, copies, percentile_words(self.percentile))))
+        notes = [self.note, f"label {self.label}" if self.label else ""]
+        if count := len(self.copies):
+            notes.append(f"{count} cop{'ies' if count > 1 else 'y'}: {', '.join(self.copies)}")
+        return tuple(filter(None, (*notes, percentile_words(self.percentile))))
 
     def __repr__(self):
         note = f", {self.note}" if self.note else ""
@@ -337,18 +335,23 @@ def _evened(similarity, reach):
 
 def _with_best_box(hit, conv, vector, network):
     """Return a hit with the box of it that looks most like what was searched with."""
-    local = local_features(
+    local = local_of(conv, network)
+    similarity, (y0, x0, y1, x1) = best_box(local, vector)
+    cells = np.zeros(local.shape[:2], bool)
+    cells[y0:y1, x0:x1] = True
+    box = image_ops.box_of_cells(cells, hit.image.shape[:2])
+    return replace(hit, part_similarity=similarity, box=box)
+
+
+def local_of(conv, network):
+    """Return the local features (h, w, D) of activations, as the network explains them."""
+    return local_features(
         conv,
         network.pooling,
         projection=network.projection if network.explain == "head" else None,
         power=network.power,
         data_format="channels_last",
     )
-    similarity, (y0, x0, y1, x1) = best_box(local, vector)
-    cells = np.zeros(local.shape[:2], bool)
-    cells[y0:y1, x0:x1] = True
-    box = image_ops.box_of_cells(cells, hit.image.shape[:2])
-    return replace(hit, part_similarity=similarity, box=box)
 
 
 def check_results_folder(folder):

@@ -12,7 +12,7 @@ from PIL import Image
 
 from simvis import image_ops
 from simvis.maps import EXPLAINED, check_choice, check_number
-from simvis.pages.page import colormaps, data_uri, policy, shrunk, template, write_page
+from simvis.pages.page import colormaps, data_uri, shrunk, write_page
 from simvis.similarity_ops import compute_spatial_similarity
 
 COLORMAPS = ("jet", "viridis", "cividis", "magma", "coolwarm")
@@ -37,8 +37,7 @@ def write_explorer(path, image1, image2, conv1, conv2, **options):
     ...     (Path(folder) / "explorer.html").read_text()[:15]
     '<!doctype html>'
     """
-    page = template("explorer.html")
-    write_page(path, page, policy(page), explorer_data(image1, image2, conv1, conv2, **options))
+    write_page(path, "explorer.html", explorer_data(image1, image2, conv1, conv2, **options))
 
 
 def explorer_data(
@@ -149,7 +148,8 @@ def explorer_data(
     return {
         "images": images,
         "head": head,
-        "fine": fine and [_fine(each) for each in fine],
+        "fine": fine
+        and [{"rows": len(each), "columns": each.shape[1], "values": _pack(each)} for each in fine],
         "nonnegative": bool(min(lowest) >= 0),
         "colormaps": colormaps(dict.fromkeys((*COLORMAPS, colormap))),
         "network": str(network),
@@ -175,12 +175,6 @@ def _mask(mask, size, shape):
     picture = Image.fromarray(255 * inside.astype(np.uint8))
     picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
     return {"weights": (weights / most).ravel().tolist(), "uri": data_uri(picture, "png")}
-
-
-def _fine(values):
-    """Return what the page needs of a fine map."""
-    rows, columns = values.shape
-    return {"rows": rows, "columns": columns, "values": _pack(values)}
 
 
 def _activations(conv, pooling, projection):

@@ -47,9 +47,10 @@ def policy(*templates, images="data:"):
     return "; ".join(rules)
 
 
-def write_page(path, page, rules, data):
-    """Write a template with its policy and its data in it, all of it or nothing."""
-    content = fill_page(page, rules, data)
+def write_page(path, name, data):
+    """Write a `template` with its policy and its data in it, all of it or nothing."""
+    page = template(name)
+    content = fill_page(page, policy(page), data)
     image_ops.write_whole(path, lambda file: file.write(content))
 
 

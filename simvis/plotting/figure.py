@@ -37,19 +37,14 @@ class PairFigure(Figure):
     def _dpi_of_images(self, images):
         """Return the dots per inch, 200 or more, at which no image has more pixels than dots."""
         self.draw_without_rendering()  # settles the layout
-        return max(
-            200,
-            *(
-                image.get_size()[1] / image.get_window_extent().width * self.dpi + 1
-                for image in images
-            ),
-        )
+        shown = [(image.get_size()[1], image.get_window_extent().width) for image in images]
+        return max(200, *(pixels / width * self.dpi + 1 for pixels, width in shown))
 
 
 @contextmanager
 def own_style(changes):
     """Draw in matplotlib's own style with some changes, whatever a matplotlibrc says."""
-    with matplotlib.rc_context():
+    with matplotlib.rc_context():  # matplotlib.style would read the user's style files, too
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(changes)
         yield

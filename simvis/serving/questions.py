@@ -54,14 +54,17 @@ def read_question(asked):
     strokes = numbers(asked, "strokes", None)
     if sum(map(len, strokes)) > 2 * POINTS or any(len(s) < 3 or len(s) % 2 == 0 for s in strokes):
         raise ValueError(f"strokes: expected a radius and at most {POINTS:,} points")
-    like, unlike = (asked.get(name, []) for name in ("like", "unlike"))
-    for name, rows in (("like", like), ("unlike", unlike)):
+    lists = {}
+    for name in ("like", "unlike"):
+        rows = asked.get(name, [])
         if not (isinstance(rows, list) and len(rows) <= MARKS):
             raise ValueError(f"{name}: expected at most {MARKS} rows")
-    labels = [asked.get(name, []) for name in ("label", "not_label")]
-    for name, texts in zip(("label", "not_label"), labels, strict=True):
+        lists[name] = tuple(whole(row, name) for row in rows)
+    for name in ("label", "not_label"):
+        texts = asked.get(name, [])
         if not (isinstance(texts, list) and all(_is_label(text) for text in texts[: MARKS + 1])):
             raise ValueError(f"{name}: expected a list of texts")
+        lists[name] = tuple(texts[:MARKS])
     top = asked.get("top", Question._field_defaults["top"])
     if not 1 <= whole(top, "top") <= TOP:
         raise ValueError(f"top: expected 1 to {TOP}, got {top}")
@@ -72,10 +75,7 @@ def read_question(asked):
         points=numbers(asked, "points", 2),
         ignored=numbers(asked, "ignored", 4),
         strokes=strokes,
-        like=tuple(whole(each, "like") for each in like),
-        unlike=tuple(whole(each, "unlike") for each in unlike),
-        label=tuple(labels[0][:MARKS]),
-        not_label=tuple(labels[1][:MARKS]),
+        **lists,
         fine=asked.get("fine") is True,
         top=top,
     )

@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
@@ -33,8 +34,8 @@ UPLOADS = 4  # photographs that are received at once
 SLOWEST = 60  # seconds that sending one may take
 WAITING, PICTURES = 32, 256  # jobs that wait for the network, and pictures that wait to be made
 CONNECTIONS = 512
-CLOSED = "default-src 'none'; frame-ancestors 'none'"  # the policy of all but the page
 HEADERS = {
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",  # of all but the page
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "cross-origin-resource-policy": "same-origin",
@@ -83,13 +84,12 @@ class Service:
         self.network, self.others = Turns(WAITING), Turns(PICTURES, threads=2)
         self.uploads, self.uploading = 0, asyncio.Semaphore(UPLOADS)
         self.cookie = f"simvis-{self.port}"  # cookies do not tell ports apart
-        page, explorer = template("search.html"), template("explorer.html")
-        rules = policy(page, explorer, images="'self' data:")
+        self.page, explorer = template("search.html"), template("explorer.html")
+        rules = policy(self.page, explorer, images="'self' data:")
         self.policy = f"{rules}; connect-src 'self'; frame-ancestors 'none'"
-        fixed = {"colormaps": colormaps(COLORMAPS), "most": LARGEST, "top": TOP}
+        self.fixed = {"colormaps": colormaps(COLORMAPS), "most": LARGEST, "top": TOP}
         # the page makes an explorer in a frame of what stands before and after a pair's data
-        fixed["explorer"] = explorer.replace("{{policy}}", policy(explorer)).split("{{data}}")
-        self.page, self.fixed = page, fixed
+        self.fixed["explorer"] = explorer.replace("{{policy}}", policy(explorer)).split("{{data}}")
         config = uvicorn.Config(
             _Guard(self, self._routes()),
             **{"log_config": None, "access_log": False, "proxy_headers": False},
@@ -217,10 +217,9 @@ class _Guard:
 
         async def send_safely(message):
             if message["type"] == "http.response.start":
-                given = {name for name, _ in message["headers"]}
-                safe = HEADERS | {"content-security-policy": CLOSED}
-                safe = [(name.encode(), value.encode()) for name, value in safe.items()]
-                message["headers"] += [each for each in safe if each[0] not in given]
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
             await send(message)
 
         answer = self.refusal(Request(scope)) or self.app

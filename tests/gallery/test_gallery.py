@@ -25,16 +25,6 @@ from simvis.pair import visualize_pair
 
 
 @pytest.fixture
-def folder(tmp_path):
-    return write_images(tmp_path / "images", 9)
-
-
-@pytest.fixture
-def gallery(tmp_path):
-    return Gallery(tmp_path / "gallery", color_network())
-
-
-@pytest.fixture
 def indexed(gallery, folder):
     gallery.index(folder)
     return gallery

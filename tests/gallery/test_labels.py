@@ -16,16 +16,6 @@ from simvis.gallery.labels import find_labels, read_labels
 from simvis.gallery.table import LATER, ImageTable
 
 
-@pytest.fixture
-def folder(tmp_path):
-    return write_images(tmp_path / "images", 9)
-
-
-@pytest.fixture
-def gallery(tmp_path):
-    return Gallery(tmp_path / "gallery", color_network())
-
-
 def labels_of(gallery):
     return {path: label for path, (label, _) in ImageTable(gallery.path).labels().items()}
 
@@ -200,7 +190,7 @@ def test_masks_are_no_images(gallery, folder, tmp_path):
 # --- which images there are, and what became of them ---------------------------------------------
 
 
-def test_lists_and_patterns_choose(folder, tmp_path, monkeypatch):
+def test_lists_and_patterns_choose(gallery, folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (folder / "@eaDir").mkdir()
     shutil.copy(folder / "0" / "0_0000.png", folder / "@eaDir")
@@ -212,7 +202,6 @@ def test_lists_and_patterns_choose(folder, tmp_path, monkeypatch):
     chosen = ImageFolder(folder, "list.txt").listing()
     assert sorted(chosen.files) == ["0/0_0000.png", "1/0_0001.png", "2/0_0002.png"]
     assert chosen.left_out["not in the list"] == 6
-    gallery = Gallery(tmp_path / "gallery", color_network())
     indexed = gallery.index(folder, images_from="list.txt", exclude="2")
     assert indexed.images == 2
     for words in ("4 not in the list", "1 folder of thumbnails", "3 excluded", "(.heic 1)"):

@@ -2,25 +2,18 @@
 
 import numpy as np
 import pytest
-from galleries import color_network, write_images
+from galleries import color_network
 from numpy.testing import assert_allclose
 
 from search_gallery import main
 from simvis import image_ops
-from simvis.gallery.gallery import Gallery
 from simvis.gallery.table import ImageTable
 
 RIGHT, WRONG = ["0/0_0003.png", "1/0_0001.png"], ["2/0_0005.png"]
 
 
 @pytest.fixture
-def folder(tmp_path):
-    return write_images(tmp_path / "images", 9)
-
-
-@pytest.fixture
-def gallery(folder, tmp_path):
-    gallery = Gallery(tmp_path / "gallery", color_network())
+def gallery(gallery, folder):
     gallery.index(folder)
     return gallery
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from galleries import color_network, write_images
+from galleries import write_images
 from numpy.testing import assert_allclose
 from PIL import Image
 
@@ -19,16 +19,6 @@ from simvis.gallery.unusual import count_unusual, pair_quantiles, percentile, pe
 from simvis.image_ops import load_image
 from simvis.pair import EXAMPLE_PAIR, EXAMPLES
 from visualize_similarity import main
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return write_images(tmp_path / "images", 9)
-
-
-@pytest.fixture
-def gallery(tmp_path):
-    return Gallery(tmp_path / "gallery", color_network())
 
 
 def unit_vectors(rng, count, dimension):

@@ -16,9 +16,9 @@ from simvis import image_ops
 from simvis.pair import EXAMPLES
 
 
-def small_network(*layers, head=(), **options):
+def small_network(*layers, head=(), channels=3, **options):
     keras.utils.set_random_seed(0)
-    image = keras.Input((32, 32, 3))
+    image = keras.Input((32, 32, channels))
     conv = keras.layers.Conv2D(16, 3, 4, activation="gelu")(image)
     for layer in layers:
         conv = layer(conv)
@@ -58,8 +58,9 @@ def test_an_image_has_the_same_bits_in_whatever_company(both, batch):
     assert np.array_equal(np.concatenate(alone), np.tile(network.embed(batch), (8, 1)))
 
 
-def test_a_model_of_ones_own_with_a_pooling_of_ones_own():
-    network = small_network(pooling="max")
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_model_of_ones_own_with_a_pooling_of_ones_own(channels):
+    network = small_network(pooling="max", channels=channels)
     other = in_litert(network)
     images = list(np.random.default_rng(0).integers(0, 256, (3, 50, 40, 3), dtype=np.uint8))
     batch = network.preprocess(images)
@@ -105,7 +106,7 @@ def test_outputs_that_are_not_there_stay_none():
         return None, 2 * batch, None, tf.reduce_sum(batch, (1, 2))
 
     batch = np.arange(24, dtype=np.float32).reshape(2, 2, 2, 3)
-    expected = to_numpy(function, (2, 2), graph=True)(batch)
+    expected = to_numpy(function, (2, 2, 3), graph=True)(batch)
     found = to_litert(function)(batch)
     assert [each is None for each in found] == [True, False, True, False]
     for one, other in zip(found, expected, strict=True):

@@ -10,7 +10,7 @@ import threading
 
 import numpy as np
 import pytest
-from conftest import EYES, HOSTILE, assert_accessible, expect, texts
+from conftest import EYES, HOSTILE, Finger, assert_accessible, expect, texts
 from numpy.testing import assert_allclose
 from PIL import Image
 
@@ -167,12 +167,10 @@ def test_the_overlay_is_seen_under_the_pointer_by_focus_and_for_all(hits, visit)
 def test_the_overlay_is_seen_as_long_as_a_finger_rests(hits, visit):
     page = visit(hits[:2], has_touch=True, is_mobile=True, **PHONE)
     button = page.locator(".card button").nth(1)
-    touch = page.context.new_cdp_session(page)
-    box = button.bounding_box()
-    at = {"x": box["x"] + 50, "y": box["y"] + 50}
-    touch.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [at]})
+    finger, box = Finger(page), button.bounding_box()
+    finger.touch("touchStart", (box["x"] + 50, box["y"] + 50))
     expect_overlays(page, False, True)
-    touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    finger.touch("touchEnd")
     expect_overlays(page, False, False)
     expect(page.locator("dialog")).to_be_hidden()  # a finger that rested did not click
     button.tap()

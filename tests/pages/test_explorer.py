@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from conftest import EYES, HOSTILE, ROOT, assert_accessible, expect, texts
+from conftest import EYES, HOSTILE, ROOT, Finger, assert_accessible, expect, texts
 from numpy.testing import assert_allclose
 from PIL import Image
 
@@ -41,16 +41,27 @@ class Case:
         write_explorer(path, *self.images, *self.convs, **options)
         return path
 
-    def expected(self, explain, regions=WHOLE, cover=False, power=3.0, pairwise=False):
+    def expected(
+        self, explain, regions=WHOLE, cover=False, power=3.0, compute=compute_spatial_similarity
+    ):
         options = {"power": power, "projection": self.projection if explain == "head" else None}
+        options["pooling"] = self.pooling if explain == "head" else explain
         for i, region in enumerate(regions):
             if region is not None:
                 size, shape = self.images[i].shape[:2], self.convs[i].shape[:2]
                 # a cell that is covered wholly takes no part, not even by what rounding leaves
                 share = image_ops.region_weights(region, size, shape).round(12)
                 options[f"region{i + 1}"] = 1 - share if cover else share
-        compute = compute_pairwise_similarity if pairwise else compute_spatial_similarity
-        return compute(*self.convs, self.pooling if explain == "head" else explain, **options)
+        return compute(*self.convs, **options)
+
+    def pairwise(self, explain, regions=WHOLE):
+        return self.expected(explain, regions, compute=compute_pairwise_similarity)
+
+    def match(self, image, point, explain="average", regions=WHOLE):
+        """Return what a pixel (x, y) of an image, 1 or 2, matches in the other one."""
+        size, shape = self.images[image - 1].shape[:2], self.convs[image - 1].shape[:2]
+        y, x = image_ops.cell_of(point, size, shape)
+        return point_similarity(self.pairwise(explain, regions), y, x, image)
 
 
 @pytest.fixture
@@ -178,19 +189,17 @@ def test_a_point_shows_what_it_matches(case, visit):
     page = visit(case)
     for explain in CHOICES:
         choose(page, "explain", explain)
-        assert_shows(page, case.expected(explain))
-        pairwise = case.expected(explain, pairwise=True)
+        maps = case.expected(explain)
+        assert_shows(page, maps)
         # a centre of a cell, between centres, and in the outer half of a corner's cell
         points = [(1, 11, 10), (1, 40, 33), (1, 89, 0), (2, 12, 8), (2, 25, 41), (2, 0, 79)]
         for image, *point in points:
-            size, shape = case.images[image - 1].shape[:2], case.convs[image - 1].shape[:2]
             hover(page, image, *point)
-            y, x = image_ops.cell_of(point, size, shape)
-            match, found = point_similarity(pairwise, y, x, image), shown(page)
+            match, found = case.match(image, point, explain), shown(page)
             assert_same_map(found[f"match{3 - image}"], match)
             assert found[f"match{image}"] is None
             assert_allclose(found["point"]["value"], match.sum(), rtol=1e-4)
-            assert_allclose(found["point"]["share"], match.sum() / pairwise.sum(), rtol=1e-4)
+            assert_allclose(found["point"]["share"], match.sum() / maps[0].sum(), rtol=1e-4)
         assert "Pixel 0, 79 of image 2 adds " in page.locator("#place").inner_text()
     page.mouse.move(1, 1)
     until(page, "s.point === null")
@@ -201,19 +210,8 @@ def test_the_pointed_cells_match_is_marked_with_how_sure_it_is(case, visit, boxe
     page, sure = visit(case, {"regions": boxes}), set()
     for explain in CHOICES:
         choose(page, "explain", explain)
-        pairwise = case.expected(explain, boxes, pairwise=True)
-        options = {"pooling": "average" if explain == "head" else explain}
-        options |= {"projection": case.projection if explain == "head" else None}
-        for i, box in enumerate(boxes, 1):
-            weights = (
-                None
-                if box is None
-                else image_ops.region_weights(
-                    box, case.images[i - 1].shape[:2], case.convs[i - 1].shape[:2]
-                )
-            )
-            options[f"region{i}"] = weights
-        cells, adds, cosines = mutual_matches(*case.convs, **options)
+        pairwise = case.pairwise(explain, boxes)
+        cells, adds, cosines = case.expected(explain, boxes, compute=mutual_matches)
         assert len(cells) > 1
         mutual = {tuple(cell[:2]): k for k, cell in enumerate(cells)}
         for y, x in np.ndindex(case.convs[0].shape[:2]):
@@ -257,10 +255,8 @@ def test_regions_and_their_cover_up_are_those_of_the_method(case, visit):
             assert_shows(page, case.expected(explain, boxes, cover=True))
             assert "estimated similarity with" in page.locator("#meaning").inner_text()
             cover(page, on=False)
-        pairwise = case.expected(explain, (one, two), pairwise=True)
         hover(page, 2, 25, 60)
-        match = point_similarity(pairwise, *image_ops.cell_of((25, 60), (80, 50), (5, 2)), image=2)
-        assert_same_map(shown(page)["match1"], match)
+        assert_same_map(shown(page)["match1"], case.match(2, (25, 60), explain, (one, two)))
         escape(page)
 
 
@@ -293,9 +289,7 @@ def test_a_page_may_begin_with_a_mask_a_box_and_a_point_and_saves_its_numbers(ca
         found = shown(page)
         assert found["region1"] == "mask" and found["region2"] == list(regions[1])
         assert found["point"]["pinned"]
-        pairwise = case.expected(explain, regions, pairwise=True)
-        match = point_similarity(pairwise, *image_ops.cell_of((25, 41), (80, 50), (5, 2)), image=2)
-        assert_same_map(found["match1"], match)
+        assert_same_map(found["match1"], case.match(2, (25, 41), explain, regions))
         cover(page)
         assert_shows(page, case.expected(explain, regions, cover=True))
         cover(page, on=False)
@@ -602,28 +596,6 @@ def test_changes_are_told_and_hovering_is_not_and_a_resting_hand_hides_no_map(ca
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 
 
-class Finger:
-    """One finger on a touch screen."""
-
-    def __init__(self, page):
-        self.page, self.session = page, page.context.new_cdp_session(page)
-
-    def touch(self, kind, *points):
-        points = [{"x": x, "y": y} for x, y in points]
-        self.session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
-
-    def rest(self, at):
-        """Touch, and wait until the touch has become a long press."""
-        self.touch("touchStart", at)
-        browsing.wait_until(self.page, "document.querySelector('.stage.marking')")
-
-    def draw(self, start, end):
-        for share in (0.25, 0.5, 0.75, 1):
-            at = [a + share * (b - a) for a, b in zip(start, end, strict=True)]
-            self.touch("touchMove", at)
-        self.touch("touchEnd")
-
-
 def test_a_tap_points_and_a_swipe_scrolls(case, visit):
     page = visit(case, **PHONE)
     for condition in ("s.point?.pinned", "!s.point", "s.point?.pinned"):
@@ -711,9 +683,7 @@ def test_the_keyboard_does_it_all(case, visit):
     expect(page.get_by_label("Image 1: image 1")).to_be_focused()
     press("ArrowRight", "ArrowUp", "ArrowUp", "ArrowUp", "ArrowUp", "Enter")
     until_point(page, 1, 45 + 11, 0, pinned=True)
-    pairwise = case.expected("average", pairwise=True)
-    match = point_similarity(pairwise, *image_ops.cell_of((56, 0), (60, 90), (3, 4)))
-    assert_same_map(shown(page)["match2"], match)
+    assert_same_map(shown(page)["match2"], case.match(1, (56, 0)))
     press("Tab")
     expect(page.get_by_label("Image 2: image 2")).to_be_focused()
     until(page, "s.point.image === 1")  # pinned
@@ -772,7 +742,6 @@ def plain(page, selector):
 
 def test_a_fine_cell_is_read_under_the_pointer(case, fine, visit):
     page = visit(case, {"fine": fine, "normalize": "absolute"})
-    pairwise = case.expected("average", pairwise=True)
     assert_allclose(page.evaluate("explorer.state().ranges"), [[0, 3 / 108], [0, 3 / 100]])
     for image, x, y in ((1, 0, 0), (1, 41, 33), (1, 89, 59), (2, 30, 79), (2, 49, 2)):
         hover(page, image, x, y)
@@ -784,8 +753,7 @@ def test_a_fine_cell_is_read_under_the_pointer(case, fine, visit):
         words = plain(page, "#place")[0]
         assert f" per cell of {rows} × {columns}, " in words and "Its match, of " in words
         # what it matches stays what the page computes
-        cell = image_ops.cell_of((x, y), (height, width), case.convs[image - 1].shape[:2])
-        assert_same_map(found[f"match{3 - image}"], point_similarity(pairwise, *cell, image))
+        assert_same_map(found[f"match{3 - image}"], case.match(image, (x, y)))
     assert plain(page, "#grain") == ["A point’s match is of 3 × 4."]
     page.mouse.move(1, 1)
     until(page, "!s.point")
@@ -836,18 +804,16 @@ REGION = (196, 90, 334, 170)
     "options", [{"stride": 8}, {"stride": 4}, {"stride": 16, "region1": REGION}]
 )
 def test_the_page_of_a_fine_pair_has_its_maps_and_is_small(options, imagenet, go, tmp_path):
-    pair = visualize_pair(*EXAMPLE_PAIR, imagenet, **options)
-    pair.save_page(path := tmp_path / "pair.html")
-    assert path.stat().st_size < 2e6
-    page = go(path.as_uri())
-    browsing.wait_until(page, "window.explorer")
-    assert_shows(page, (pair.similarity1, pair.similarity2))
+    pairs = [visualize_pair(*EXAMPLE_PAIR, imagenet, **options)]
     if "region1" not in options:  # what is special of a pair, the page does not ask
         usual = np.full(1280, 0.01)
-        visualize_pair(*EXAMPLE_PAIR, imagenet, special=usual, **options).save_page(path)
-        page.goto(path.as_uri())
+        pairs.append(visualize_pair(*EXAMPLE_PAIR, imagenet, special=usual, **options))
+    for pair in pairs:
+        pair.save_page(path := tmp_path / "pair.html")
+        assert path.stat().st_size < 2e6
+        page = go(path.as_uri())
         browsing.wait_until(page, "window.explorer")
-        assert_shows(page, (pair.similarity1, pair.similarity2))
+        assert_shows(page, (pairs[0].similarity1, pairs[0].similarity2))
 
 
 # --- the page itself ------------------------------------------------------------------------------

@@ -10,15 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import HOSTILE, assert_accessible, expect
-from galleries import color_network, write_images
+from conftest import HOSTILE, Finger, assert_accessible, expect
+from galleries import write_images
 from numpy.testing import assert_allclose
 from PIL import Image
 from services import served
 
 from benchmarks.browser import wait_until
 from simvis import image_ops
-from simvis.gallery.gallery import Gallery
 
 WIDE, NARROW = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
 PHONE = {"viewport": NARROW, "has_touch": True, "is_mobile": True}
@@ -34,8 +33,7 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def gallery(folder, tmp_path):
-    gallery = Gallery(tmp_path / "gallery", color_network())
+def gallery(gallery, folder):
     gallery.index(folder)
     return gallery
 
@@ -57,11 +55,16 @@ def service(gallery):
 
 @pytest.fixture
 def visit(go, service):
-    """Return a function that opens the page; nothing but the service may be asked."""
+    """Return a function that opens the page, and searches with a photograph if it is given one.
 
-    def visit(**options):
+    Nothing but the service may be asked.
+    """
+
+    def visit(photo=None, **options):
         page = go(service.address, **{"viewport": WIDE, **options})
         expect(page.locator("#pictures .card")).not_to_have_count(0)
+        if photo:
+            choose(page, photo)
         return page
 
     yield visit
@@ -112,8 +115,7 @@ def use(page, tool):
 
 
 def test_a_photograph_is_searched_with_box_by_box(visit, gallery, photo):
-    page = visit()
-    choose(page, photo)
+    page = visit(photo)
     assert_hits(settled(page), gallery.find(photo))
     assert page.locator("#asked-name").inner_text() == photo.name
     drag(page, BOX, let_go=False)  # the ranking comes while the hand still rests
@@ -134,8 +136,7 @@ def test_a_photograph_is_searched_with_box_by_box(visit, gallery, photo):
 
 
 def test_what_is_ignored_by_box_and_by_brush(visit, go, gallery, photo):
-    page = visit()
-    choose(page, photo)
+    page = visit(photo)
     use(page, "ignore")
     drag(page, OTHER)
     found = settled(page, "a.marks.length === 1")
@@ -161,43 +162,30 @@ def test_what_is_ignored_by_box_and_by_brush(visit, go, gallery, photo):
     go.expect_complaints(page, "Multiple readback operations")  # which is the test's own
 
 
-class Finger:
-    def __init__(self, page):
-        self.page, self.session = page, page.context.new_cdp_session(page)
-
-    def touch(self, kind, *points):
-        points = [{"x": x, "y": y} for x, y in points]
-        self.session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
-
-    def draw(self, box, until=None):
-        start, end = at(self.page, box[0] + 0.3, box[1] + 0.3), at(self.page, *box[2:])
-        self.touch("touchStart", start)
-        if until:
-            wait_until(self.page, until)
-        for share in (0.25, 0.5, 0.75, 0.999):
-            self.touch("touchMove", [a + share * (b - a) for a, b in zip(start, end, strict=True)])
-        self.touch("touchEnd")
-
-
 def test_fingers_tap_scroll_and_draw(visit, gallery, photo):
-    page = visit(**PHONE)
-    choose(page, photo)
+    page = visit(photo, **PHONE)
     finger = Finger(page)
+
+    def draw(box, rest=False):
+        start, end = at(page, box[0] + 0.3, box[1] + 0.3), at(page, box[2] - 0.1, box[3] - 0.1)
+        finger.rest(start) if rest else finger.touch("touchStart", start)
+        finger.draw(start, end)
+
     page.touchscreen.tap(*at(page, 100.5, 80.5))
     found = settled(page, "a.marks.length === 1")
     x, y = page.evaluate("asked.marks[0].at")
     assert_hits(found, gallery.find(photo, point=(x, y)))
     page.locator("#undo").tap()
     settled(page, "!a.marks.length")
-    finger.draw(BOX, until="document.querySelector('.stage.marking')")
+    draw(BOX, rest=True)
     found = settled(page, "a.marks.length === 1")
     assert_allclose(page.evaluate("asked.marks[0].at"), BOX, atol=1.5)
     assert_hits(found, gallery.find(photo, tuple(page.evaluate("asked.marks[0].at"))))
     page.locator("#mark").tap()
-    finger.draw(OTHER)
+    draw(OTHER)
     settled(page, "a.marks.length === 2")
     use(page, "ignore")  # which draws at once
-    finger.draw((10, 10, 40, 40))
+    draw((10, 10, 40, 40))
     settled(page, "a.marks.length === 3 && a.marks[2].kind === 'ignore'")
     page.locator(".right").first.tap()
     expect(page.locator(".right").first).to_have_attribute("aria-pressed", "true")
@@ -207,7 +195,7 @@ def test_fingers_tap_scroll_and_draw(visit, gallery, photo):
     use(page, "look")
     page.evaluate("scrollTo(0, 0)")
     wait_until(page, "scrollY === 0")
-    finger.draw((60, 200, 60, 20))  # a swipe scrolls, and marks nothing
+    draw((60, 200, 60, 20))  # a swipe scrolls, and marks nothing
     wait_until(page, "scrollY > 20")
     assert page.evaluate("asked.marks.length") == 3
 
@@ -293,8 +281,7 @@ def test_pictures_of_the_gallery_are_picked_page_by_page(visit, gallery, folder,
 
 
 def test_search_with_this_and_the_way_back(visit, gallery, folder, photo):
-    page = visit()
-    choose(page, photo)
+    page = visit(photo)
     drag(page, BOX)
     first = settled(page, "a.marks.length === 1")
     card = page.locator("#cards .card").nth(2)
@@ -314,8 +301,7 @@ def test_search_with_this_and_the_way_back(visit, gallery, folder, photo):
 
 
 def test_more_like_these_and_not_like_those(visit, gallery, photo):
-    page = visit()
-    choose(page, photo)
+    page = visit(photo)
     drag(page, BOX)
     found = settled(page, "a.marks.length === 1")
     expect(page.locator("#again")).to_be_disabled()
@@ -334,8 +320,7 @@ def test_more_like_these_and_not_like_those(visit, gallery, photo):
 
 
 def test_maps_are_seen_under_the_pointer_in_the_colours_that_are_chosen(visit, go, gallery, photo):
-    page = visit()
-    choose(page, photo)
+    page = visit(photo)
     hit = gallery.find(photo).hits[1]
     heat = page.locator("#cards .overlay").nth(1)
     page.mouse.move(5, 5)
@@ -399,8 +384,7 @@ def test_what_is_usual_and_copies_and_labels(visit, gallery, folder):
 
 
 def test_a_hit_opens_its_explorer(visit, gallery, photo):
-    page = visit()
-    choose(page, photo)
+    page = visit(photo)
     drag(page, BOX)
     settled(page, "a.marks.length === 1")
     page.locator("#cards .thumb").nth(3).click()
@@ -416,8 +400,7 @@ def test_a_hit_opens_its_explorer(visit, gallery, photo):
 
 
 def test_a_report_is_saved(visit, gallery, photo, tmp_path):
-    page = visit()
-    choose(page, photo)
+    page = visit(photo)
     drag(page, BOX)
     found = settled(page, "a.marks.length === 1")
     with page.expect_download() as download:
@@ -439,8 +422,7 @@ def test_what_is_gone_or_corrupt_is_a_card_that_says_so(visit, go, gallery, fold
     hits = gallery.find(photo).hits
     (folder / hits[0].path).unlink()
     (folder / hits[1].path).write_text("no image")
-    page = visit()
-    choose(page, photo)
+    page = visit(photo)
     found = settled(page)
     assert [path for path, _ in found] == [hit.path for hit in hits]
     notes = page.locator("#cards .card").nth(0), page.locator("#cards .card").nth(1)
@@ -474,8 +456,7 @@ def test_what_the_server_refuses_is_said_in_words(visit, go, photo, tmp_path, mo
 
 
 def test_a_photograph_that_is_kept_no_more_is_sent_again(visit, go, service, gallery, photo):
-    page = visit()
-    choose(page, photo)
+    page = visit(photo)
     service.desk.photos._kept.clear()
     service.desk.answers._kept.clear()
     drag(page, BOX)
@@ -536,10 +517,7 @@ def test_a_newcomer_finds_the_room_of_a_picture_on_the_wall(chromium, tmp_path, 
             page.mouse.down()
             page.mouse.move(x + 334 * scale, y + 170 * scale, steps=4)
             page.mouse.up()
-            settled(page, "a.marks.length === 1")
-            paths = page.locator("[data-path]").evaluate_all(
-                "all => all.map((e) => e.dataset.path)"
-            )
+            paths = [path for path, _ in settled(page, "a.marks.length === 1")]
             assert paths[:2] == ["room_a_view1.jpg", "room_a_view2.jpg"]
             with page.expect_download() as download:
                 page.locator("#report").click()
