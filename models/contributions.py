@@ -6,7 +6,7 @@ network's `activations` are, which are pooled as in `similarity_ops`, or to its 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import tensorflow as tf
@@ -44,13 +44,14 @@ class Contributions:
 
     Parameters
     ----------
-    layer_at : function of a stride, or None for the network's own layer, that returns a `Layer`
+    layer_at : function of a stride, 1 for the pixels and None for the network's own layer, that
+        returns a `Layer` or raises a ValueError; `layer` is the same, and remembers
     grey : function that returns a float32 (1, H, W, 3) batch, the reference by default
     """
 
     def __init__(self, layer_at, grey):
-        self._layer_at, self._grey = layer_at, grey
-        self._layers, self._references, self._secants = {}, {}, {}
+        self.layer, self._secants = cache(layer_at), {}
+        self._reference = cache(lambda stride: self.look(grey(), stride))
 
     def __call__(self, batch, directions, stride=None, references=None, regions=(), **pooling):
         """Return maps of <F(image), d> for each image of a batch, and what the reference has of it.
@@ -71,12 +72,10 @@ class Contributions:
         """
         layer = self.layer(stride)
         upper, *others = layer.front(batch)
-        if references is not None:
-            lower = layer.front(references)[0]
+        if references is None:
+            lower = np.repeat(self._reference(stride), len(batch), 0)
         else:
-            if stride not in self._references:
-                self._references[stride] = layer.front(self._grey())[0]
-            lower = np.repeat(self._references[stride], len(batch), 0)
+            lower = layer.front(references)[0]
         secants, found = self._secants_of(stride, layer, pooling), []
         for i, along in enumerate(directions):
             given = [tf.constant(each[i : i + 1]) for each in others]
@@ -100,12 +99,6 @@ class Contributions:
     def look(self, batch, stride):
         """Return the activations (N, *positions, C) of the layer of a stride."""
         return self.layer(stride).front(batch)[0]
-
-    def layer(self, stride):
-        """Return the `Layer` of a stride, 1 being the pixels, or raise a ValueError."""
-        if stride not in self._layers:
-            self._layers[stride] = self._layer_at(stride)
-        return self._layers[stride]
 
     def _secants_of(self, stride, layer, pooling):
         """Return the `Secants` of what follows a layer, traced once for each pooling and head."""

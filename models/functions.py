@@ -1,5 +1,7 @@
 """Networks of functions of arrays, whatever framework they are written in."""
 
+from functools import partial
+
 import numpy as np
 
 from simvis.image_ops import as_image
@@ -76,12 +78,9 @@ def from_functions(
         raise ValueError(
             f"data_format: expected channels_last or channels_first, got {data_format!r}"
         )
-    input_size = checked_size(input_size)
+    input_size, to_batch = checked_size(input_size), partial(as_batch, preprocess)
     if projection is not None:
         projection = _checked_projection(projection)
-
-    def to_batch(images):
-        return as_batch(preprocess([as_image(image) for image in images]), len(images))
 
     def to_maps(batch):
         maps = as_array("activations", activations(batch))
@@ -189,16 +188,17 @@ def as_array(name, values):
     return array
 
 
-def as_batch(values, count):
-    """Return what a preprocess function made of so many images as a float32 batch."""
+def as_batch(preprocess, images):
+    """Return what a function of anyone's makes of images as a float32 batch."""
+    values = preprocess([as_image(image) for image in images])
     if isinstance(values, (list, tuple)):
         values = [as_array("preprocess", each) for each in values]
         if len({each.shape for each in values}) > 1:
             raise ValueError("preprocess: its images differ in size, expected one batch (N, ...)")
     batch = np.asarray(as_array("preprocess", values), np.float32)
-    if batch.ndim < 2 or len(batch) != count:
+    if batch.ndim < 2 or len(batch) != len(images):
         raise ValueError(
-            f"preprocess: expected a batch of {count} images, (N, ...), got {batch.shape}"
+            f"preprocess: expected a batch of {len(images)} images, (N, ...), got {batch.shape}"
         )
     return batch
 
@@ -206,6 +206,26 @@ def as_batch(values, count):
 def tolerance_of(values):
     """Return how far directions may be apart, by the number format of what a network returned."""
     return TOLERANCES.get(str(getattr(values, "dtype", "")).rpartition(".")[2], TOLERANCE)
+
+
+def derived_functions(embed, along):
+    """Return the functions of a network whose activations are local features, times their number.
+
+    Their average is the embedding then, and all of `similarity_ops` applies.
+
+    embed : function of a batch -> the network's output (N, D)
+    along : its `contributions.Contributions`
+    """
+
+    def run(batch):
+        outputs = embed(batch)
+        maps = [
+            np.moveaxis(parts, 0, -1) * parts[0].size + constant
+            for parts, constant in along(batch, [np.eye(outputs.shape[1])] * len(batch))
+        ]
+        return np.stack(maps).astype(np.float32), outputs, None
+
+    return {"activations": lambda batch: run(batch)[0], "embed": embed, "forward": run}
 
 
 def of_pooling(look, pooling, power, projection, place, **fields):
@@ -271,21 +291,19 @@ def _checked_projection(projection):
 
 def _check_channels(maps, projection, vectors):
     """Raise a ValueError, with what may be meant, if activations do not fit what follows them."""
-    channels = maps.shape[-1]
-    if projection is not None and len(projection[0]) != channels:
-        expected = f"the projection's kernel takes {len(projection[0])}"
-        count = len(projection[0])
-    elif projection is None and vectors is not None and vectors.shape[1] != channels:
-        expected = f"embed returns {vectors.shape[1]} numbers and there is no projection"
-        count = vectors.shape[1]
+    channels, returned = maps.shape[-1], None if vectors is None else vectors.shape[1]
+    if projection is None:
+        count, made = returned, returned
+        expected = f"embed returns {returned} numbers and there is no projection"
     else:
-        count = None if projection is None else projection[0].shape[1]
-        if vectors is None or projection is None or vectors.shape[1] == count:
-            return
+        count, made = projection[0].shape
+        expected = f"the projection's kernel takes {count}"
+    if count not in (None, channels):
+        words = ""
+        if count == maps.shape[1]:
+            words = '; they look like (N, C, h, w), say data_format="channels_first"'
         raise ValueError(
-            f"embed: it returns {vectors.shape[1]} numbers, the projection makes {count}"
+            f"activations: {maps.shape} have {channels} channels, but {expected}{words}"
         )
-    words = ""
-    if count == maps.shape[1]:
-        words = '; they look like (N, C, h, w), say data_format="channels_first"'
-    raise ValueError(f"activations: {maps.shape} have {channels} channels, but {expected}{words}")
+    if returned not in (None, made):
+        raise ValueError(f"embed: it returns {returned} numbers, the projection makes {made}")

@@ -11,8 +11,8 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from simvis.image_ops import as_image
 from simvis.models.functions import (
+    TOLERANCE,
     TOLERANCES,
     as_batch,
     checked_size,
@@ -23,7 +23,6 @@ from simvis.models.places import Layout, axes_of, check_places
 from simvis.models.probes import NotLinear, Piece, pooling_and_head
 from simvis.models.steps import Step, Tensor, bottlenecks, leading_to
 
-TOLERANCE = 2e-5  # of float32
 ANY = 2**30  # images at once
 MOST_MAPS = 6  # that are tried, from the last one on
 KINDS = {"float": np.float32, "float16": np.float16, "double": np.float64, "uint8": np.uint8}
@@ -69,12 +68,8 @@ def from_onnx(
         and be linear after that: anything else needs a gradient, which onnxruntime does not have.
     """
     size, model = checked_size(input_size), _Model(path_or_session, output)
-
-    def to_batch(images):
-        return as_batch(preprocess([as_image(image) for image in images]), len(images))
-
-    samples = to_batch(sample_images(size))
-    problems = []
+    to_batch = partial(as_batch, preprocess)
+    samples, problems = to_batch(sample_images(size)), []
     for line, axes, maps in model.lines(layer, samples[:1], size, data_format):
         half, layout = "16" in line[0].dtype, Layout(line[0].shape, grid, prefix, size, maps)
         place, between = line[0].operation + layout.words, partial(model.piece, line[0], axes, half)
@@ -94,7 +89,8 @@ def from_onnx(
     looking = model.session([line[0].operation])
 
     def look(batch):
-        pairs = [model.run(looking, batch[i : i + model.at_once]) for i in model.starts(batch)]
+        starts = range(0, len(batch), model.at_once)
+        pairs = [model.run(looking, batch[i : i + model.at_once]) for i in starts]
         vectors, conv = (np.concatenate(each)[: len(batch)] for each in zip(*pairs, strict=True))
         conv = np.float32(conv.transpose(axes))
         return layout.lay(conv), np.float32(vectors).reshape(len(batch), -1)
@@ -109,7 +105,10 @@ def from_onnx(
         preprocess=to_batch,
         engine="ONNX Runtime",
         tolerance=tolerance or (TOLERANCES["float16"] if half else TOLERANCE),
-        weights=lambda: [model.contents(), to_batch(sample_images(size))],
+        weights=lambda: [
+            np.frombuffer(model.proto.SerializeToString(deterministic=True), np.uint8),
+            to_batch(sample_images(size)),
+        ],
     )
 
 
@@ -156,12 +155,6 @@ class _Model:
             raise ValueError(f"output: {self.output} does not depend on the images")
         self.steps = leading_to(self.steps, [made[self.output]])
         self.made = made
-
-    def starts(self, batch):
-        return range(0, len(batch), self.at_once)
-
-    def contents(self):
-        return np.frombuffer(self.proto.SerializeToString(deterministic=True), np.uint8)
 
     def lines(self, layer, batch, size, data_format):
         """Yield the tensors from the layer on that all leads through, its axes, and all maps.

@@ -1,7 +1,5 @@
 """Where in the image the positions of a network lie: measured by changing parts of the image."""
 
-import math
-
 import numpy as np
 
 from simvis.similarity_ops import tokens_to_map
@@ -24,8 +22,7 @@ def token_grid(count, grid, prefix, size, maps, places):
     """
     seen = None if places is None else np.flatnonzero(np.isfinite(places[:, 0]))
     if grid is not None:
-        left = count - grid[0] * grid[1]
-        before = left
+        before = left = count - grid[0] * grid[1]
         if seen is not None and len(seen) == grid[0] * grid[1] and np.ptp(seen) == len(seen) - 1:
             before = int(seen[0])
         if left < 0 or prefix not in (None, before):
@@ -158,27 +155,35 @@ def axes_of(shape, count, size, data_format=None):
 
 
 class Layout:
-    """How a layer's activations (N, *positions, C) lie in the image; `words` says so."""
+    """How a layer's activations (N, *positions, C) lie in the image; `words` says so.
 
-    def __init__(self, shape, grid, prefix, size, maps):
+    The arguments are those of `token_grid`, and the shape of the activations.
+    """
+
+    def __init__(self, shape, grid, prefix, size, maps, places=None):
         self.grid, self.prefix, self.words, self.sides = None, 0, "", shape[1:3]
         if len(shape) == 3:
-            self.grid, self.prefix = token_grid(shape[1], grid, prefix, size, maps, None)
+            self.grid, self.prefix = token_grid(shape[1], grid, prefix, size, maps, places)
             self.sides = self.grid
             self.words = f", tokens as {self.grid[0]} x {self.grid[1]}"
             self.words += f" after {self.prefix} others" if self.prefix else ""
 
     def lay(self, conv):
         """Return activations (N, *positions, C) as maps (N, h, w, C)."""
-        if self.grid is None:
-            return conv
-        stop = self.prefix + self.grid[0] * self.grid[1]
-        return tokens_to_map(conv[:, :stop], self.grid, self.prefix)
+        return conv if self.grid is None else tokens_to_map(self.rows(conv), self.grid)
 
-    def rows(self, conv):
-        """Return a tensor (1, *positions, C) as the places' rows (1, h * w, C)."""
-        rows = conv.flatten(1, -2)
-        return rows if self.grid is None else rows[:, self.prefix :][:, : math.prod(self.grid)]
+    def rows(self, tokens):
+        """Return those of tokens (N, T, ...) that are places, (N, h * w, ...), and all of a map."""
+        if self.grid is None:
+            return tokens
+        return tokens[:, self.prefix : self.prefix + self.grid[0] * self.grid[1]]
+
+    def sums(self, parts):
+        """Return what positions (K, *positions) add as maps (K, h, w), and what is no place."""
+        if self.grid is None:
+            return parts, 0.0
+        maps = self.rows(parts).reshape(-1, *self.grid)
+        return maps, parts.sum(1) - maps.sum((1, 2))
 
 
 CELLS = 7  # of a map that is made of the image itself, along its shorter side
@@ -187,23 +192,20 @@ CELLS = 7  # of a map that is made of the image itself, along its shorter side
 class Pixels:
     """As a `Layout`, of the image itself, whose pixels are summed up by cells."""
 
-    words, sides, grid, prefix = "", None, None, 0
+    words = ""
 
-    def lay(self, conv):
-        """Return what pixels (N, H, W, K) add as maps (N, h, w, K)."""
-        return np.moveaxis(sum_of_cells(np.moveaxis(conv, -1, 1)), 1, -1)
+    def sums(self, parts):
+        """Return what pixels (K, H, W) add as maps (K, h, w), and what is no place.
 
+        The last cells along a side may be smaller.
 
-def sum_of_cells(parts):
-    """Sum up (..., H, W) over the cells of a grid, the last ones of which may be smaller.
-
-    Examples
-    --------
-    >>> sum_of_cells(np.ones((15, 30)))[:2, :2]
-    array([[4., 4.],
-           [4., 4.]])
-    """
-    side = max(1, min(parts.shape[-2:]) // CELLS)
-    for axis in (-2, -1):
-        parts = np.add.reduceat(parts, np.arange(0, parts.shape[axis], side), axis)
-    return parts
+        Examples
+        --------
+        >>> Pixels().sums(np.ones((1, 15, 30)))[0][0, :2, :2]
+        array([[4., 4.],
+               [4., 4.]])
+        """
+        side = max(1, min(parts.shape[1:]) // CELLS)
+        for axis in (1, 2):
+            parts = np.add.reduceat(parts, np.arange(0, parts.shape[axis], side), axis)
+        return parts, 0.0

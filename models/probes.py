@@ -171,8 +171,8 @@ def affine_of(piece):
 class Normalization:
     """What maps v to offset + scale(v) * linear(v), with a number scale(v) > 0 for each vector."""
 
-    linear: Callable  # of float64 (N, C) arrays
-    offset: np.ndarray | float
+    linear: Callable  # of float64 (N, C) arrays, or tensors
+    offset: object  # an array or a tensor (C,), or a number
 
 
 def normalization_of(piece):

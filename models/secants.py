@@ -80,8 +80,11 @@ class Secants:
                     operation._set_attr("_gradient_op_type", kind)
             self.unruled = sorted({each.type for each in reached} - LINEAR - set(RULES))
             along = tf.reduce_sum(tf.cast(values, tf.float32) * _both(directions), -1)
-            with _moved_by(reached, points):
+            _moving.update({points.name}, (each.name for op in reached for each in op.outputs))
+            try:
                 (slopes,) = tf.gradients(along, [points])
+            finally:
+                _moving.clear()
             if slopes is None:
                 slopes = tf.zeros_like(points)
             # rules pass on the same to both ends; of the rest, the mean of both is closer
@@ -95,26 +98,11 @@ class Secants:
     def split(self, upper, lower, directions, others=()):
         """Return what each position adds to <F(upper), d> - <F(lower), d>, both, and |F(upper)|.
 
-        Parameters
-        ----------
-        upper, lower : float32 (B, *positions, C) arrays
-        directions : float (B, D) array
-        others : tuple of tensors that the function takes besides
-
-        Returns
-        -------
-        parts : float64 (B, *positions) array
-        at_upper, at_lower, norms : float64 (B,) arrays
+        Those are float64 (B, *positions), and (B,) three times, of ends (B, *positions, C),
+        directions (B, D), and a tuple of tensors that the function takes besides.
         """
-        at_once, found = max(1, NUMBERS_AT_ONCE // upper[0].size), []
-        for start in range(0, len(upper), at_once):
-            some = slice(start, start + at_once)
-            points = np.concatenate([upper[some], lower[some]]).astype(np.float32)
-            along = np.asarray(directions[some], np.float32)
-            found.append(self._call(points, along, tuple(others)))
-        return [np.concatenate(each).astype(np.float64) for each in zip(*found, strict=True)]
-
-    def _call(self, points, along, others):
+        points = np.concatenate([upper, lower]).astype(np.float32)
+        along = np.asarray(directions, np.float32)
         # of open lengths, so that another number of steps is no reason to trace again
         signature = (
             tf.TensorSpec((None, *points.shape[1:]), tf.float32),
@@ -126,7 +114,8 @@ class Secants:
             with ONE_AT_A_TIME, bar:
                 self._traced[signature] = self._run.get_concrete_function(*signature)
         run = self._traced[signature]
-        return [each.numpy() for each in run(tf.constant(points), tf.constant(along), others)]
+        found = run(tf.constant(points), tf.constant(along), tuple(others))
+        return [each.numpy().astype(np.float64) for each in found]
 
 
 def _hidden(hidden=False):
@@ -170,15 +159,12 @@ def contributions(secants, activations, reference, directions, steps=1, toleranc
         share = np.linspace(1, 0, steps + 1, dtype=np.float32)
         line = reference + share.reshape(-1, *(1,) * reference.ndim) * (activations - reference)
         line[0] = activations
-        at_once, found = max(1, NUMBERS_AT_ONCE // line[:-1].size), []
-        starts = range(0, len(directions), at_once)
+        at_once, found = max(1, NUMBERS_AT_ONCE // activations.size), []
+        starts = range(0, len(directions) * steps, at_once)
         for start in tqdm(starts, desc="local features", disable=_hidden(len(starts) < 8)):
-            some = np.repeat(directions[start : start + at_once], steps, 0)
-            upper, lower = (
-                np.tile(ends, (len(some) // steps, *(1,) * (line.ndim - 1)))
-                for ends in (line[:-1], line[1:])
-            )
-            found.append(secants.split(upper, lower, some, others))
+            some = np.arange(start, min(start + at_once, starts.stop))  # all steps of each in turn
+            along, step = directions[some // steps], some % steps
+            found.append(secants.split(line[step], line[step + 1], along, others))
         found = [np.concatenate(each) for each in zip(*found, strict=True)]
         parts, at_upper, at_lower, norms = (
             each.reshape(-1, steps, *each.shape[1:]) for each in found
@@ -218,16 +204,6 @@ def _reached(graph, start):
             names.update(each.name for each in operation.outputs)
             reached.append(operation)
     return reached
-
-
-@contextmanager
-def _moved_by(reached, start):
-    _moving.clear()
-    _moving.update({start.name}, (each.name for op in reached for each in op.outputs))
-    try:
-        yield
-    finally:
-        _moving.clear()
 
 
 # --- rules: functions of an operation and of what comes back to its output -----------------------
@@ -272,30 +248,18 @@ def _slope_of_exp(x, y):
     return _both(tf.maximum(y1, y0) * tf.where(step == 0, tf.ones_like(step), ratio))
 
 
-def _slope_of_inverse(y):
-    y1, y0 = _ends(y)
-    return _both(-y1 * y0)
-
-
-def _slope_of_rsqrt(y):
-    y1, y0 = _ends(y)
-    return _both(-((y1 * y0) ** 2) / (y1 + y0))
-
-
-def _slope_of_sqrt(y):
-    y1, y0 = _ends(y)
-    return _both(tf.math.divide_no_nan(1.0, y1 + y0))
+def _by_outputs(slope):
+    """Return the rule of a unary function whose slope follows from its values at both ends."""
+    return lambda operation, gradient: gradient * _both(slope(*_ends(operation.outputs[0])))
 
 
 def _unary(name):
     derivative = None if name in STEPS else ops.gradient_registry.lookup(name)
 
     def rule(operation, gradient):
-        if derivative is None:
-            zero = tf.zeros_like(gradient)
-            return gradient * _slope(*operation.inputs, *operation.outputs, zero, False)
-        one = derivative(operation, tf.ones_like(gradient))
-        return gradient * _slope(*operation.inputs, *operation.outputs, one, name in SMOOTH)
+        one = tf.ones_like(gradient)
+        at = derivative(operation, one) if derivative else tf.zeros_like(one)
+        return gradient * _slope(*operation.inputs, *operation.outputs, at, name in SMOOTH)
 
     return rule
 
@@ -331,7 +295,7 @@ def _quotient(operation, gradient):
     if b.name not in _moving:
         return _summed(gradient * inverse, a), None
     upper, lower = _ends(inverse)
-    to_b = _summed(gradient * _mean(a), b) * _slope_of_inverse(inverse)
+    to_b = _summed(gradient * _mean(a), b) * _both(-upper * lower)
     return _summed(gradient * _both((upper + lower) / 2), a), to_b
 
 
@@ -423,9 +387,9 @@ def _extremum_over_axes(operation, gradient, sign=1):
 RULES = {
     **{name: _unary(name) for name in UNARY},
     "Exp": lambda op, gradient: gradient * _slope_of_exp(op.inputs[0], op.outputs[0]),
-    "Rsqrt": lambda op, gradient: gradient * _slope_of_rsqrt(op.outputs[0]),
-    "Sqrt": lambda op, gradient: gradient * _slope_of_sqrt(op.outputs[0]),
-    "Reciprocal": lambda op, gradient: gradient * _slope_of_inverse(op.outputs[0]),
+    "Rsqrt": _by_outputs(lambda y1, y0: -((y1 * y0) ** 2) / (y1 + y0)),
+    "Sqrt": _by_outputs(lambda y1, y0: tf.math.divide_no_nan(1.0, y1 + y0)),
+    "Reciprocal": _by_outputs(lambda y1, y0: -y1 * y0),
     "Square": lambda op, gradient: 2 * gradient * _both(sum(_ends(op.inputs[0])) / 2),
     **{name: _bilinear(name) for name in ("MatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum")},
     "Mul": _product,

@@ -8,19 +8,19 @@ everything else is split up by secants, see `torch_secants`.
 
 from collections import Counter
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from threading import RLock
 
 import numpy as np
 import torch
 
-from simvis.image_ops import as_image
 from simvis.models import torch_secants
 from simvis.models.functions import (
     TOLERANCE,
     as_array,
     as_batch,
     checked_size,
+    derived_functions,
     of_pooling,
     sample_images,
     tolerance_of,
@@ -93,11 +93,7 @@ def from_torch(
     """
     if not isinstance(module, torch.nn.Module):
         raise ValueError(f"module: expected a torch.nn.Module, got {type(module).__name__}")
-    size = checked_size(input_size)
-
-    def to_batch(images):
-        return as_batch(preprocess([as_image(image) for image in images]), len(images))
-
+    size, to_batch = checked_size(input_size), partial(as_batch, preprocess)
     samples = to_batch(sample_images(size))
     inside = _Inside(module, size, data_format)
     if layer is None:
@@ -122,7 +118,10 @@ def from_torch(
         "preprocess": to_batch,
         "engine": "PyTorch",
         "tolerance": tolerance,
-        "weights": lambda: [*inside.weights(), to_batch(sample_images(size))],
+        "weights": lambda: [
+            *(as_array("module", each) for each in module.state_dict().values()),
+            to_batch(sample_images(size)),
+        ],
     }
     along = _Contributions(inside, layout, samples, grey_batch(to_batch, size))
     try:
@@ -156,41 +155,22 @@ def _piece(traced, source, target, *, half):
     def function(values):
         found = []
         for each in values:
-            given = torch.tensor(each, dtype=traced.dtype, device=traced.device).reshape(
-                source.shape
-            )
-            value = torch_secants.run(traced, steps, {source: given})[target]
-            found.append(value.flatten().cpu().numpy())
+            given = torch.tensor(each, dtype=traced.dtype, device=traced.device)
+            values = torch_secants.run(traced, steps, {source: given.reshape(source.shape)})
+            found.append(values[target].flatten().cpu().numpy())
         return np.stack(found)
 
     return Piece(function, source.shape[1:], target.name, half)
 
 
 def _derived(inside, along, fields):
-    """Make the EmbeddingNetwork whose activations are local features, times their number.
-
-    Their average is the embedding then, and all of `similarity_ops` applies.
-    """
-
-    def embed(batch):
-        return inside.look(batch)[1]
-
-    def run(batch):
-        outputs = embed(batch)
-        maps = [
-            np.moveaxis(parts, 0, -1) * parts[0].size + constant
-            for parts, constant in along(batch, [np.eye(outputs.shape[1])] * len(batch))
-        ]
-        return np.stack(maps).astype(np.float32), outputs, None
-
+    """Make the EmbeddingNetwork whose activations are local features, times their number."""
     place = inside.words + along.layout.words
     return EmbeddingNetwork(
         **fields,
         pooling="average",
         projection=None,
-        activations=lambda batch: run(batch)[0],
-        embed=embed,
-        forward=run,
+        **derived_functions(lambda batch: inside.look(batch)[1], along),
         contributions=along,
         derived=True,
         description=f"all that follows {place}, by secants from a grey image",
@@ -204,19 +184,18 @@ class _Contributions:
     """
 
     def __init__(self, inside, layout, samples, grey):
-        self.inside, self.layout, self.samples, self.grey = inside, layout, samples, grey
-        self.layers, self.traced, self.references = {}, {}, {}
+        self.inside, self.layout, self.samples, self.traced = inside, layout, samples, {}
+        self.layer = cache(self._layer)
+        self.reference = cache(lambda stride: self.look(grey, stride))
 
     def __call__(self, batch, directions, stride=None, references=None, regions=(), **pooling):
         """Return (maps (K, h, w), constants (K,)) for each image of a batch."""
-        inside, layout, alone = self._known(stride)
+        inside, layout, alone = self.layer(stride)
         upper, outputs = inside.look(batch)
-        if references is not None:
-            lower = inside.look(references)[0]
+        if references is None:
+            lower = np.repeat(self.reference(stride), len(batch), 0)
         else:
-            if stride not in self.references:
-                self.references[stride] = inside.look(self.grey)[0]
-            lower = np.repeat(self.references[stride], len(batch), 0)
+            lower = inside.look(references)[0]
         found = []
         for i, along in enumerate(directions):
             if not np.isfinite(outputs[i]).all():
@@ -232,26 +211,19 @@ class _Contributions:
             if not pooling:  # as it is without its last normalisation, or in half precision
                 scale = np.linalg.norm(outputs[i]) / np.linalg.norm(output)
                 parts, constant = parts * scale, constant * scale
-            laid = np.moveaxis(layout.lay(np.moveaxis(parts, 0, -1)[None])[0], -1, 0)
-            others = parts.reshape(len(parts), -1).sum(1) - laid.sum((1, 2))
-            found.append((laid, constant + others))
+            maps, others = layout.sums(parts)
+            found.append((maps, constant + others))
         return found
 
     def look(self, batch, stride):
         """Return the activations (N, *positions, C) of the layer of a stride."""
-        return self._known(stride)[0].look(batch)[0]
-
-    def _known(self, stride):
-        if stride not in self.layers:
-            self.layers[stride] = self._layer(stride)
-        return self.layers[stride]
+        return self.layer(stride)[0].look(batch)[0]
 
     def _layer(self, stride):
         """Return the last layer of a stride that all goes through, its layout, and that it is."""
-        if stride is None or self.inside.layer is None:
-            return self.inside, self.layout, self.inside.is_all(self.samples[:2])
-        own = stride_of(self.inside.size, self.layout.sides)
-        if stride == own:
+        image = self.inside.layer is None
+        own = None if image else stride_of(self.inside.size, self.layout.sides)
+        if image or stride in (None, own):
             return self.inside, self.layout, self.inside.is_all(self.samples[:2])
         known = set()
         for layer, axes, maps in reversed(self.inside.calls(self.samples)):
@@ -278,7 +250,8 @@ class _Contributions:
 
             def follow(values):
                 conv = inside.replaced(image, values, self.inside)
-                return _pooled(self.layout.rows(conv), weights.flatten(), **pooling)
+                rows = self.layout.rows(conv).flatten(1, -2)
+                return _pooled(rows, weights.flatten(), **pooling)
 
             return inside.trace(image, follow)
         traced = inside.trace(image)
@@ -317,9 +290,6 @@ class _Inside:
         self.like = torch.zeros(()) if first is None else first.detach()
         self.layer = self.axes = self.words = None
         self.maps = ()  # the (h, w) of the feature maps that were seen, the last one first
-
-    def weights(self):
-        return [as_array("module", each) for each in self.module.state_dict().values()]
 
     def output_of(self, batch):
         with self._running():
@@ -413,10 +383,10 @@ class _Inside:
     def choose_image(self, samples):
         """Look at the image itself; return whether a batch is (N, C, H, W) or (N, H, W, C)."""
         self.layer, self.words = None, "the image"
-        orders = [axes for axes in ORDERS.values() if samples.ndim == 4]
-        fits = [a for a in orders if tuple(samples.shape[i] for i in a[1:3]) == self.size]
-        self.axes = fits[0] if fits else None
-        return bool(fits)
+        orders = ORDERS.values() if samples.ndim == 4 else ()
+        fits = (a for a in orders if np.transpose(samples, a).shape[1:3] == self.size)
+        self.axes = next(fits, None)
+        return self.axes is not None
 
     def calls(self, samples):
         """Return (layer, axes, maps) of the layers called once that put out maps or tokens.

@@ -1,16 +1,13 @@
 """What each position of a layer adds to what follows it, in PyTorch, by secants: exactly.
 
 What follows the layer, F, is traced as a graph of PyTorch's elementary operations.  From a
-reference r to the activations x, each operation passes on its *secant* instead of its derivative:
+reference r to the activations x, each operation passes on its *secant* instead of its derivative,
+by the rules that `models.secants` tells, which conserve the difference:
 
     F(x) = F(r) + sum_u l[u]
 
-Unary functions pass on the slope (f(x) - f(r)) / (x - r), products the mean of the other factor,
-maxima share the two steps over the larger one of the maxima of x and r; what is linear stays as it
-is.  Each of these conserves the difference, so that all of it does, in one forward pass for x and
-r, and one backward pass for each direction.  In K steps from r to x it is exact, too, for every K:
-K = 1 is DeepLIFT's rescale rule (Shrikumar, Greenside, Kundaje, ICML 2017), many steps are
-integrated Jacobians (Moeller, Nikolaev, Pado, EMNLP 2023).
+It takes one forward pass for x and r, and one backward pass for each direction.  Many steps from r
+to x come to integrated Jacobians (Moeller, Nikolaev, Pado, EMNLP 2023).
 """
 
 from dataclasses import dataclass, replace
@@ -195,9 +192,8 @@ def _in_steps(traced, x, reference, directions, steps):
             slopes = []
             for direction in directions:
                 (slope,) = torch.autograd.grad(
-                    output @ direction, source, retain_graph=True, allow_unused=True
+                    output @ direction, source, retain_graph=True, materialize_grads=True
                 )
-                slope = torch.zeros_like(source) if slope is None else slope
                 slopes.append((slope[0] * (ends[1] - ends[0])).sum(-1))
             parts = parts + torch.stack(slopes)
     return parts, first, upper
@@ -243,8 +239,7 @@ def _secant(step, linear, low, high, constants):
     node, (target,) = step.operation, step.outputs
     packet = getattr(node.target, "overloadpacket", node.target)
     sources = list(dict.fromkeys(step.sources))
-    first, y = sources[0], (low[target], high[target])
-    a = low[first], high[first]
+    first, a = sources[0], (low[sources[0]], high[sources[0]])
     floating = [
         each for each in sources if _floating(linear.get(each)) and linear[each].requires_grad
     ]
@@ -258,16 +253,16 @@ def _secant(step, linear, low, high, constants):
         between = [values[floating[0]] - values[floating[1]] for values in (low, high)]
         slope = _slope(torch.abs, *between, *map(torch.abs, between))
         return (one + other + sign * slope * (one - other)) / 2
-    if packet is aten.div and len(node.args) == 2 and node.args[1] in _nodes(floating):
-        divisor = next(each for each in sources if each.operation is node.args[1])
+    tensors = {each.operation: each for each in sources}
+    if packet is aten.div and len(node.args) == 2 and tensors.get(node.args[1]) in floating:
+        above, divisor = map(tensors.get, node.args)
         inverse = [1 / values[divisor] for values in (low, high)]
         slope = _slope(torch.reciprocal, low[divisor], high[divisor], *inverse)
         over = slope * linear[divisor]
-        if node.args[0] in _nodes(sources):
-            above = next(each for each in sources if each.operation is node.args[0])
-            middle = (low[above] + high[above]) / 2
-            return linear[above] * sum(inverse) / 2 + over * middle
-        return over * _of(node.args[0], constants)
+        if above is None:
+            return over * constants.get(node.args[0], node.args[0])
+        middle = (low[above] + high[above]) / 2
+        return linear[above] * sum(inverse) / 2 + over * middle
     pointwise = packet in POINTWISE or torch.Tag.pointwise in getattr(node.target, "tags", ())
     if pointwise and len(floating) == 1 and packet not in LINEAR and packet is not aten.div:
         (only,) = floating
@@ -276,32 +271,24 @@ def _secant(step, linear, low, high, constants):
             others = {each: low[each] for each in sources}
             return _call(step, {**others, only: values}, constants)
 
-        return _slope(function, low[only], high[only], *y) * linear[only]
+        slope = _slope(function, low[only], high[only], low[target], high[target])
+        return slope * linear[only]
     # The derivative half way: exact for what is linear, and for products of two.
     middle = {}
     for each in sources:
-        ends = low[each], high[each]
-        if isinstance(ends[0], (tuple, list)):
+        if isinstance(low[each], (tuple, list)):
             middle[each] = linear[each]
-        elif not _floating(ends[0]):
-            middle[each] = ends[1]
-        elif _floating(linear[each]) and linear[each].requires_grad:
-            middle[each] = _At.apply((ends[0] + ends[1]) / 2, linear[each])
+        elif not _floating(low[each]):
+            middle[each] = high[each]
         else:
-            middle[each] = (ends[0] + ends[1]) / 2
+            middle[each] = (low[each] + high[each]) / 2
+            if each in floating:
+                middle[each] = _At.apply(middle[each], linear[each])
     return _call(step, middle, constants)
 
 
 def _floating(value):
     return isinstance(value, torch.Tensor) and value.is_floating_point()
-
-
-def _nodes(tensors):
-    return [each.operation for each in tensors]
-
-
-def _of(argument, constants):
-    return constants[argument] if isinstance(argument, torch.fx.Node) else argument
 
 
 def _slope(function, a, b, f_a, f_b):
@@ -373,10 +360,6 @@ def _var_mean(x, dim=None, *, correction=None, keepdim=False):
     return variance, mean if keepdim else x.mean(dim)
 
 
-def _var(x, dim=None, *, correction=None, keepdim=False):
-    return _var_mean(x, dim, correction=correction, keepdim=keepdim)[0]
-
-
 def _layer_norm(x, shape, weight, bias, eps):
     variance, mean = _var_mean(x, list(range(-len(shape), 0)), correction=0, keepdim=True)
     inverse = (variance + eps).rsqrt()
@@ -423,8 +406,8 @@ DECOMPOSITIONS = {
     aten.glu.default: _glu,
     aten.log_sigmoid_forward.default: lambda x: (x.sigmoid().log(), x),
     aten.var_mean.correction: _var_mean,
-    aten.var.correction: _var,
-    aten.std.correction: lambda x, *args, **options: _var(x, *args, **options).sqrt(),
+    aten.var.correction: lambda x, *args, **options: _var_mean(x, *args, **options)[0],
+    aten.std.correction: lambda x, *args, **options: _var_mean(x, *args, **options)[0].sqrt(),
     aten.native_layer_norm.default: _layer_norm,
     aten.native_group_norm.default: _group_norm,
     aten.linalg_vector_norm.default: _vector_norm,

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from simvis import image_ops
 from simvis.models.contributions import TOLERANCE, Contributions, Layer
+from simvis.models.functions import derived_functions
 from simvis.models.keras_models import sources
 from simvis.models.keras_models.attribution import analyse, at_stride, from_image
 from simvis.models.keras_models.graph import find_layer, intercepted, output_named
@@ -21,9 +22,8 @@ from simvis.models.network import (
     stride_of,
     to_numpy,
 )
-from simvis.models.places import NotInPlace, check_places, sum_of_cells, token_grid
+from simvis.models.places import Layout, NotInPlace, Pixels, check_places
 from simvis.models.steps import leading_to, named, run
-from simvis.similarity_ops import tokens_to_map
 
 
 def load(
@@ -92,27 +92,17 @@ def _network_of(found, *, model, layer, pooling, size, how, grid, prefix, graph,
             f"layer: the output of {named(layer)} has shape {shape}, expected a feature map "
             "(N, h, w, C) or tokens (N, T, C)"
         )
-    count = shape[1]
-    if tokens:
-        places = token_places(found, front, count, to_batch, size)
-        grid, prefix = token_grid(count, grid, prefix, size, found.maps, places)
-    else:
-        grid, prefix = None, 0
-    others = tokens and count > grid[0] * grid[1]
+    places = token_places(found, front, shape[1], to_batch, size) if tokens else None
+    layout = Layout(shape, grid, prefix, size, found.maps, places)
+    others = tokens and shape[1] > layout.grid[0] * layout.grid[1]
     pooled_with_prefix = found.output is not None and found.tail is None and others
     if (found.inside is not None and tokens and pooling is None) or pooled_with_prefix:
         found = analyse(model, layer, "network")
         front = to_numpy(_front(found), grey.shape[1:], graph)
 
-    def look(batch):
-        conv = front(batch)[0]
-        if grid is not None:
-            conv = tokens_to_map(conv[:, prefix : prefix + grid[0] * grid[1]], grid)
-        return conv
-
     in_place = found.conv is found.image
     if not in_place and (found.inside or may_move(leading_to(found.steps, [found.conv]))):
-        check_places(look, to_batch, size)
+        check_places(lambda batch: layout.lay(front(batch)[0]), to_batch, size)
     pixels = how if isinstance(how, str) else "by a function" if how else "0..255"
     fields = {
         "name": name,
@@ -121,30 +111,30 @@ def _network_of(found, *, model, layer, pooling, size, how, grid, prefix, graph,
         "weights": contents,
         "engine": TENSORFLOW,
         "tolerance": 1e-2 if found.half else 1e-4,
-        "description": f"{_words(found, pooling, grid, prefix)}, pixels {pixels}",
+        "description": f"{_words(found, pooling, layout)}, pixels {pixels}",
     }
 
+    own_stride = stride_of(size, layout.grid) if tokens else None
+
     def layer_at(stride):
-        own = found.tail is not None and stride in (None, grid and stride_of(size, grid))
+        own = found.tail is not None and stride in (None, own_stride)
         part = found if own else at_stride(found, stride, grey)
         run_part = front if own else to_numpy(_front(part), grey.shape[1:], graph)
-        return _layer_of(part, run_part, grid, prefix, tokens=own and grid is not None)
+        return _layer_of(part, run_part, layout, tokens=own and tokens)
 
     fields["contributions"] = Contributions(layer_at, lambda: grey)
     if found.tail is not None:
         return _by_contributions(found, front, fields)
     fields["pooling"] = pooling or found.pooling
-    return _pooled(found, front, grid, prefix, fields)
+    return _pooled(found, front, layout, fields)
 
 
-def _words(found, pooling, grid, prefix):
+def _words(found, pooling, layout):
     """Say what is explained, and how."""
     place = found.conv.operation.name
     if found.before:
         place += f" up to what {found.before} is given"
-    if grid is not None:
-        place += f", tokens as {grid[0]} x {grid[1]}"
-        place += f" after {prefix} others" if prefix else ""
+    place += layout.words
     if found.tail is None:
         return f"{pooling or found.pooling} pooling after {place}"
     if found.tail.normalizations is not None:
@@ -203,17 +193,14 @@ def _flat(vectors):
     return keras.ops.reshape(vectors, (keras.ops.shape(vectors)[0], -1))
 
 
-def _pooled(found, front, grid, prefix, fields):
+def _pooled(found, front, layout, fields):
     """Make the EmbeddingNetwork of a pooling and a linear head."""
-
     place = 1 if found.projection is None else 2
 
     def functions_of(front):
         def run_pooled(batch):
             conv, pooled, output = front(batch)
-            if grid is not None:
-                conv = tokens_to_map(conv[:, : prefix + grid[0] * grid[1]], grid, prefix)
-            return conv, pooled, output
+            return layout.lay(conv), pooled, output
 
         return {
             "activations": lambda batch: run_pooled(batch)[0],
@@ -227,33 +214,15 @@ def _pooled(found, front, grid, prefix, fields):
         projection=found.projection,
         own=(found.pooling, found.projection),
         power=found.power or 3.0,
-        explain="pooled" if found.projection is None else "head",
         functions_by=lambda compiled: functions_of(compiled(_front(found))),
     )
 
 
 def _by_contributions(found, front, fields):
-    """Make the EmbeddingNetwork whose activations are local features, times their number.
-
-    Their average is the embedding then, and all of `similarity_ops` applies.
-    """
-    along = fields["contributions"]
+    """Make the EmbeddingNetwork whose activations are local features, times their number."""
 
     def functions_of(front):
-        def run_images(batch):
-            outputs = front(batch)[2]
-            every = np.eye(outputs.shape[1])
-            maps = [
-                np.moveaxis(parts, 0, -1) * parts[0].size + constant
-                for parts, constant in along(batch, [every] * len(batch))
-            ]
-            return np.stack(maps).astype(np.float32), outputs, None
-
-        return {
-            "activations": lambda batch: run_images(batch)[0],
-            "embed": lambda batch: front(batch)[2],
-            "forward": run_images,
-        }
+        return derived_functions(lambda batch: front(batch)[2], fields["contributions"])
 
     return EmbeddingNetwork(
         **fields,
@@ -265,13 +234,8 @@ def _by_contributions(found, front, fields):
     )
 
 
-def of_pixels(parts):
-    """Return the sums of what an image's pixels (K, H, W) add, by cells, and what is no place."""
-    return sum_of_cells(parts), 0.0
-
-
-def _layer_of(found, front, grid, prefix, tokens):
-    """Return the `Layer` that an Attribution with a tail looks at; grid and prefix are of tokens.
+def _layer_of(found, front, layout, tokens):
+    """Return the `Layer` that an Attribution with a tail looks at; the layout is that of tokens.
 
     They are what it looks at itself, or what follows it and is pooled.
     """
@@ -296,13 +260,8 @@ def _layer_of(found, front, grid, prefix, tokens):
         with intercepted(found.inside, replace):
             output = _float32(run(tail.steps, values_at(points, context))[found.output])
         if len(output.shape) == 3:  # tokens that are pooled after it
-            return output[:, prefix : prefix + grid[0] * grid[1]]
+            return layout.rows(output)
         return output if len(output.shape) == 4 else _flat(output)
-
-    def to_map(parts):
-        stop = prefix + grid[0] * grid[1]
-        maps = parts[:, prefix:stop].reshape(-1, *grid)
-        return maps, parts.sum(1) - maps.sum((1, 2))
 
     def lead(batch):
         conv, _pooled, _output, *context = front(batch)
@@ -314,6 +273,6 @@ def _layer_of(found, front, grid, prefix, tokens):
         front=lead,
         tail=follow_given_scales if proportional else follow,
         tolerance=1e-2 if found.half else TOLERANCE,
-        to_map=to_map if tokens else of_pixels if found.conv is found.image else None,
+        to_map=layout.sums if tokens else Pixels().sums if found.conv is found.image else None,
         proportional=proportional,
     )

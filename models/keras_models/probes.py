@@ -7,6 +7,7 @@ import numpy as np
 
 from simvis.models import probes
 from simvis.models.keras_models.graph import layers
+from simvis.models.probes import Normalization
 from simvis.models.steps import Tensor, leading_to, named, run
 
 HALF = ("float16", "bfloat16")
@@ -90,16 +91,8 @@ def fold(tail, channels):
 # --- normalisations, given the scale that they found ----------------------------------------------
 
 
-@dataclass(frozen=True)
-class Normalization:
-    """What maps v to offset + scale(v) * linear(v), with a number scale(v) > 0 for each vector."""
-
-    linear: object  # function of a tensor
-    offset: object  # tensor, or 0
-
-
 def normalization_of(step):
-    """Return the `Normalization` that a step on vectors is, else None."""
+    """Return the `Normalization`, of tensors, that a step on vectors is, else None."""
     layer, (source, *others), (target, *_) = step.operation, step.sources, step.outputs
     if others or len(source.shape) != 2 or source.shape != target.shape:
         return None
