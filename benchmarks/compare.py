@@ -2,7 +2,7 @@
 
 import re
 
-NUMBER = re.compile(r"-?[\d,]+(\.\d+)?")
+NUMBER = re.compile(r"-?\d[\d,]*(\.\d+)?")
 
 
 def read_tables(text):
@@ -61,7 +61,7 @@ def _cells(tables):
     """Yield (what it is of, cell) of each cell but for those that name their rows."""
     for title, header, rows in tables:
         for first, *cells in rows:
-            for column, cell in zip(header[1:], cells, strict=True):
+            for column, cell in zip(header[1:], cells, strict=False):  # the last row may be cut
                 yield f"{title}: {first}, {column}", str(cell)
 
 

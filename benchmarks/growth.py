@@ -65,7 +65,7 @@ def draw(parts):
         axes.loglog(sizes, values, "o-", label="measured")
         axes.loglog(sizes, np.divide(sizes, sizes[0]) * values[0], ":", label="in proportion")
         for size, value in zip(sizes, values, strict=True):
-            axes.annotate(f"{value:.3g}", (size, value), (0, 5), textcoords="offset points")
+            axes.annotate(_digits(value), (size, value), (0, 5), textcoords="offset points")
         axes.margins(0.15, 0.2)
         axes.set_xticks(sizes, [f"{size:,}" for size in sizes], minor=False)
         axes.minorticks_off()
@@ -89,7 +89,7 @@ def main():
         ("a page opens, cards", "ms", CARDS, [open_page(size) for size in CARDS]),
     ]
     rows = [
-        (re.sub(",.*", "", title), f"{size:,}", f"{value:.3g} {unit}")
+        (re.sub(",.*", "", title), f"{size:,}", f"{_digits(value)} {unit}")
         for title, unit, sizes, values in parts
         for size, value in zip(sizes, values, strict=True)
     ]
@@ -99,6 +99,10 @@ def main():
     ]
     table("What grows with the work", ("work", "of", "takes"), rows)
     draw(parts)
+
+
+def _digits(value):
+    return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Indexing on Ray against one process, and what its parts cost: python -m benchmarks.ray_indexing
 
 The rate on Ray is from the first block of images that is done to the last commit, without the
-start, which is given apart.  For docs/beyond_one_machine.md.
+start, which is given apart; that of one process includes bringing its network to LiteRT.  For
+docs/beyond_one_machine.md.
 """
 
 import os

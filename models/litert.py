@@ -14,8 +14,8 @@ import tensorflow as tf
 from simvis.decoding import stderr_dropped
 from simvis.models.network import LITERT, count_cores, directions_apart
 
-TOLERANCE = 1e-5  # how far an embedding's direction may be from TensorFlow's
-ROOM = 2**31  # bytes of all interpreters' weights, each of which has its own
+TOLERANCE = 5e-6  # how far an embedding's direction may be from TensorFlow's
+ROOM = 2**29  # bytes of all interpreters' weights, each of which has its own
 HEAVIEST = 2**29  # bytes of weights
 PROBES = 4, 16, 56  # cells a side of the images that both are tried on
 

@@ -284,7 +284,7 @@ def count_cores():
     """Return how many CPU cores this process may use."""
     given = os.environ.get("TF_NUM_INTRAOP_THREADS", "")  # what TensorFlow itself obeys
     if given.isdecimal() and int(given) > 0:
-        return int(given)
+        return min(int(given), os.cpu_count() or 1)
     if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -326,7 +326,8 @@ def _imported_quickly():
     """Let TensorFlow be imported in the block in half of its time.
 
     It imports Keras last, without which it does, too, and Keras much of matplotlib; that comes when
-    somebody imports Keras.  And what is imported stays, so that nobody need look for garbage in it.
+    somebody imports Keras.  And what is imported stays, so that nobody need look for garbage in it,
+    but in a session, whose own objects come and go.
     """
     if "tensorflow" in sys.modules or KERAS in sys.modules:
         yield
@@ -336,7 +337,8 @@ def _imported_quickly():
     sys.modules[KERAS] = None
     try:
         yield
-        gc.freeze()
+        if not (hasattr(sys, "ps1") or "ipykernel" in sys.modules):
+            gc.freeze()
     finally:
         sys.modules.pop(KERAS, None)
         if collects:

@@ -42,3 +42,11 @@ def test_a_file_that_is_no_run_is_refused_before_anything_runs(tmp_path, capsys,
     with pytest.raises(SystemExit, match="2"):
         main(["--compare", str(tmp_path / "file")])
     assert words in capsys.readouterr().err
+
+
+def test_a_run_that_was_cut_short_is_compared_as_far_as_it_goes():
+    (table,) = read_tables("### T\n\n| a | b | c |\n| --- | --- | --- |\n| 1 | 2 | 3 |\n| 4 | 5")
+    assert changes([table], [("T", ["a", "b", "c"], [["1", ",", "6"], ["4", "10", "1"]])]) == [
+        ("T: 1, c", "3", "6", "2.00"),
+        ("T: 4, b", "5", "10", "2.00"),
+    ]

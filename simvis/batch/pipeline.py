@@ -16,7 +16,8 @@ from simvis.models.network import LITERT, count_cores
 # activations depends on its place among them, and so on what else there is to do; with one, they
 # depend on the image alone, in the same time.
 BATCH_SIZE = 1
-RUNNING = 2  # batches that TensorFlow runs at once, on threads of its own
+PREPARED = 8  # images, at the least, that are read ahead of the network
+DECODED = 4  # images that are decoded at once, or as many as there are readers: some are large
 
 
 class Activations(NamedTuple):
@@ -29,37 +30,39 @@ class Activations(NamedTuple):
     contents: str  # what tells the file's contents from others, or "" if there is an error
 
 
-def stream_activations(paths, run, network, read, batch_size=BATCH_SIZE, readers=1):
+def stream_activations(paths, run, network, read, batch_size=BATCH_SIZE, readers=2):
     """Yield the `Activations` of image files, in order, while threads work on the next ones.
 
     ``run`` takes a batch of so many images and returns activations, and embeddings or None.
     ``read`` takes a path and returns the image, uint8 (H, W, 3), and a text that tells the file's
-    contents from others, or raises a ValueError, an OSError or a MemoryError; of so many images at
-    once, if that is more than there are cores.
+    contents from others, or raises a ValueError, an OSError or a MemoryError; so many readers call
+    it at once, or a few more.
     """
-    # A thread takes a batch from its files to its embeddings, so that none waits for another.
-    at_once = max(count_cores(), readers)
-    running = Semaphore(at_once if network.engine == LITERT else RUNNING)
+    reading = Semaphore(max(readers, DECODED))
 
     def prepare(path):
         try:
-            image, contents = read(path)
-            return network.preprocess([image])[0], image.shape[:2], "", contents
+            with reading:
+                image, contents = read(path)
+                return network.preprocess([image])[0], image.shape[:2], "", contents
         except (ValueError, OSError, MemoryError) as error:
             black = np.zeros((*network.input_size, 3), np.uint8)
             return network.preprocess([black])[0], None, one_line(error), ""
 
     def run_batch(batch):
-        pixels, sizes, errors, contents = zip(*map(prepare, batch), strict=True)
-        with running:
-            convs, embeddings = run(np.stack(pixels))
+        pixels, sizes, errors, contents = zip(*batch, strict=True)
+        convs, embeddings = run(np.stack(pixels))
         embeddings = [None] * len(convs) if embeddings is None else embeddings
         return list(map(Activations, convs, embeddings, sizes, errors, contents))
 
-    paths = iter(paths)
-    batches = iter(lambda: list(islice(paths, batch_size)), [])
-    threads = max(RUNNING, at_once // batch_size)
-    for activations in prefetch(run_batch, batches, 2 * threads, threads):
+    if network.engine == LITERT:  # a thread takes an image all the way, and waits for no other
+        threads = max(count_cores(), readers)
+        found = prefetch(lambda path: run_batch([prepare(path)]), paths, threads + 2, threads)
+    else:
+        ahead = max(PREPARED, 2 * batch_size, 2 * readers)
+        prepared = prefetch(prepare, paths, ahead, readers)
+        found = prefetch(run_batch, iter(lambda: list(islice(prepared, batch_size)), []), 2)
+    for activations in found:
         yield from activations
 
 

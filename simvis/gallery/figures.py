@@ -135,6 +135,8 @@ def _nearest(cosines, count):
     """
     columns = cosines.shape[1]
     size = math.isqrt(columns // count)  # so that all groups, and those few, are about as many
+    if size < 2:
+        return [np.argsort(-row, kind="stable")[:count] for row in cosines]
     groups = -(-columns // size)
     maxima = cosines[:, :groups].copy()
     for start in range(groups, columns, groups):

@@ -36,7 +36,7 @@ from simvis.models.network import ENGINES
 DAMAGED = "the gallery is damaged, or of another version of this program"
 FORMAT = 1  # of what a gallery says of itself
 MOST = 1000  # hits of a search
-SAME = 1e-6  # the length, at the least, of the difference of two embeddings that are not the same
+SAME = 1e-4  # the length, at the least, of the difference of embeddings of two images
 # Options of load_network that name files, which are not opened because a gallery names them.
 FILE_OPTIONS = ("checkpoint", "mean_image", "weights", "import_file", "allow_unsafe")
 LONGEST = 8192  # letters of a folder
@@ -360,7 +360,8 @@ class Gallery:
         if not are_quantiles(identity.get("pairs", [])):
             raise ValueError(f"{self.path}: {DAMAGED}: its pairs")
         engines = identity.get("engines", [])
-        if not isinstance(engines, list) or any(each not in ENGINES for each in engines):
+        known = isinstance(engines, list) and all(each in ENGINES for each in engines)
+        if not known or len(set(engines)) < len(engines):
             raise ValueError(f"{self.path}: {DAMAGED}: its engines")
         return table, identity
 
@@ -371,7 +372,7 @@ class Gallery:
             black = network.preprocess([np.zeros((*network.input_size, 3), np.uint8)])
             dimension = network.run(black, need="embeddings")[1].shape[1]
             identity = {"format": FORMAT, "folder": images.place, "network": wanted}
-            identity["load"] = list(self._spec())
+            identity |= {"load": list(self._spec()), "engines": []}
             return ImageTable.create(self.path, identity, dimension)
         table, identity = self._open()
         _check_same_network(self.path, identity["network"], wanted)

@@ -130,9 +130,9 @@ def quickest(network, count, batch_size):
 
 
 def note_engine(table, engine):
-    """Let the table say that an engine has made some of its rows."""
-    engines = table.identity.get("engines", [])
-    if engine not in engines:
+    """Let the table say that an engine has made some of its rows, if it knows of all others."""
+    engines = table.identity.get("engines")
+    if engines is not None and engine not in engines:
         table.set_identity({**table.identity, "engines": sorted({*engines, engine})})
 
 

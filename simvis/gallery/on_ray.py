@@ -46,11 +46,11 @@ def index_on_ray(table, images, listed, left, loader, workers, advance, batch_si
         start, begins = partial(embed.remote, given), range(0, len(left), size)
         blocks = ({path: listed[path] for path in left[i : i + size]} for i in begins)
         for done in every_few_seconds(_run(ray, start, blocks, workers, advance)):
+            for engine in {engine for _, (engine, _) in done}:
+                note_engine(table, engine)
             # Between the two commits rows are missing, which the next run would embed; never is an
             # image there twice.
             table.drop(old.intersection(path for block, _ in done for path in block))
-            for engine in {engine for _, (engine, _) in done}:
-                note_engine(table, engine)
             table.add(written for _, (_, written) in done)
 
 

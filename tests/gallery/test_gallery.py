@@ -577,6 +577,8 @@ def test_many_images_go_through_litert_and_few_through_tensorflow(tmp_path, monk
         assert_allclose(embedding, exact, rtol=0, atol=1e-6)
     hits = gallery.find(folder / "0" / "0_0000.png", top=9).hits
     assert [hit.note for hit in hits] == ["the query itself"] + [""] * 8
+    with pytest.raises(ValueError, match="they are the same"):  # whichever engine made them
+        gallery.find(folder / "0" / "0_0000.png", unlike=["0/0_0000.png"])
 
 
 def unit_embedding_of(network, image):
@@ -591,7 +593,9 @@ def test_a_batch_goes_through_the_network_as_it_is(tmp_path, folder, monkeypatch
     assert gallery.info()["engines"] == ["TensorFlow"]
 
 
-@pytest.mark.parametrize("engines", ["LiteRT", ["\x1b[2J"], [["LiteRT"]], {"LiteRT": 1}, [None]])
+@pytest.mark.parametrize(
+    "engines", ["LiteRT", ["\x1b[2J"], [["LiteRT"]], {"LiteRT": 1}, [None], ["LiteRT"] * 2]
+)
 def test_engines_that_are_none_are_damage(indexed, engines):
     table = ImageTable(indexed.path)
     table.set_identity({**table.identity, "engines": engines})
@@ -606,4 +610,4 @@ def test_a_gallery_of_an_earlier_version_knows_no_engines(indexed, folder):
     assert indexed.info()["engines"] == []
     write_images(folder, 1, seed=2)
     indexed.index(folder)
-    assert indexed.info()["engines"] == ["functions"]
+    assert indexed.info()["engines"] == []

@@ -94,6 +94,7 @@ def check_alike(gallery, local, folder):
     indexed = gallery.index(folder, engine="ray", workers=2)
     assert indexed == local.index(folder)
     assert rows(gallery.path) == rows(local.path)
+    assert gallery.info()["engines"] == local.info()["engines"] == ["functions"]
     return indexed
 
 

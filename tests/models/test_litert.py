@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from numpy.testing import assert_allclose
 
-from models import load_network
+from models import litert, load_network
 from models.litert import TOLERANCE, in_litert, to_litert
 from models.network import LITERT, TENSORFLOW, directions_apart, to_numpy
 from simvis import image_ops
@@ -98,7 +98,24 @@ def test_another_output_is_not_believed():
         return conv, pooled + 1e-4 * np.roll(pooled, 1), output
 
     other = replace(network, functions_by=functions_by)
+    assert TOLERANCE < litert._apart(network, other, 16) < 1e-3
     assert in_litert(other) is other
+
+
+def test_a_heavy_network_stays_in_tensorflow(monkeypatch):
+    network = small_network()
+    monkeypatch.setattr(litert, "HEAVIEST", 100)
+    assert in_litert(network) is network
+
+
+def test_interpreters_share_the_room_and_the_cores(monkeypatch):
+    network = small_network()
+    monkeypatch.setattr(litert, "count_cores", lambda: 2)
+    batch = network.preprocess([np.full((40, 30, 3), 90, np.uint8)])
+    two = in_litert(network).run(batch)
+    monkeypatch.setattr(litert, "ROOM", 1)  # for one interpreter, of two threads
+    for part, other in zip(two, in_litert(network).run(batch), strict=True):
+        assert np.array_equal(part, other)
 
 
 def test_outputs_that_are_not_there_stay_none():
