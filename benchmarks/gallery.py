@@ -139,12 +139,11 @@ def report_indexing(count=3000, repeats=3):
         paths = list(images.files())[:PHOTOGRAPHS]
         inputs = [network.preprocess([images.load(path)[0]]) for path in paths]
 
-        def prepare():
-            for path in paths:
-                network.preprocess([images.load(path)[0]])
+        def on_all_cores(work, values):
+            list(prefetch(work, values, 2 * cores, cores))
 
-        def run(engine):
-            list(prefetch(engine.embed, inputs, 2 * cores, cores))
+        def prepare(path):
+            return network.preprocess([images.load(path)[0]])
 
         def run_batches(size):
             for start in range(0, len(paths), size):
@@ -159,8 +158,9 @@ def report_indexing(count=3000, repeats=3):
             work()
             return 1000 * (time.process_time() - before) / len(paths)
 
-        works = prepare, *(partial(run, each) for each in (quick, network))
-        works += tuple(partial(run_batches, size) for size in BATCHES)
+        works = [partial(on_all_cores, prepare, paths)]
+        works += [partial(on_all_cores, each.embed, inputs) for each in (quick, network)]
+        works += [partial(run_batches, size) for size in BATCHES]
         index()
         rounds = [(seconds(index), *map(core_seconds, works)) for _ in range(repeats)]
     indexing, reading, litert, tensorflow, *batches = map(min, zip(*rounds, strict=True))
