@@ -117,6 +117,7 @@ class Gallery:
         ----------
         folder : str or Path, or a URI, see `folder.ImageFolder`
         batch_size : None for one, or int, how many images go through the network at once
+            LiteRT, which runs networks faster where it can, takes one; see `models.litert`.
         engine : None for this process, or "ray" for a Ray cluster, see `on_ray`
         workers : None or int, of Ray
         force : bool, also if more than half of the gallery's images would change or go
