@@ -5,7 +5,6 @@ start, which is given apart; that of one process includes bringing its network t
 docs/beyond_one_machine.md.
 """
 
-import os
 import tempfile
 import time
 import tracemalloc
@@ -18,12 +17,13 @@ from simvis.gallery import on_ray as ray_indexing
 from simvis.gallery.folder import File, ImageFolder
 from simvis.gallery.gallery import Gallery, load_explained
 from simvis.gallery.table import NAME, ImageTable
+from simvis.models import count_cores
 
 LOADER = partial(load_explained, "imagenet")
 
 
 def report_indexing(count=1000, repeats=3):
-    cores = len(os.sched_getaffinity(0))
+    cores = count_cores()
     with tempfile.TemporaryDirectory() as place:
         (folder := Path(place) / "images").mkdir()
         link_images(folder, count)

@@ -12,12 +12,12 @@ import numpy as np
 import tensorflow as tf
 
 from simvis.decoding import stderr_dropped
+from simvis.models.functions import sample_images
 from simvis.models.network import LITERT, count_cores, directions_apart
 
 TOLERANCE = 5e-6  # how far an embedding's direction may be from TensorFlow's
 ROOM = 2**29  # bytes of all interpreters' weights, each of which has its own
 HEAVIEST = 2**29  # bytes of weights
-PROBES = 4, 16, 56  # cells a side of the images that both are tried on
 
 
 def in_litert(network):
@@ -32,7 +32,7 @@ def in_litert(network):
         return network
     try:
         quick = replace(network, **network.functions_by(to_litert), engine=LITERT)
-        apart = max(_apart(network, quick, cells) for cells in PROBES)
+        apart = _apart(network, quick)
     except Exception:  # converters raise all kinds of them
         return network
     return quick if apart <= TOLERANCE else network
@@ -84,10 +84,8 @@ def _weight(network):
     return sum(np.asarray(part).nbytes for part in network.weights()) if network.weights else 0
 
 
-def _apart(network, other, cells):
-    """Return how far the directions of two networks' embeddings of an image of cells are apart."""
-    coarse = np.random.default_rng(cells).integers(0, 256, (cells, cells, 3), dtype=np.uint8)
-    batch = network.preprocess([coarse.repeat(224 // cells, 0).repeat(224 // cells, 1)])
-    _, (own,) = network.run(batch, need="embeddings")
-    _, (others,) = other.run(batch, need="embeddings")
-    return directions_apart(own, others)
+def _apart(network, other):
+    """Return how far the directions of two networks' embeddings of a few images are apart."""
+    batch = network.preprocess(sample_images(network.input_size))
+    pairs = zip(*(each.run(batch, need="embeddings")[1] for each in (network, other)), strict=True)
+    return max(directions_apart(*pair) for pair in pairs)

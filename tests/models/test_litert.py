@@ -99,7 +99,7 @@ def test_another_output_is_not_believed():
 
     other = replace(network, functions_by=functions_by)
     quick = replace(network, **functions_by(to_litert))
-    assert TOLERANCE < litert._apart(network, quick, 16) < 1e-3
+    assert TOLERANCE < litert._apart(network, quick) < 1e-3
     assert in_litert(other) is other
 
 
